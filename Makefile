@@ -1,0 +1,38 @@
+# Build, try and test Shardcast. `make demo` is the quickest look; CONTRIBUTING.md has the rest.
+
+# rustup's directory, for shells that have not read its env file.
+export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
+
+.PHONY: all build demo test web fmt lint clean
+
+all: build
+
+build:
+	@deploy/install-deps build
+	cargo build --release --workspace
+
+# Server and a test picture. RTMP_PORT, HTTP_PORT and API_PORT move its ports.
+demo: build
+	@deploy/demo
+
+test:
+	@deploy/install-deps test
+	@deploy/test
+
+# Renews the player that shards/web/vendor keeps. Needs Node; nothing else does.
+web:
+	deploy/web vendor
+
+fmt:
+	cargo fmt --all
+
+lint:
+	@deploy/install-deps build
+	cargo fmt --all --check
+	cargo clippy --release --workspace --all-targets -- -D warnings
+	deploy/web check
+	@if command -v shellcheck >/dev/null; then shellcheck deploy/install-deps deploy/demo deploy/test deploy/web .ci/run; \
+	else echo 'lint: shellcheck is not installed; the scripts were not checked'; fi
+
+clean:
+	cargo clean

@@ -1,0 +1,258 @@
+//! A stream's wire bytes in one format, made once for all viewers of a shard.
+
+use super::{
+    format::Format,
+    ring::{LIVE_BACK, Policy, Ring, Unit},
+};
+use crate::{codec::Kind, prologue::Prologue, time::Timestamp};
+use std::{collections::VecDeque, io::IoSlice, sync::Arc};
+
+/// Block sizes: what about half a second of stream needs, within these bounds.
+const SMALLEST_BLOCK: usize = 16 << 10;
+const LARGEST_BLOCK: usize = 256 << 10;
+
+/// Append-only bytes; a position counts them from the tape's first and never changes its meaning.
+pub struct Tape {
+    format: Box<dyn Format>,
+    policy: Policy,
+    blocks: VecDeque<Block>,
+    entries: VecDeque<Entry>,
+    end: u64,
+    /// The ring's number of the next unit to mux.
+    next_seq: u64,
+    settled: bool,
+    prologue: Option<Arc<Prologue>>,
+    newest: Timestamp,
+    newest_picture: Option<Timestamp>,
+    /// Position and ring number.
+    newest_keyframe: Option<(u64, u64)>,
+    /// Entries popped from the front so far; `entries[i]` has the absolute index `popped + i`.
+    popped: u64,
+    /// Absolute index of the oldest entry that is not further behind than `policy.skip`.
+    skip_index: u64,
+}
+
+struct Block {
+    start: u64,
+    data: Vec<u8>,
+}
+
+/// One unit: `start..end` are its bytes; a changed prologue, where it brings one, is `start..body`.
+struct Entry {
+    start: u64,
+    body: u64,
+    dts: Timestamp,
+    prologue: Arc<Prologue>,
+}
+
+impl Tape {
+    /// A tape of `ring` in `format`, filled from where newcomers enter.
+    pub fn new(format: Box<dyn Format>, ring: &Ring) -> Self {
+        let mut tape = Self {
+            format,
+            policy: ring.policy(),
+            blocks: VecDeque::new(),
+            entries: VecDeque::new(),
+            end: 0,
+            next_seq: ring.entry().unwrap_or(ring.next()),
+            settled: false,
+            prologue: None,
+            newest: Timestamp::ZERO,
+            newest_picture: None,
+            newest_keyframe: None,
+            popped: 0,
+            skip_index: 0,
+        };
+        tape.catch_up(ring);
+        tape
+    }
+
+    /// Muxes what the ring has and the tape has not. True where that was something.
+    pub fn catch_up(&mut self, ring: &Ring) -> bool {
+        let before = self.next_seq;
+        for unit in ring.from(before) {
+            self.append(unit);
+        }
+        self.settled = ring.settled();
+        self.next_seq != before
+    }
+
+    /// The position after the last byte.
+    pub fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The position of the oldest byte kept.
+    pub fn start(&self) -> u64 {
+        self.entries.front().map_or(self.end, |entry| entry.start)
+    }
+
+    /// Bytes of memory that hold wire bytes.
+    pub fn bytes(&self) -> usize {
+        self.blocks.iter().map(|block| block.data.capacity()).sum()
+    }
+
+    /// A cursor before this position has fallen too far behind.
+    pub fn skip_line(&self) -> u64 {
+        self.entry_at(self.skip_index).map_or(self.end, |entry| entry.start)
+    }
+
+    /// Where a newcomer or jumper enters, as [`Ring::entry`], but on keyframes that are on the tape;
+    /// `None` to wait.
+    pub fn entry(&self) -> Option<u64> {
+        if !self.settled {
+            return None;
+        }
+        if self.newest_picture.is_some_and(|dts| self.newest - dts < LIVE_BACK + LIVE_BACK) {
+            let (body, seq) = self.newest_keyframe?;
+            let fits = self.next_seq - seq <= self.policy.gop_cache_max_frames;
+            return (fits && body >= self.start()).then_some(body);
+        }
+        let edge = self.newest - LIVE_BACK;
+        self.entries.iter().rev().take_while(|entry| entry.dts >= edge).last().map(|entry| entry.body)
+    }
+
+    /// Where a newcomer may enter at the earliest: anywhere, or after all there is without a GOP cache.
+    pub fn earliest_entry(&self) -> u64 {
+        if self.policy.gop_cache { 0 } else { self.end }
+    }
+
+    /// Another publisher follows: nobody enters at the last one's keyframes.
+    pub fn splice(&mut self) {
+        self.newest_keyframe = None;
+        self.newest_picture = None;
+        self.settled = false;
+    }
+
+    /// A unit starts, or its body after a prologue, or the tape ends here.
+    pub fn is_boundary(&self, position: u64) -> bool {
+        position == self.end
+            || self.unit_of(position).is_some_and(|e| e.start == position || e.body == position)
+    }
+
+    /// The end of the unit that `position` lies in.
+    pub fn unit_end(&self, position: u64) -> u64 {
+        let next = self.entries.partition_point(|entry| entry.start <= position);
+        self.entries.get(next).map_or(self.end, |entry| entry.start)
+    }
+
+    /// How far `position` is behind the newest frame.
+    pub fn lag(&self, position: u64) -> Timestamp {
+        if position >= self.end {
+            return Timestamp::ZERO;
+        }
+        let entry = self.unit_of(position).or(self.entries.front());
+        entry.map_or(Timestamp::ZERO, |entry| self.newest - entry.dts)
+    }
+
+    /// The version of the prologue that one who has read up to `position` knows; `None` where that is gone.
+    pub fn version_before(&self, position: u64) -> Option<u32> {
+        let next = self.entries.partition_point(|entry| entry.start < position);
+        let last = self.entries.get(next.checked_sub(1)?)?;
+        Some(last.prologue.version)
+    }
+
+    /// The version of the prologue that the unit at `position` was made under.
+    pub fn version_at(&self, position: u64) -> Option<u32> {
+        self.unit_of(position).map(|entry| entry.prologue.version)
+    }
+
+    /// What must come before the unit at `position`: the whole head for a newcomer, else the prologue.
+    pub fn opening(&self, position: u64, newcomer: bool, out: &mut Vec<u8>) {
+        let Some(entry) = self.unit_of(position) else { return };
+        if !newcomer {
+            return self.format.prologue(&entry.prologue, entry.dts, out);
+        }
+        // Sound that turned up just after the keyframe belongs into the head, which is written once.
+        let newest = self.prologue.as_ref().filter(|newest| newest.video == entry.prologue.video);
+        self.format.head(newest.unwrap_or(&entry.prologue), entry.dts, out);
+    }
+
+    /// Up to `slices.len()` pieces of the bytes `from..to`. Returns how many.
+    pub fn slices<'t>(&'t self, from: u64, to: u64, slices: &mut [IoSlice<'t>]) -> usize {
+        // Nearly all cursors are in the newest blocks: look from the back.
+        let first = self.blocks.iter().rposition(|block| block.start <= from).unwrap_or(0);
+        let mut count = 0;
+        for block in self.blocks.range(first..) {
+            let block_end = block.start + block.data.len() as u64;
+            let (low, high) = (from.max(block.start), to.min(block_end));
+            if low >= high || count == slices.len() {
+                break;
+            }
+            let range = (low - block.start) as usize..(high - block.start) as usize;
+            slices[count] = IoSlice::new(&block.data[range]);
+            count += 1;
+        }
+        count
+    }
+
+    fn append(&mut self, unit: &Arc<Unit>) {
+        let frame = &unit.frame;
+        self.next_seq = unit.seq + 1;
+        self.newest = self.newest.max(frame.dts);
+        let changed = self.prologue.as_ref().is_some_and(|known| known.version != unit.prologue.version);
+        self.prologue = Some(unit.prologue.clone());
+
+        let start = self.end;
+        let block = self.room();
+        let (format, data) = (&mut self.format, &mut self.blocks[block].data);
+        let before = data.len();
+        if changed {
+            format.prologue(&unit.prologue, frame.dts, data);
+        }
+        let body = start + (data.len() - before) as u64;
+        format.mux(&unit.prologue, frame, data);
+        self.end = start + (data.len() - before) as u64;
+
+        if frame.kind == Kind::Video {
+            self.newest_picture = Some(frame.dts);
+            if frame.keyframe {
+                self.newest_keyframe = Some((body, unit.seq));
+            }
+        }
+        self.entries.push_back(Entry { start, body, dts: frame.dts, prologue: unit.prologue.clone() });
+        let line = self.newest - self.policy.skip;
+        while self.entry_at(self.skip_index).is_some_and(|entry| entry.dts < line) {
+            self.skip_index += 1;
+        }
+        self.evict();
+    }
+
+    /// The index of the block to append to, a new one where the last is full.
+    fn room(&mut self) -> usize {
+        if self.blocks.back().is_none_or(|block| block.data.len() + SMALLEST_BLOCK / 8 > block.data.capacity()) {
+            let span = (self.newest - self.entries.front().map_or(self.newest, |entry| entry.dts)).as_ms().max(1);
+            let per_half_second = (self.end - self.start()).saturating_mul(500) / span as u64;
+            let size = (per_half_second as usize).clamp(SMALLEST_BLOCK, LARGEST_BLOCK);
+            self.blocks.push_back(Block { start: self.end, data: Vec::with_capacity(size) });
+        }
+        self.blocks.len() - 1
+    }
+
+    fn evict(&mut self) {
+        let horizon = self.newest - self.policy.retention();
+        let bytes = self.policy.bytes as u64;
+        while self.entries.len() > 1 {
+            let front = &self.entries[0];
+            if front.dts >= horizon && self.end - front.start <= bytes {
+                break;
+            }
+            self.entries.pop_front();
+            self.popped += 1;
+        }
+        self.skip_index = self.skip_index.max(self.popped);
+        let start = self.start();
+        while self.blocks.front().is_some_and(|block| block.start + block.data.len() as u64 <= start) {
+            self.blocks.pop_front();
+        }
+    }
+
+    fn unit_of(&self, position: u64) -> Option<&Entry> {
+        let next = self.entries.partition_point(|entry| entry.start <= position);
+        self.entries.get(next.checked_sub(1)?)
+    }
+
+    fn entry_at(&self, index: u64) -> Option<&Entry> {
+        self.entries.get(usize::try_from(index.checked_sub(self.popped)?).ok()?)
+    }
+}

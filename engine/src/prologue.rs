@@ -1,0 +1,80 @@
+//! What a viewer must have before its first frame.
+
+use crate::{
+    codec::Kind,
+    metadata::{Metadata, Value},
+    track::{Shape, Track},
+};
+
+/// Tracks and metadata as they stood at some frame. A prologue never changes: a change makes a new
+/// one with a higher version, and every frame of the ring points to the one that it was made under.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prologue {
+    /// Counts up over the life of the stream, its publishers included.
+    pub version: u32,
+    pub video: Option<Track>,
+    pub audio: Option<Track>,
+    pub metadata: Option<Metadata>,
+}
+
+impl Prologue {
+    pub fn track(&self, kind: Kind) -> Option<&Track> {
+        match kind {
+            Kind::Video => self.video.as_ref(),
+            Kind::Audio => self.audio.as_ref(),
+        }
+    }
+
+    /// The next version with `track` in it, or `None` where nothing changes.
+    pub fn with_track(&self, track: Track) -> Option<Self> {
+        if self.track(track.kind()) == Some(&track) {
+            return None;
+        }
+        let mut next = self.next();
+        match track.kind() {
+            Kind::Video => next.video = Some(track),
+            Kind::Audio => next.audio = Some(track),
+        }
+        Some(next)
+    }
+
+    /// The next version with `metadata` in it, or `None` where nothing changes.
+    pub fn with_metadata(&self, metadata: Metadata) -> Option<Self> {
+        if self.metadata.as_ref() == Some(&metadata) {
+            return None;
+        }
+        Some(Self { metadata: Some(metadata), ..self.next() })
+    }
+
+    /// The empty prologue of the next publisher.
+    pub fn cleared(&self) -> Self {
+        Self { version: self.version + 1, ..Self::default() }
+    }
+
+    /// The publisher's metadata corrected by what its tracks say, without what a live stream has not.
+    pub fn corrected_metadata(&self) -> Metadata {
+        let mut metadata = self.metadata.clone().unwrap_or_default();
+        for name in ["duration", "filesize"] {
+            metadata.remove(name);
+        }
+        for track in [&self.video, &self.audio].into_iter().flatten() {
+            match &track.shape {
+                Shape::Video(picture) if picture.width > 0 && picture.height > 0 => {
+                    metadata.set("width", Value::Number(picture.width.into()));
+                    metadata.set("height", Value::Number(picture.height.into()));
+                }
+                Shape::Audio(sound) if sound.sample_rate > 0 => {
+                    metadata.set("audiosamplerate", Value::Number(sound.sample_rate.into()));
+                    metadata.set("audiochannels", Value::Number(sound.channels.into()));
+                    metadata.set("stereo", Value::Bool(sound.channels > 1));
+                }
+                _ => {}
+            }
+        }
+        metadata
+    }
+
+    fn next(&self) -> Self {
+        Self { version: self.version + 1, ..self.clone() }
+    }
+}

@@ -1,0 +1,131 @@
+//! One zero, one direction: a publisher's timestamps made a stream's.
+//!
+//! Stream time starts at zero with the first frame, survives a change of publisher, never runs backwards
+//! within a track, and closes the gaps that a restarted encoder or a spliced source leaves. It is
+//! corrected once, at the stream's home; every viewer sees the same times.
+
+use crate::{codec::Kind, frame::Frame, time::Timestamp};
+
+/// A frame this far behind the newest frame of any track has been cut off by a jump of the source's clock.
+const BACKWARD: Timestamp = Timestamp::from_whole_ms(1_000);
+/// The same for a frame ahead. Slide shows and sparse sound stay well below it.
+const FORWARD: Timestamp = Timestamp::from_whole_ms(10_000);
+/// What lies between two frames that a jump has torn apart.
+const SPLICE: Timestamp = Timestamp::from_whole_ms(10);
+
+#[derive(Debug, Default)]
+pub struct Timeline {
+    /// Stream time minus source time, by track; `None` until the publisher's first frame on it.
+    offset: [Option<Timestamp>; 2],
+    /// The last decoding time given out, by track.
+    last: [Option<Timestamp>; 2],
+}
+
+/// What [`Timeline::place`] had to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placed {
+    InOrder,
+    /// The source's clock jumped; the splice was closed.
+    Jumped,
+    /// The frame was behind its predecessor and shares its time.
+    Held,
+}
+
+impl Timeline {
+    /// Another publisher takes over: its clock has another zero.
+    pub fn splice(&mut self) {
+        self.offset = [None; 2];
+    }
+
+    /// Moves `frame` from its source's clock to the stream's.
+    pub fn place(&mut self, frame: &mut Frame) -> Placed {
+        let track = index(frame.kind);
+        let newest = self.last.iter().flatten().max().copied();
+        let plausible = |offset: &Timestamp| {
+            newest.is_none_or(|newest| {
+                let ahead = frame.dts + *offset - newest;
+                ahead > Timestamp::ZERO - BACKWARD && ahead < FORWARD
+            })
+        };
+        // The other track may have jumped first; then both share the new offset.
+        let known = [self.offset[track], self.offset[1 - track]];
+        let fitting = known.into_iter().flatten().find(plausible);
+        let (offset, mut placed) = match (fitting, newest) {
+            (Some(offset), _) => (offset, Placed::InOrder),
+            (None, None) => (Timestamp::ZERO - frame.dts, Placed::InOrder),
+            (None, Some(newest)) => (newest + SPLICE - frame.dts, Placed::Jumped),
+        };
+        self.offset[track] = Some(offset);
+
+        let composition = (frame.pts - frame.dts).max(Timestamp::ZERO - FORWARD).min(FORWARD);
+        frame.dts = frame.dts + offset;
+        if let Some(last) = self.last[track].filter(|last| frame.dts < *last) {
+            frame.dts = last;
+            placed = if placed == Placed::Jumped { placed } else { Placed::Held };
+        }
+        // The very first frames of a second track may lie a little before the stream's zero.
+        frame.dts = frame.dts.max(Timestamp::ZERO);
+        frame.pts = frame.dts + composition;
+        self.last[track] = Some(frame.dts);
+        placed
+    }
+}
+
+fn index(kind: Kind) -> usize {
+    match kind {
+        Kind::Video => 0,
+        Kind::Audio => 1,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    fn place(timeline: &mut Timeline, kind: Kind, ms: i64) -> (i64, Placed) {
+        let dts = Timestamp::from_ms(ms);
+        let mut frame = Frame { kind, dts, pts: dts, keyframe: false, payload: Bytes::new() };
+        let placed = timeline.place(&mut frame);
+        (frame.dts.as_ms(), placed)
+    }
+
+    #[test]
+    fn starts_at_zero_and_keeps_distances_between_tracks() {
+        let mut t = Timeline::default();
+        assert_eq!(place(&mut t, Kind::Video, 5_000), (0, Placed::InOrder));
+        assert_eq!(place(&mut t, Kind::Audio, 5_020), (20, Placed::InOrder));
+        assert_eq!(place(&mut t, Kind::Video, 5_040), (40, Placed::InOrder));
+    }
+
+    #[test]
+    fn a_jump_of_the_source_moves_both_tracks_by_the_same() {
+        let mut t = Timeline::default();
+        place(&mut t, Kind::Video, 0);
+        place(&mut t, Kind::Audio, 5);
+        assert_eq!(place(&mut t, Kind::Video, 3_600_000), (15, Placed::Jumped));
+        // Sound of the old clock still arrives, then sound of the new one.
+        assert_eq!(place(&mut t, Kind::Audio, 28), (28, Placed::InOrder));
+        assert_eq!(place(&mut t, Kind::Audio, 3_600_020), (35, Placed::InOrder));
+        assert_eq!(place(&mut t, Kind::Video, 3_600_040), (55, Placed::InOrder));
+    }
+
+    #[test]
+    fn never_runs_backwards_within_a_track() {
+        let mut t = Timeline::default();
+        place(&mut t, Kind::Video, 100);
+        place(&mut t, Kind::Video, 140);
+        assert_eq!(place(&mut t, Kind::Video, 120), (40, Placed::Held));
+        assert_eq!(place(&mut t, Kind::Video, 180), (80, Placed::InOrder));
+    }
+
+    #[test]
+    fn the_next_publisher_goes_on_where_the_last_one_ended() {
+        let mut t = Timeline::default();
+        place(&mut t, Kind::Video, 0);
+        place(&mut t, Kind::Video, 4_000);
+        t.splice();
+        assert_eq!(place(&mut t, Kind::Video, 0).0, 4_010);
+        assert_eq!(place(&mut t, Kind::Audio, 15).0, 4_025);
+    }
+}

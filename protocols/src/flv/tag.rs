@@ -1,0 +1,540 @@
+//! Reads tag bodies (RTMP audio, video and data messages, FLV tags) into media.
+
+use crate::{
+    amf::{self, AmfError},
+    codec::{
+        aac::{self, AacError},
+        avc::{self, AvcError},
+        hevc::{self, HevcError},
+        mp3,
+    },
+};
+use bytes::Bytes;
+use shardcast_engine::{
+    codec::{Codec, Kind},
+    frame::{Frame, Media},
+    time::Timestamp,
+    track::Track,
+};
+use std::collections::VecDeque;
+
+/// What one publisher's tags have said so far. Everything it reads it appends to `out`: at most a track
+/// and a frame a tag; payloads are slices of the body.
+#[derive(Debug, Default)]
+pub struct TagReader {
+    video: Option<Video>,
+    /// The codec of the current sound, and for MP3 the track that its frames have last told.
+    audio: Option<Codec>,
+    mp3: Option<Track>,
+    /// Frames that came before the configuration they need.
+    pub dropped: u64,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Video {
+    codec: Codec,
+    nal_length_size: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TagError {
+    #[error("{kind:?} tag of {len} bytes is too short, it wants {need}")]
+    Truncated { kind: Kind, len: usize, need: usize },
+    #[error("{kind:?} codec {name} (id {id}) is not supported")]
+    UnsupportedCodec { kind: Kind, id: u8, name: String },
+    #[error(transparent)]
+    Avc(#[from] AvcError),
+    #[error(transparent)]
+    Hevc(#[from] HevcError),
+    #[error(transparent)]
+    Aac(#[from] AacError),
+    #[error(transparent)]
+    Script(#[from] AmfError),
+}
+
+/// What a video packet is, whichever of the two headers told it.
+enum Packet {
+    Configuration,
+    Frames { composition_ms: i32 },
+    Ignored,
+}
+
+impl TagReader {
+    /// An AUDIODATA body (annex E.4.2). Empty bodies and sequence ends say nothing.
+    pub fn audio(
+        &mut self,
+        dts: Timestamp,
+        body: Bytes,
+        out: &mut VecDeque<Media>,
+    ) -> Result<(), TagError> {
+        let Some(first) = body.first() else { return Ok(()) };
+        match first >> 4 {
+            10 => self.aac(dts, body, out),
+            // 14 is MP3 at 8 kHz, a rate that the flags of 2 cannot tell.
+            2 | 14 => {
+                self.mp3(dts, body.slice(1..), out);
+                Ok(())
+            }
+            id => Err(TagError::UnsupportedCodec {
+                kind: Kind::Audio,
+                id,
+                name: sound_name(id).into(),
+            }),
+        }
+    }
+
+    /// A VIDEODATA body (annex E.4.3), or an ExVideoTagHeader (Enhanced RTMP v1) and what follows it.
+    pub fn video(
+        &mut self,
+        dts: Timestamp,
+        body: Bytes,
+        out: &mut VecDeque<Media>,
+    ) -> Result<(), TagError> {
+        let Some(&first) = body.first() else { return Ok(()) };
+        let enhanced = first & 0x80 != 0;
+        let frame_type = (first >> 4) & 7;
+        if frame_type == COMMAND {
+            return Ok(());
+        }
+        let (codec, packet, header_len) =
+            if enhanced { enhanced_header(&body)? } else { legacy_header(&body)? };
+        let payload = body.get(header_len..).map_or_else(Bytes::new, |rest| body.slice_ref(rest));
+        if payload.is_empty() {
+            return Ok(());
+        }
+        match packet {
+            Packet::Configuration => out.push_back(Media::Track(self.configure(codec, payload)?)),
+            Packet::Frames { composition_ms } => match self.video {
+                Some(video) if video.codec == codec => {
+                    let keyframe = frame_type == KEY
+                        || codec == Codec::H264
+                            && avc::is_random_access(&payload, video.nal_length_size);
+                    let pts = dts + Timestamp::from_ms(composition_ms.into());
+                    out.push_back(Media::Frame(Frame {
+                        kind: Kind::Video,
+                        dts,
+                        pts,
+                        keyframe,
+                        payload,
+                    }));
+                }
+                _ => self.dropped += 1,
+            },
+            Packet::Ignored => {}
+        }
+        Ok(())
+    }
+
+    /// A SCRIPTDATA body (annex E.4.4): onMetaData, alone or behind RTMP's @setDataFrame. Other names
+    /// say nothing.
+    pub fn script(&mut self, body: &[u8], out: &mut VecDeque<Media>) -> Result<(), TagError> {
+        let mut rest = body;
+        for _ in 0..2 {
+            if rest.is_empty() {
+                return Ok(());
+            }
+            let (name, used) = amf::decode(rest)?;
+            rest = rest.get(used..).unwrap_or_default();
+            match name.as_str() {
+                Some("@setDataFrame") => continue,
+                Some("onMetaData") if !rest.is_empty() => {
+                    let (value, _) = amf::decode(rest)?;
+                    out.extend(amf::metadata(&value).map(Media::Metadata));
+                }
+                _ => {}
+            }
+            break;
+        }
+        Ok(())
+    }
+
+    fn aac(
+        &mut self,
+        dts: Timestamp,
+        body: Bytes,
+        out: &mut VecDeque<Media>,
+    ) -> Result<(), TagError> {
+        let &[_, packet_type, ..] = &body[..] else {
+            return Err(TagError::Truncated { kind: Kind::Audio, len: body.len(), need: 2 });
+        };
+        let payload = body.slice(2..);
+        if payload.is_empty() {
+            return Ok(());
+        }
+        match packet_type {
+            0 => {
+                out.push_back(Media::Track(aac::track(payload)?));
+                self.audio = Some(Codec::Aac);
+            }
+            1 if self.audio == Some(Codec::Aac) => out.push_back(sound(dts, payload)),
+            1 => self.dropped += 1,
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// MP3 has no configuration: its track is told by the header of its first frame.
+    fn mp3(&mut self, dts: Timestamp, payload: Bytes, out: &mut VecDeque<Media>) {
+        if payload.is_empty() {
+            return;
+        }
+        if let Ok(track) = mp3::track(&payload) {
+            if self.audio != Some(Codec::Mp3) || self.mp3.as_ref() != Some(&track) {
+                self.audio = Some(Codec::Mp3);
+                self.mp3 = Some(track.clone());
+                out.push_back(Media::Track(track));
+            }
+        } else if self.audio != Some(Codec::Mp3) {
+            self.dropped += 1;
+            return;
+        }
+        out.push_back(sound(dts, payload));
+    }
+
+    fn configure(&mut self, codec: Codec, config: Bytes) -> Result<Track, TagError> {
+        let (track, nal_length_size) = match codec {
+            Codec::Hevc => {
+                let nal_length_size = hevc::length_size(&config)?;
+                (hevc::track(config)?, nal_length_size)
+            }
+            _ => {
+                let nal_length_size = avc::Config::parse(&config)?.nal_length_size;
+                (avc::track(config)?, nal_length_size)
+            }
+        };
+        self.video = Some(Video { codec, nal_length_size });
+        Ok(track)
+    }
+}
+
+/// FrameType of annex E.4.3.1.
+const KEY: u8 = 1;
+const COMMAND: u8 = 5;
+
+/// ```text
+/// | FrameType 4 | CodecID 4 | AVCPacketType 8 | CompositionTime 24, signed |
+/// ```
+fn legacy_header(body: &[u8]) -> Result<(Codec, Packet, usize), TagError> {
+    let id = body.first().map_or(0, |first| first & 15);
+    let codec = match id {
+        7 => Codec::H264,
+        // Not Adobe's: what HEVC used before Enhanced RTMP.
+        12 => Codec::Hevc,
+        _ => {
+            return Err(TagError::UnsupportedCodec {
+                kind: Kind::Video,
+                id,
+                name: picture_name(id).into(),
+            });
+        }
+    };
+    let &[_, packet_type, ..] = body else {
+        return Err(TagError::Truncated { kind: Kind::Video, len: body.len(), need: 2 });
+    };
+    let packet = match packet_type {
+        0 => Packet::Configuration,
+        1 => Packet::Frames { composition_ms: composition_ms(body, 2)? },
+        _ => Packet::Ignored,
+    };
+    Ok((codec, packet, 5))
+}
+
+/// ```text
+/// | 1 | FrameType 3 | PacketType 4 | FourCC 32 | CompositionTime 24, only in CodedFrames |
+/// ```
+fn enhanced_header(body: &[u8]) -> Result<(Codec, Packet, usize), TagError> {
+    let Some((&[first, a, b, c, d], _)) = body.split_first_chunk() else {
+        return Err(TagError::Truncated { kind: Kind::Video, len: body.len(), need: 5 });
+    };
+    let codec = match &[a, b, c, d] {
+        b"hvc1" => Codec::Hevc,
+        b"avc1" => Codec::H264,
+        fourcc => {
+            let name = fourcc.escape_ascii().to_string();
+            return Err(TagError::UnsupportedCodec { kind: Kind::Video, id: first & 15, name });
+        }
+    };
+    Ok(match first & 15 {
+        0 => (codec, Packet::Configuration, 5),
+        1 => (codec, Packet::Frames { composition_ms: composition_ms(body, 5)? }, 8),
+        3 => (codec, Packet::Frames { composition_ms: 0 }, 5),
+        _ => (codec, Packet::Ignored, 5),
+    })
+}
+
+/// The signed 24-bit number at `at`.
+fn composition_ms(body: &[u8], at: usize) -> Result<i32, TagError> {
+    match body.get(at..at + 3) {
+        Some(&[a, b, c]) => Ok(i32::from_be_bytes([a, b, c, 0]) >> 8),
+        _ => Err(TagError::Truncated { kind: Kind::Video, len: body.len(), need: at + 3 }),
+    }
+}
+
+fn sound(dts: Timestamp, payload: Bytes) -> Media {
+    Media::Frame(Frame { kind: Kind::Audio, dts, pts: dts, keyframe: false, payload })
+}
+
+/// SoundFormat, annex E.4.2.1.
+fn sound_name(id: u8) -> &'static str {
+    match id {
+        0 | 3 => "linear PCM",
+        1 => "ADPCM",
+        4..=6 => "Nellymoser",
+        7 => "G.711 A-law",
+        8 => "G.711 mu-law",
+        9 => "FourCC sound of Enhanced RTMP v2",
+        11 => "Speex",
+        13 => "Opus",
+        15 => "device-specific sound",
+        _ => "unknown",
+    }
+}
+
+/// CodecID, annex E.4.3.1.
+fn picture_name(id: u8) -> &'static str {
+    match id {
+        2 => "Sorenson H.263",
+        3 => "Screen video",
+        4 => "On2 VP6",
+        5 => "On2 VP6 with alpha",
+        6 => "Screen video version 2",
+        13 => "AV1",
+        _ => "unknown",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{FlvReader, TagKind, golden},
+        *,
+    };
+    use crate::codec::hostile::{hex, mutations};
+    use shardcast_engine::{metadata, track::Shape};
+
+    fn read(reader: &mut TagReader, kind: TagKind, body: &[u8]) -> Result<Vec<Media>, TagError> {
+        let (dts, mut out) = (Timestamp::from_ms(1000), VecDeque::new());
+        let bytes = Bytes::copy_from_slice(body);
+        match kind {
+            TagKind::Audio => reader.audio(dts, bytes, &mut out)?,
+            TagKind::Video => reader.video(dts, bytes, &mut out)?,
+            TagKind::Script => reader.script(body, &mut out)?,
+        }
+        Ok(out.into())
+    }
+
+    fn video(reader: &mut TagReader, body: &str) -> Result<Vec<Media>, TagError> {
+        read(reader, TagKind::Video, &hex(body))
+    }
+
+    fn audio(reader: &mut TagReader, body: &str) -> Result<Vec<Media>, TagError> {
+        read(reader, TagKind::Audio, &hex(body))
+    }
+
+    fn frame(media: &[Media]) -> &Frame {
+        match media {
+            [.., Media::Frame(frame)] => frame,
+            _ => panic!("no frame in {media:?}"),
+        }
+    }
+
+    const AVC_CONFIG: &str = "1700000000 0164000affe100196764000aacd9497e2301100000030010000003
+        0320f122596001000668ebe3cb22c0fdf8f800";
+
+    #[test]
+    fn reads_ffmpegs_stream_into_media() {
+        let (mut flv, mut reader, mut media) =
+            (FlvReader::new(1024), TagReader::default(), VecDeque::new());
+        flv.push(&hex(golden::FLV));
+        while let Some(tag) = flv.next().unwrap() {
+            let dts = Timestamp::from_ms(tag.timestamp_ms.into());
+            match tag.kind {
+                TagKind::Audio => reader.audio(dts, tag.body, &mut media).unwrap(),
+                TagKind::Video => reader.video(dts, tag.body, &mut media).unwrap(),
+                TagKind::Script => reader.script(&tag.body, &mut media).unwrap(),
+            }
+        }
+        let media = Vec::from(media);
+        let Media::Metadata(metadata) = &media[0] else { panic!("{:?}", media[0]) };
+        assert_eq!(metadata.value("audiosamplerate"), Some(&metadata::Value::Number(48_000.0)));
+        let Media::Track(Track { codec: Codec::H264, shape: Shape::Video(picture), .. }) =
+            &media[1]
+        else {
+            panic!("{:?}", media[1])
+        };
+        assert_eq!((picture.width, picture.height, picture.profile), (32, 18, "High"));
+        let Media::Track(Track { codec: Codec::Aac, shape: Shape::Audio(sound), .. }) = &media[2]
+        else {
+            panic!("{:?}", media[2])
+        };
+        assert_eq!((sound.sample_rate, sound.channels, sound.profile), (48_000, 1, "LC"));
+        let frames = media[3..].iter().map(|media| frame(std::slice::from_ref(media)));
+        let (pictures, sounds): (Vec<_>, Vec<_>) =
+            frames.partition(|frame| frame.kind == Kind::Video);
+        let times: Vec<_> =
+            pictures.iter().map(|f| (f.dts.as_ms(), f.pts.as_ms(), f.keyframe)).collect();
+        let expected = [
+            (0, 80, true),
+            (40, 200, false),
+            (80, 120, false),
+            (120, 160, false),
+            (160, 240, false),
+        ];
+        assert_eq!(times, expected);
+        assert_eq!(sounds.len(), 6);
+        assert!(sounds.iter().all(|f| f.pts == f.dts && f.payload[..] == [1, 0x18, 0x20, 7]));
+        assert_eq!(reader.dropped, 0);
+    }
+
+    #[test]
+    fn composition_time_is_signed() {
+        let mut reader = TagReader::default();
+        video(&mut reader, AVC_CONFIG).unwrap();
+        let media = video(&mut reader, "27 01 ffffd8 00000002 4101").unwrap();
+        assert_eq!(frame(&media).pts.as_ms(), 960);
+        assert_eq!(frame(&media).payload[..], [0, 0, 0, 2, 0x41, 1]);
+    }
+
+    #[test]
+    fn payload_shares_the_memory_of_the_body() {
+        let mut reader = TagReader::default();
+        video(&mut reader, AVC_CONFIG).unwrap();
+        let body = Bytes::from(hex("27 01 000000 00000002 4101"));
+        let mut out = VecDeque::new();
+        reader.video(Timestamp::ZERO, body.clone(), &mut out).unwrap();
+        let Some(Media::Frame(frame)) = out.pop_front() else { panic!("no frame") };
+        assert_eq!(frame.payload.as_ptr(), body[5..].as_ptr());
+    }
+
+    #[test]
+    fn recovery_point_makes_an_inter_frame_a_keyframe() {
+        let mut reader = TagReader::default();
+        video(&mut reader, AVC_CONFIG).unwrap();
+        let media = video(&mut reader, "27 01 000000 00000005 060601c480 00000002 4101").unwrap();
+        assert!(frame(&media).keyframe);
+        let media = video(&mut reader, "27 01 000000 00000005 060501c480 00000002 4101").unwrap();
+        assert!(!frame(&media).keyframe);
+    }
+
+    #[test]
+    fn frames_before_their_configuration_are_dropped_and_counted() {
+        let mut reader = TagReader::default();
+        assert_eq!(video(&mut reader, "17 01 000000 00000002 6501"), Ok(vec![]));
+        assert_eq!(audio(&mut reader, "af 01 2110"), Ok(vec![]));
+        assert_eq!(audio(&mut reader, "2f 0000 0000"), Ok(vec![]));
+        video(&mut reader, AVC_CONFIG).unwrap();
+        assert_eq!(video(&mut reader, "91 68766331 000000 00000002 2601"), Ok(vec![]));
+        assert_eq!(reader.dropped, 4);
+    }
+
+    #[test]
+    fn what_says_nothing_is_ignored() {
+        let mut reader = TagReader::default();
+        for body in
+            ["", "1700000000", "1702000000", "1701000000", "5700", "92 68766331", "94 68766331 00"]
+        {
+            assert_eq!(video(&mut reader, body), Ok(vec![]), "{body}");
+        }
+        for body in ["", "af00", "af01", "2f"] {
+            assert_eq!(audio(&mut reader, body), Ok(vec![]), "{body}");
+        }
+        assert_eq!(reader.dropped, 0);
+    }
+
+    #[test]
+    fn hevc_is_read_behind_either_header() {
+        let config = "0101600000009000000000003cf000fcfdf8f800000f00";
+        for (start, coded, offset) in [
+            ("1c 00 000000", "1c 01 000028", 40),
+            ("90 68766331", "91 68766331 000028", 40),
+            ("90 68766331", "93 68766331", 0),
+        ] {
+            let mut reader = TagReader::default();
+            let media = video(&mut reader, &format!("{start}{config}")).unwrap();
+            let [Media::Track(track)] = &media[..] else { panic!("{media:?}") };
+            assert_eq!((track.codec, &track.config[..]), (Codec::Hevc, &hex(config)[..]));
+            let media = video(&mut reader, &format!("{coded} 00000003 260101")).unwrap();
+            assert_eq!(frame(&media).pts.as_ms(), 1000 + offset);
+            assert_eq!(frame(&media).payload[..], [0, 0, 0, 3, 0x26, 1, 1]);
+            assert!(frame(&media).keyframe);
+        }
+    }
+
+    #[test]
+    fn mp3_track_comes_before_the_first_frame_and_when_it_changes() {
+        // headers from ffmpeg's libmp3lame: 44.1 kHz stereo; then 48 kHz mono
+        let mut reader = TagReader::default();
+        assert_eq!(audio(&mut reader, "2f fffb9064 0000").unwrap().len(), 2);
+        assert_eq!(audio(&mut reader, "2f fffb9264 0000").unwrap().len(), 1);
+        let media = audio(&mut reader, "2f fffb94c4 0000").unwrap();
+        let Media::Track(Track { shape: Shape::Audio(sound), .. }) = &media[0] else {
+            panic!("{media:?}")
+        };
+        assert_eq!((sound.sample_rate, sound.channels), (48_000, 1));
+        assert_eq!(frame(&media).payload[..], hex("fffb94c40000"));
+    }
+
+    #[test]
+    fn names_codecs_that_it_does_not_read() {
+        let mut reader = TagReader::default();
+        for (body, id, name) in [("24 00", 4, "On2 VP6"), ("90 61763031 00", 0, "av01")] {
+            let expected = TagError::UnsupportedCodec { kind: Kind::Video, id, name: name.into() };
+            assert_eq!(video(&mut reader, body), Err(expected));
+        }
+        let expected =
+            TagError::UnsupportedCodec { kind: Kind::Audio, id: 11, name: "Speex".into() };
+        assert_eq!(audio(&mut reader, "b2 00"), Err(expected));
+        let cut = TagError::Truncated { kind: Kind::Video, len: 4, need: 5 };
+        assert_eq!(video(&mut reader, "17 01 0000"), Err(cut));
+    }
+
+    #[test]
+    fn script_reads_metadata_behind_set_data_frame_and_nothing_else() {
+        let mut reader = TagReader::default();
+        let script = |reader: &mut TagReader, names: &[&str]| {
+            let mut body = Vec::new();
+            names.iter().for_each(|name| amf::Value::from(*name).encode(&mut body));
+            amf::Value::Object(vec![("width".into(), 320.0.into())]).encode(&mut body);
+            read(reader, TagKind::Script, &body).unwrap()
+        };
+        let expected = metadata::Metadata(vec![("width".into(), metadata::Value::Number(320.0))]);
+        for names in [&["onMetaData"][..], &["@setDataFrame", "onMetaData"]] {
+            assert_eq!(script(&mut reader, names), [Media::Metadata(expected.clone())]);
+        }
+        for names in
+            [&["onCuePoint"][..], &["@clearDataFrame", "onMetaData"], &["@setDataFrame", "x"], &[]]
+        {
+            assert_eq!(script(&mut reader, names), []);
+        }
+        assert!(matches!(read(&mut reader, TagKind::Script, &[0x0e]), Err(TagError::Script(_))));
+    }
+
+    #[test]
+    fn hostile_bytes_never_panic() {
+        let hevc = "90687663310101600000009000000000003cf000fcfdf8f800000f00";
+        let frames = [
+            "27 01 000000 00000005 060601c480 00000002 4101",
+            "91 68766331 000028 00000003 260101",
+        ];
+        for golden in [AVC_CONFIG, hevc, frames[0], frames[1]] {
+            mutations(&hex(golden), 20_000, |body| {
+                let mut reader = TagReader::default();
+                video(&mut reader, AVC_CONFIG).unwrap();
+                let _ = read(&mut reader, TagKind::Video, body);
+                let _ = read(&mut reader, TagKind::Audio, body);
+            });
+        }
+        for golden in ["af 00 11b0 56e500", "2f fffb9064 0000"] {
+            mutations(&hex(golden), 20_000, |body| {
+                let _ = read(&mut TagReader::default(), TagKind::Audio, body);
+            });
+        }
+        mutations(
+            &hex("02000a6f6e4d65746144617461 0300017700 40740000000000000009 000009"),
+            20_000,
+            |body| {
+                let _ = read(&mut TagReader::default(), TagKind::Script, body);
+            },
+        );
+    }
+}

@@ -1,0 +1,10 @@
+//! How a live stream looks on the wire: sans-IO sessions, formats and parsers.
+//!
+//! No sockets, clocks, tasks or files; network bytes are hostile and never panic.
+#![forbid(unsafe_code)]
+
+pub mod amf;
+pub mod codec;
+pub mod flv;
+pub mod rtmp;
+pub mod session;

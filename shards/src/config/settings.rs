@@ -1,0 +1,294 @@
+//! The configuration in types, as the rest of the server reads it.
+
+use super::{
+    BadValue, Env, Illegal, Listen, SyntaxError,
+    check::{Remarks, check},
+    grammar::{self, Directive},
+    legacy,
+    scope::Scope,
+};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// What a start without a file serves.
+const BUILT_IN: &str = "
+    listen 1935;
+    srs_log_tank console;
+    http_server { enabled on; }
+    http_api { enabled on; }
+    vhost __defaultVhost__ { http_remux { enabled on; } }
+";
+
+/// The vhost of clients whose own is not configured.
+const DEFAULT_VHOST: &str = "__defaultVhost__";
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Config {
+    /// `None` without a file.
+    pub file: Option<PathBuf>,
+    /// `None`: one per core.
+    pub shards: Option<usize>,
+    /// `None`: not set.
+    pub max_connections: Option<usize>,
+    /// Never empty.
+    pub rtmp_listen: Vec<Listen>,
+    /// RTMP, outgoing, in bytes: 1..=16777215.
+    pub chunk_size: u32,
+    pub http_server: HttpServer,
+    pub http_api: HttpApi,
+    pub log: Log,
+    /// Unique names, disabled ones too: look them up with [`Config::vhost`].
+    pub vhosts: Vec<Vhost>,
+    /// Dotted names of directives that are there and do nothing in this version, each once.
+    pub accepted: Vec<String>,
+    /// Old spellings, repetitions and odd values, each with its place.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpServer {
+    pub enabled: bool,
+    pub listen: Vec<Listen>,
+    pub dir: PathBuf,
+    pub crossdomain: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpApi {
+    pub enabled: bool,
+    /// May equal the one of the HTTP server: both then share the port.
+    pub listen: Vec<Listen>,
+    pub crossdomain: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Log {
+    pub tank: Tank,
+    pub level: Level,
+    pub file: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tank {
+    Console,
+    File,
+}
+
+/// From most to least.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    Trace,
+    Debug,
+    Info,
+    Warn,
+    Error,
+    Off,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Vhost {
+    pub name: String,
+    pub enabled: bool,
+    pub chunk_size: u32,
+    pub tcp_nodelay: bool,
+    pub min_latency: bool,
+    pub gop_cache: bool,
+    /// 0: no bound of frames.
+    pub gop_cache_max_frames: usize,
+    /// A viewer further behind than this skips to the newest keyframe. SRS's default is 30 s, ours 10 s.
+    pub queue_length: Duration,
+    /// How long frames may gather before they are sent: 0 with `min_latency`, unless it is set.
+    pub mw_latency: Duration,
+    pub first_packet_timeout: Duration,
+    pub normal_timeout: Duration,
+    pub http_remux: HttpRemux,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpRemux {
+    pub enabled: bool,
+    /// With `[vhost]`, `[app]` and `[stream]`.
+    pub mount: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    #[error(transparent)]
+    Syntax(#[from] SyntaxError),
+    #[error(transparent)]
+    Illegal(#[from] Illegal),
+    #[error(transparent)]
+    Value(#[from] BadValue),
+}
+
+impl Config {
+    /// Reads a file of SRS; variables of `env` win over it.
+    pub fn load(path: &Path, env: &Env) -> Result<Self, ConfigError> {
+        Self::of_tree(Some(path), grammar::parse_file(path)?, env)
+    }
+
+    /// RTMP on 1935, HTTP-FLV and pages on 8080, the API on 1985, for the default vhost; variables of
+    /// `env` win.
+    pub fn built_in(env: &Env) -> Result<Self, ConfigError> {
+        Self::of_tree(None, grammar::parse_text("built-in", BUILT_IN.as_bytes())?, env)
+    }
+
+    /// The settings that serve clients of vhost `name`: its own, else those of the default vhost.
+    /// `None` refuses them; a disabled vhost does not fall back.
+    pub fn vhost(&self, name: &str) -> Option<&Vhost> {
+        let named = |name: &str| self.vhosts.iter().find(|vhost| vhost.name == name);
+        named(name).or_else(|| named(DEFAULT_VHOST)).filter(|vhost| vhost.enabled)
+    }
+
+    fn of_tree(file: Option<&Path>, tree: Vec<Directive>, env: &Env) -> Result<Self, ConfigError> {
+        let mut remarks = Remarks::default();
+        let tree = legacy::modernise(tree, &mut remarks.warnings);
+        let name = file.map_or("built-in".into(), |file| file.display().to_string());
+        check(&name, &tree, env, &mut remarks)?;
+
+        let root = Scope::root(&tree, env);
+        let rtmp = root.block("rtmp");
+        // Since 8.0 these two stand in rtmp { }, which wins.
+        let holder = |name| if rtmp.given(name).is_some() { rtmp } else { root };
+        let chunk_size = chunk_size(holder("chunk_size"), 0, &mut remarks)?;
+        let config = Self {
+            file: file.map(Into::into),
+            shards: root.number("shards")?.map(to_usize),
+            max_connections: root.number("max_connections")?.map(to_usize),
+            rtmp_listen: holder("listen").listens("listen")?,
+            chunk_size,
+            http_server: HttpServer::of(root.block("http_server"))?,
+            http_api: HttpApi::of(root.block("http_api"))?,
+            log: Log::of(root)?,
+            vhosts: vhosts(root, chunk_size, &mut remarks)?,
+            accepted: remarks.accepted,
+            warnings: remarks.warnings,
+        };
+        Ok(config)
+    }
+}
+
+impl HttpServer {
+    fn of(scope: Scope) -> Result<Self, BadValue> {
+        Ok(Self {
+            enabled: scope.flag("enabled"),
+            listen: scope.listens("listen")?,
+            dir: scope.word("dir").into(),
+            crossdomain: scope.flag("crossdomain"),
+        })
+    }
+}
+
+impl HttpApi {
+    fn of(scope: Scope) -> Result<Self, BadValue> {
+        Ok(Self {
+            enabled: scope.flag("enabled"),
+            listen: scope.listens("listen")?,
+            crossdomain: scope.flag("crossdomain"),
+        })
+    }
+}
+
+impl Log {
+    fn of(root: Scope) -> Result<Self, BadValue> {
+        let tank = if root.word("srs_log_tank") == "console" { Tank::Console } else { Tank::File };
+        let v1 = root.one_of("srs_log_level", Level::of_v1)?;
+        let level = root.one_of("srs_log_level_v2", Level::of_v2)?.or(v1).unwrap_or(Level::Info);
+        Ok(Self { tank, level, file: root.word("srs_log_file").into() })
+    }
+}
+
+impl Level {
+    /// SRS's first names, `srs_log_level`: `info` is finer than `trace`.
+    fn of_v1(word: &str) -> Option<Self> {
+        Some(match word.to_ascii_lowercase().as_str() {
+            "verbose" => Self::Trace,
+            "info" => Self::Debug,
+            "trace" => Self::Info,
+            "warn" => Self::Warn,
+            "error" => Self::Error,
+            "off" | "disabled" => Self::Off,
+            _ => return None,
+        })
+    }
+
+    /// The names most programs use, `srs_log_level_v2`.
+    fn of_v2(word: &str) -> Option<Self> {
+        Some(match word.to_ascii_lowercase().as_str() {
+            "trace" => Self::Trace,
+            "debug" => Self::Debug,
+            "info" => Self::Info,
+            "warn" => Self::Warn,
+            "error" => Self::Error,
+            "off" | "disabled" => Self::Off,
+            _ => return None,
+        })
+    }
+}
+
+fn vhosts(root: Scope, chunk_size: u32, remarks: &mut Remarks) -> Result<Vec<Vhost>, BadValue> {
+    let mut vhosts: Vec<Vhost> = Vec::new();
+    for (directive, scope) in root.blocks("vhost") {
+        let name = directive.args.first().cloned().unwrap_or_default();
+        if vhosts.iter().any(|vhost| vhost.name == name) {
+            let place = &directive.place;
+            remarks.warnings.push(format!("{place}: vhost {name} again, the first one counts"));
+            continue;
+        }
+        vhosts.push(Vhost::of(name, scope, chunk_size, remarks)?);
+    }
+    if vhosts.is_empty() {
+        remarks.warnings.push("no vhost is configured: nobody can publish or play".into());
+    }
+    Ok(vhosts)
+}
+
+impl Vhost {
+    fn of(name: String, scope: Scope, global_chunk_size: u32, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let (play, publish, remux) = (scope.block("play"), scope.block("publish"), scope.block("http_remux"));
+        let number = |scope: Scope, name| scope.number(name).map(Option::unwrap_or_default);
+        let min_latency = scope.flag("min_latency");
+        let mw_latency = match play.given("mw_latency") {
+            None if min_latency => 0,
+            _ => number(play, "mw_latency")?,
+        };
+        let http_remux = HttpRemux { enabled: remux.flag("enabled"), mount: remux.word("mount") };
+        if http_remux.enabled && !http_remux.mount.ends_with(".flv") {
+            let HttpRemux { mount, .. } = &http_remux;
+            remarks.warnings.push(format!("vhost {name}: http_remux mount {mount}: only .flv is served yet"));
+        }
+        Ok(Self {
+            enabled: scope.flag("enabled"),
+            chunk_size: chunk_size(scope, global_chunk_size, remarks)?,
+            tcp_nodelay: scope.flag("tcp_nodelay"),
+            min_latency,
+            gop_cache: play.flag("gop_cache"),
+            gop_cache_max_frames: to_usize(number(play, "gop_cache_max_frames")?),
+            queue_length: Duration::from_secs(number(play, "queue_length")?),
+            mw_latency: Duration::from_millis(mw_latency),
+            first_packet_timeout: Duration::from_millis(number(publish, "firstpkt_timeout")?),
+            normal_timeout: Duration::from_millis(number(publish, "normal_timeout")?),
+            http_remux,
+            name,
+        })
+    }
+}
+
+/// SRS only warns outside 128..=65536, and so do we as long as RTMP 1.0 §5.4.1 can carry it.
+fn chunk_size(scope: Scope, inherited: u32, remarks: &mut Remarks) -> Result<u32, BadValue> {
+    let size = scope.number("chunk_size")?.map_or(inherited, |size| size.try_into().unwrap_or(u32::MAX));
+    if let Some(value) = scope.given("chunk_size").filter(|_| !(128..=65536).contains(&size)) {
+        let warning = format!("{}: chunk_size {size} is outside of 128 to 65536", value.place);
+        if !remarks.warnings.contains(&warning) {
+            remarks.warnings.push(warning);
+        }
+    }
+    Ok(size)
+}
+
+/// For numbers whose range in the table is far smaller.
+fn to_usize(number: u64) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,389 @@
+//! Whole files and environments, through `Config::load` and `Config::built_in`.
+
+use super::{
+    directives::{self, Kind, Row, Section, Status, dotted},
+    *,
+};
+use std::time::Duration;
+
+fn load_with(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("t.conf");
+    std::fs::write(&path, text).unwrap();
+    let shown = path.display().to_string();
+    Config::load(&path, &env.iter().copied().collect()).map_err(|e| e.to_string().replace(&shown, "t.conf"))
+}
+
+fn load(text: &str) -> Config {
+    load_with(text, &[]).unwrap()
+}
+
+fn refusal(text: &str) -> String {
+    load_with(text, &[]).expect_err(text)
+}
+
+fn shown(listens: &[Listen]) -> String {
+    listens.iter().map(Listen::to_string).collect::<Vec<_>>().join(" ")
+}
+
+/// `name` with plausible arguments, as it would stand in a file.
+fn line(section: &Section, row: &Row) -> String {
+    let name = row.name;
+    match row.kind {
+        Kind::Block => {
+            let path = dotted(section.path, name);
+            format!("{name} name {{\n{}}}\n", body(directives::find(&path).unwrap()))
+        }
+        Kind::Free => format!("{name} {{ any thing; }}\n"),
+        Kind::Bool | Kind::BoolOn if name == "is_full" => format!("{name} off;\n"),
+        Kind::Bool | Kind::BoolOn => format!("{name} on;\n"),
+        Kind::Number(_, max, _) => format!("{name} {max};\n"),
+        Kind::OneOf(names) => format!("{name} {};\n", names.split(", ").next().unwrap()),
+        Kind::Endpoints => format!("{name} 1234 [::]:1235;\n"),
+        _ => format!("{name} word;\n"),
+    }
+}
+
+fn body(section: &Section) -> String {
+    section.rows.iter().map(|row| line(section, row)).collect()
+}
+
+/// A line inside the blocks of a dotted path.
+fn inside(path: &str, line: &str) -> String {
+    path.rsplit('.').filter(|name| !name.is_empty()).fold(line.into(), |text, name| {
+        let arg = if name == "vhost" { " v.io" } else { "" };
+        format!("{name}{arg} {{\n{text} }}\n")
+    })
+}
+
+#[test]
+fn a_file_with_every_directive_is_accepted_and_tells_what_does_not_act() {
+    let config = load(&body(directives::find("").unwrap()));
+    let silent = |row: &Row| row.status == Status::Accepted && row.kind != Kind::Block;
+    let mut expected: Vec<_> =
+        directives::all().filter(|(_, row)| silent(row)).map(|(section, row)| dotted(section.path, row.name)).collect();
+    let mut accepted = config.accepted;
+    expected.sort();
+    accepted.sort();
+    assert_eq!(accepted, expected);
+    assert!(accepted.contains(&"daemon".into()) && accepted.contains(&"vhost.hls.enabled".into()));
+    assert_eq!(config.chunk_size, 16_777_215);
+}
+
+#[test]
+fn unknown_names_are_refused_in_every_block_that_srs_checks() {
+    for section in table::SECTIONS {
+        let path = section.path;
+        let text = inside(path, "foo_bar 1;");
+        if !section.checked {
+            let config = load(&text);
+            assert!(config.warnings.iter().any(|w| w.ends_with(&format!("{path}.foo_bar is unknown and ignored"))));
+            continue;
+        }
+        let depth = path.split('.').filter(|name| !name.is_empty()).count();
+        let what = match path {
+            "" => "directive foo_bar".into(),
+            _ if path.starts_with("vhost") => format!("{path}.foo_bar of v.io"),
+            _ => format!("{path}.foo_bar"),
+        };
+        assert_eq!(refusal(&text), format!("t.conf:{}:1: illegal {what}", depth + 1));
+    }
+}
+
+#[test]
+fn what_srs_refuses_is_refused() {
+    for (text, error) in [
+        ("", "t.conf: conf is empty"),
+        ("# nothing", "t.conf: conf is empty"),
+        ("worker_processes 1;", "t.conf:1:1: illegal directive worker_processes"),
+        (
+            "listen 1935;\nis_full on;",
+            "t.conf:2:1: is_full marks a file that only documents; write one with what you need",
+        ),
+        ("vhost v { http_remux { } http_remux { } }", "t.conf:1:26: v has more than one http_remux"),
+        ("vhost { }", "t.conf:1:1: a vhost needs a name"),
+        ("http_server on;", "t.conf:1:1: http_server is a block, expecting { }"),
+        ("listen 1935 { }", "t.conf:1:1: listen is not a block, expecting ;"),
+        ("listen 1935", "t.conf:1:12: unexpected end of file, expecting ; or \"}\""),
+    ] {
+        assert_eq!(refusal(text), error, "{text}");
+    }
+}
+
+#[test]
+fn values_out_of_range_are_refused_with_what_was_expected() {
+    let endpoint = "expecting port, ip:port or [ipv6]:port, with a port from 1 to 65535";
+    let level = "expecting one of verbose, info, trace, warn, error, off";
+    for (text, error) in [
+        ("max_connections 0;", "t.conf:1:1: max_connections 0: expecting number from 1 to 10000000".into()),
+        ("max_connections many;", "t.conf:1:1: max_connections many: expecting number from 1 to 10000000".into()),
+        ("shards 1025;", "t.conf:1:1: shards 1025: expecting number from 1 to 1024".into()),
+        ("listen 1935 0;", format!("t.conf:1:1: listen 0: {endpoint}")),
+        ("rtmp { listen h:1; }", format!("t.conf:1:8: rtmp.listen h:1: {endpoint}")),
+        ("http_api { listen x; }", format!("t.conf:1:12: http_api.listen x: {endpoint}")),
+        ("srs_log_level loud;", format!("t.conf:1:1: srs_log_level loud: {level}")),
+        (
+            "vhost v { play { queue_length -1; } }",
+            "t.conf:1:18: vhost.play.queue_length -1: expecting number from 1 to 3600 s".into(),
+        ),
+        ("chunk_size 0;", "t.conf:1:1: chunk_size 0: expecting number from 1 to 16777215 bytes".into()),
+    ] {
+        assert_eq!(refusal(text), error, "{text}");
+    }
+    let many = (1..=65).map(|port| port.to_string()).collect::<Vec<_>>().join(" ");
+    assert!(refusal(&format!("listen {many};")).ends_with("expecting at most 64 endpoints"));
+    let error = load_with("listen 1;", &[("SRS_MAX_CONNECTIONS", "0")]).unwrap_err();
+    assert_eq!(error, "SRS_MAX_CONNECTIONS: max_connections 0: expecting number from 1 to 10000000");
+}
+
+#[test]
+fn defaults_are_those_of_srs_but_for_the_documented_ones() {
+    let config = load("vhost v.io { }");
+    assert_eq!((config.shards, config.max_connections, config.chunk_size), (None, None, 60_000));
+    assert_eq!(shown(&config.rtmp_listen), "0.0.0.0:1935");
+    let http = &config.http_server;
+    assert_eq!((http.enabled, shown(&http.listen).as_str(), http.crossdomain), (false, "0.0.0.0:8080", true));
+    assert_eq!(http.dir, std::path::Path::new("./objs/nginx/html"));
+    let api = &config.http_api;
+    assert_eq!((api.enabled, shown(&api.listen).as_str(), api.crossdomain), (false, "0.0.0.0:1985", true));
+    assert_eq!(config.log, Log { tank: Tank::File, level: Level::Info, file: "./objs/srs.log".into() });
+    let ms = Duration::from_millis;
+    assert_eq!(
+        config.vhosts,
+        [Vhost {
+            name: "v.io".into(),
+            enabled: true,
+            chunk_size: 60_000,
+            tcp_nodelay: false,
+            min_latency: false,
+            gop_cache: true,
+            gop_cache_max_frames: 2500,
+            queue_length: ms(10_000),
+            mw_latency: ms(350),
+            first_packet_timeout: ms(20_000),
+            normal_timeout: ms(5_000),
+            http_remux: HttpRemux { enabled: false, mount: "[vhost]/[app]/[stream].flv".into() },
+        }]
+    );
+    assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
+}
+
+#[test]
+fn a_file_sets_everything_that_acts() {
+    let config = load(
+        "listen 1935 [::]:19350; max_connections 77; shards 3; chunk_size 4096;
+        srs_log_tank console; srs_log_level info; srs_log_file /var/x.log;
+        http_server { enabled on; listen 127.0.0.1:80; dir /srv; crossdomain off; }
+        http_api { enabled on; listen 81 82; crossdomain off; }
+        vhost v.io { enabled off; chunk_size 128; tcp_nodelay on; min_latency on;
+            play { gop_cache off; gop_cache_max_frames 9; queue_length 8; mw_latency 7; }
+            publish { firstpkt_timeout 6; normal_timeout 5; }
+            http_remux { enabled on; mount /[app]/[stream].flv; } }",
+    );
+    assert_eq!(shown(&config.rtmp_listen), "0.0.0.0:1935 [::]:19350");
+    assert_eq!((config.shards, config.max_connections, config.chunk_size), (Some(3), Some(77), 4096));
+    assert_eq!(config.log, Log { tank: Tank::Console, level: Level::Debug, file: "/var/x.log".into() });
+    let listen = |text: &str| text.split(' ').map(|word| word.parse().unwrap()).collect();
+    let http = HttpServer { enabled: true, listen: listen("127.0.0.1:80"), dir: "/srv".into(), crossdomain: false };
+    assert_eq!(config.http_server, http);
+    assert_eq!(config.http_api, HttpApi { enabled: true, listen: listen("81 82"), crossdomain: false });
+    let ms = Duration::from_millis;
+    assert_eq!(
+        config.vhosts,
+        [Vhost {
+            name: "v.io".into(),
+            enabled: false,
+            chunk_size: 128,
+            tcp_nodelay: true,
+            min_latency: true,
+            gop_cache: false,
+            gop_cache_max_frames: 9,
+            queue_length: ms(8_000),
+            mw_latency: ms(7),
+            first_packet_timeout: ms(6),
+            normal_timeout: ms(5),
+            http_remux: HttpRemux { enabled: true, mount: "/[app]/[stream].flv".into() },
+        }]
+    );
+    assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
+}
+
+#[test]
+fn rtmp_block_wins_over_the_older_place() {
+    let config = load("listen 1; chunk_size 1000; rtmp { listen 2; } vhost v { }");
+    assert_eq!((shown(&config.rtmp_listen).as_str(), config.chunk_size), ("0.0.0.0:2", 1000));
+    let config = load("chunk_size 1000; rtmp { chunk_size 2000; } vhost v { } vhost w { chunk_size 300; }");
+    assert_eq!((config.vhosts[0].chunk_size, config.vhosts[1].chunk_size), (2000, 300));
+}
+
+#[test]
+fn variables_win_over_the_file_and_over_the_built_in() {
+    let env = [
+        ("SRS_LISTEN", "1 [::1]:2"),
+        ("SRS_MAX_CONNECTIONS", "5"),
+        ("SHARDCAST_SHARDS", "2"),
+        ("SRS_HTTP_SERVER_LISTEN", "8"),
+        ("SRS_HTTP_SERVER_ENABLED", "off"),
+        ("SRS_HTTP_API_ENABLED", "on"),
+        ("SRS_VHOST_PLAY_GOP_CACHE", "off"),
+        ("SRS_VHOST_PLAY_QUEUE_LENGTH", ""),
+        ("SRS_LOG_LEVEL", "warn"),
+        ("SRS_LOG_FILE", "/x"),
+        ("SRS_VHOST_HLS_ENABLED", "on"),
+        ("SRS_DAEMON", "off"),
+        ("SRS_SERVICE_HOST", "10.0.0.1"),
+    ];
+    let text = "listen 9; rtmp { listen 10; } max_connections 9; shards 9; http_server { enabled on; }
+        srs_log_level error; daemon on;
+        vhost a { play { gop_cache on; } } vhost b { }";
+    let loaded = load_with(text, &env).unwrap();
+    assert_eq!(loaded.accepted, ["daemon", "vhost.hls.enabled"]);
+    let built_in = Config::built_in(&env.into_iter().collect()).unwrap();
+    for config in [&loaded, &built_in] {
+        assert_eq!(shown(&config.rtmp_listen), "0.0.0.0:1 [::1]:2");
+        assert_eq!((config.max_connections, config.shards), (Some(5), Some(2)));
+        assert_eq!((config.http_server.enabled, shown(&config.http_server.listen).as_str()), (false, "0.0.0.0:8"));
+        assert_eq!((config.log.level, config.log.file.to_str()), (Level::Warn, Some("/x")));
+        assert!(config.http_api.enabled);
+        assert!(config.vhosts.iter().all(|v| !v.gop_cache && v.queue_length.as_secs() == 10));
+    }
+
+    // The stronger of two names, and the two chunk sizes.
+    let env =
+        [("SRS_LISTEN", "1"), ("SRS_RTMP_LISTEN", "2"), ("SRS_SRS_LOG_TANK", "console"), ("SRS_LOG_TANK", "file")];
+    let config = load_with("listen 9;", &env).unwrap();
+    assert_eq!((shown(&config.rtmp_listen).as_str(), config.log.tank), ("0.0.0.0:2", Tank::Console));
+    let text = "chunk_size 1000; vhost a { chunk_size 2000; } vhost b { }";
+    for (variable, sizes) in [("SRS_CHUNK_SIZE", (500, 2000, 500)), ("SRS_VHOST_CHUNK_SIZE", (500, 500, 500))] {
+        let config = load_with(text, &[(variable, "500")]).unwrap();
+        assert_eq!((config.chunk_size, config.vhosts[0].chunk_size, config.vhosts[1].chunk_size), sizes, "{variable}");
+    }
+}
+
+#[test]
+fn every_variable_of_what_acts_has_an_effect() {
+    for (section, row) in directives::all().filter(|(_, row)| row.status == Status::Acts) {
+        let (one, other) = match row.kind {
+            Kind::Bool | Kind::BoolOn => ("on".into(), "off".into()),
+            Kind::Number(min, max, _) => (min.to_string(), max.to_string()),
+            Kind::Endpoints => ("7".into(), "8".into()),
+            Kind::OneOf(names) => {
+                let mut names = names.split(", ").map(String::from);
+                (names.next().unwrap(), names.next().unwrap())
+            }
+            _ => ("x".into(), "y".into()),
+        };
+        for variable in row.env_names(section) {
+            let config = |value: String| Config::built_in(&[(variable.clone(), value)].into_iter().collect()).unwrap();
+            let (one, other) = (config(one.clone()), config(other.clone()));
+            assert_ne!(Config { warnings: vec![], ..one }, Config { warnings: vec![], ..other }, "{variable}");
+        }
+    }
+}
+
+#[test]
+fn without_a_file_the_default_vhost_is_served() {
+    let config = Config::built_in(&Env::default()).unwrap();
+    assert_eq!((config.file.as_ref(), shown(&config.rtmp_listen).as_str()), (None, "0.0.0.0:1935"));
+    assert!(config.http_server.enabled && config.http_api.enabled && config.log.tank == Tank::Console);
+    assert!(config.vhost("any.host").is_some_and(|vhost| vhost.http_remux.enabled));
+    assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
+}
+
+#[test]
+fn a_vhost_is_looked_up_by_name_then_default() {
+    let config = load("vhost a { } vhost off { enabled off; } vhost __defaultVhost__ { }");
+    let name = |host| config.vhost(host).map(|vhost| vhost.name.as_str());
+    assert_eq!(name("a"), Some("a"));
+    assert_eq!(name("b"), Some("__defaultVhost__"));
+    assert_eq!(name("off"), None);
+    let config = load("vhost a { }");
+    assert_eq!(config.vhost("b"), None);
+    let config = load("vhost __defaultVhost__ { enabled off; }");
+    assert_eq!(config.vhost("b"), None);
+}
+
+#[test]
+fn flags_are_read_as_srs_reads_them() {
+    for (word, bool_is_on, pref_true_is_on) in
+        [("on", true, true), ("off", false, false), ("true", false, true), ("1", false, true), ("\"\"", false, true)]
+    {
+        let config = load(&format!("vhost v {{ tcp_nodelay {word}; enabled {word}; }}"));
+        let vhost = &config.vhosts[0];
+        assert_eq!((vhost.tcp_nodelay, vhost.enabled), (bool_is_on, pref_true_is_on), "{word}");
+        assert_eq!(config.warnings.len(), if matches!(word, "true" | "1") { 2 } else { 0 }, "{word}");
+    }
+}
+
+#[test]
+fn latency_is_small_when_asked_for() {
+    for (text, ms) in [("", 350), ("min_latency on;", 0), ("min_latency on; play { mw_latency 100; }", 100)] {
+        let config = load(&format!("vhost v {{ {text} }}"));
+        assert_eq!(config.vhosts[0].mw_latency, Duration::from_millis(ms), "{text}");
+    }
+}
+
+#[test]
+fn log_levels_have_two_sets_of_names() {
+    for (text, level) in [
+        ("srs_log_level verbose;", Level::Trace),
+        ("srs_log_level info;", Level::Debug),
+        ("srs_log_level trace;", Level::Info),
+        ("srs_log_level error; srs_log_level_v2 debug;", Level::Debug),
+        ("srs_log_level_v2 trace;", Level::Trace),
+        ("srs_log_level_v2 info;", Level::Info),
+        ("srs_log_level_v2 off;", Level::Off),
+    ] {
+        assert_eq!(load(text).log.level, level, "{text}");
+    }
+}
+
+#[test]
+fn the_first_of_two_counts_and_the_second_is_remarked_upon() {
+    let config = load("listen 1; listen 2;\nvhost v { play { gop_cache off; } play { gop_cache on; } }\nvhost v { }");
+    assert_eq!((shown(&config.rtmp_listen).as_str(), config.vhosts.len()), ("0.0.0.0:1", 1));
+    assert!(!config.vhosts[0].gop_cache);
+    let ends = ["t.conf:1:11: listen again", "t.conf:2:35: vhost.play again", "t.conf:3:1: vhost v again"];
+    assert_eq!(config.warnings.len(), ends.len(), "{:?}", config.warnings);
+    for (warning, end) in config.warnings.iter().zip(ends) {
+        assert!(warning.ends_with(&format!("{end}, the first one counts")), "{warning}");
+    }
+}
+
+#[test]
+fn what_is_odd_but_works_is_remarked_upon() {
+    for (text, remark) in [
+        ("chunk_size 65537; vhost v { }", ":1:1: chunk_size 65537 is outside of 128 to 65536"),
+        ("vhost v { chunk_size 127; }", ":1:11: chunk_size 127 is outside of 128 to 65536"),
+        ("max_connections 1 2; vhost v { }", ":1:1: max_connections takes one argument, the rest is ignored"),
+        ("listen 1;", "no vhost is configured: nobody can publish or play"),
+        (
+            "vhost v { http_remux { enabled on; mount /[app]/[stream].ts; } }",
+            "vhost v: http_remux mount /[app]/[stream].ts: only .flv is served yet",
+        ),
+        ("vhost v { gop_cache on; }", ":1:11: vhost.gop_cache is now vhost.play.gop_cache"),
+    ] {
+        let warnings = load(text).warnings;
+        assert!(warnings.len() == 1 && warnings[0].ends_with(remark), "{text}: {warnings:?}");
+    }
+    assert_eq!(load("chunk_size 128; vhost v { chunk_size 65536; }").warnings, [""; 0]);
+}
+
+#[test]
+fn old_spellings_act() {
+    let config = load("http_stream { enabled on; } vhost v { gop_cache off; publish_normal_timeout 9; }");
+    assert!(config.http_server.enabled && !config.vhosts[0].gop_cache);
+    assert_eq!(config.vhosts[0].normal_timeout, Duration::from_millis(9));
+}
+
+#[test]
+fn an_included_vhost_is_a_vhost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (main, part) = (dir.path().join("main.conf"), dir.path().join("part.conf"));
+    std::fs::write(&part, "vhost v.io {\n    play { nope 1; }\n}").unwrap();
+    std::fs::write(&main, format!("listen 1; include {};", part.display())).unwrap();
+    let error = Config::load(&main, &Env::default()).unwrap_err().to_string();
+    assert_eq!(error, format!("{}:2:12: illegal vhost.play.nope of v.io", part.display()));
+    std::fs::write(&part, "vhost v.io { min_latency on; }").unwrap();
+    assert!(Config::load(&main, &Env::default()).unwrap().vhost("v.io").is_some_and(|v| v.min_latency));
+}

@@ -1,0 +1,201 @@
+//! One peer's TCP connection: its socket, its cursor, and how it ends.
+
+use crate::net::socket::Socket;
+use shardcast_engine::fanout::{
+    Cursor, Step, Tape,
+    cursor::SLICES,
+};
+use std::{
+    cell::{Cell, RefCell},
+    io::{self, IoSlice},
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+use tracing::{info, warn};
+
+pub struct Connection {
+    /// Eight characters that name it in logs and the API.
+    pub id: String,
+    /// Counts the connections of its shard.
+    pub number: u64,
+    pub peer: SocketAddr,
+    pub socket: Socket,
+    pub cursor: RefCell<Cursor>,
+    pub since: Instant,
+    /// When it ends unless it says more.
+    pub deadline: Cell<Option<Instant>>,
+    pub received: Cell<u64>,
+    pub sent: Cell<u64>,
+    pub skips: Cell<u64>,
+    /// It ends when it has got everything: its stream is over.
+    pub ending: Cell<bool>,
+    /// It is on its audience's list for every tick.
+    pub hurried: Cell<bool>,
+    /// The hand need not look at it before this tick.
+    pub retry_tick: Cell<u64>,
+    backoff: Cell<u64>,
+    /// Its socket lives on elsewhere.
+    handed_over: Cell<bool>,
+    /// Why the server ended it.
+    closed: RefCell<Option<Closed>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Closed {
+    /// Its deadline passed.
+    Expired,
+    /// The server's decision, in words.
+    Because(String),
+}
+
+/// What a flush came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flow {
+    /// All is sent.
+    Drained,
+    /// The kernel takes no more now.
+    Blocked,
+    /// The connection is over.
+    Closed,
+}
+
+/// The longest pause of a blocked connection, in ticks: 320 ms.
+const LONGEST_BACKOFF: u64 = 32;
+
+impl Connection {
+    pub fn new(id: String, number: u64, peer: SocketAddr, socket: Socket) -> Self {
+        Self {
+            id,
+            number,
+            peer,
+            socket,
+            cursor: RefCell::default(),
+            since: Instant::now(),
+            deadline: Cell::default(),
+            received: Cell::default(),
+            sent: Cell::default(),
+            skips: Cell::default(),
+            ending: Cell::default(),
+            hurried: Cell::default(),
+            retry_tick: Cell::default(),
+            backoff: Cell::new(1),
+            handed_over: Cell::default(),
+            closed: RefCell::default(),
+        }
+    }
+
+    /// Sends the aside and what `tape` has for it: one system call where the kernel takes it all.
+    pub fn flush(&self, tape: Option<&Tape>) -> Flow {
+        if self.closed.borrow().is_some() {
+            return Flow::Closed;
+        }
+        let mut cursor = self.cursor.borrow_mut();
+        loop {
+            match tape.map_or(Step::Send, |tape| cursor.step(tape)) {
+                Step::Idle => return Flow::Drained,
+                Step::Send => {}
+                Step::Skip { lag } => self.note_skip(lag.as_ms()),
+                Step::Lost => {
+                    let lag = tape.map_or(0, |tape| cursor.lag(tape).as_ms());
+                    drop(cursor);
+                    self.close(format!("reads too slowly: lost its place {lag} ms behind"));
+                    return Flow::Closed;
+                }
+            }
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = cursor.slices(tape, &mut slices);
+            let slices = &slices[..count];
+            let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
+            if wanted == 0 {
+                return Flow::Drained;
+            }
+            match self.socket.send(slices) {
+                Ok(sent) => {
+                    cursor.advance(tape, sent);
+                    self.backoff.set(1);
+                    self.sent.set(self.sent.get() + sent as u64);
+                    if sent < wanted {
+                        return Flow::Blocked;
+                    }
+                    if cursor.drained(tape) {
+                        return Flow::Drained;
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flow::Blocked,
+                Err(error) => {
+                    drop(cursor);
+                    self.close(format!("send: {error}"));
+                    return Flow::Closed;
+                }
+            }
+        }
+    }
+
+    /// Queues control bytes and sends what goes at once.
+    pub fn say(&self, bytes: &[u8]) {
+        if !self.cursor.borrow_mut().say(bytes) {
+            self.close("asks much and reads nothing".into());
+        }
+    }
+
+    /// The kernel took nothing: leaves it alone for some ticks, for longer each time.
+    pub fn back_off(&self, tick: u64) {
+        let pause = self.backoff.get();
+        self.retry_tick.set(tick + pause);
+        self.backoff.set((pause * 2).min(LONGEST_BACKOFF));
+    }
+
+    /// Ends the connection; the task that reads it wakes and sees why. The first reason stays.
+    pub fn close(&self, why: String) {
+        self.end(Closed::Because(why));
+    }
+
+    pub fn expire(&self) {
+        self.end(Closed::Expired);
+    }
+
+    /// Another shard goes on with it; nothing ends here.
+    pub fn hand_over(&self) {
+        self.handed_over.set(true);
+    }
+
+    pub fn closed(&self) -> Option<Closed> {
+        self.closed.borrow().clone()
+    }
+
+    pub fn age(&self) -> Duration {
+        self.since.elapsed()
+    }
+
+    fn end(&self, closed: Closed) {
+        self.closed.borrow_mut().get_or_insert(closed);
+        self.socket.shutdown();
+    }
+
+    fn note_skip(&self, lag_ms: i64) {
+        self.skips.set(self.skips.get() + 1);
+        metrics::counter!("shardcast_viewer_skips_total").increment(1);
+        warn!(cid = %self.id, "viewer {} was {lag_ms} ms behind, skipped to the newest keyframe", self.peer);
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        if self.handed_over.get() {
+            return;
+        }
+        let why = match self.closed.borrow_mut().take() {
+            Some(Closed::Because(why)) => why,
+            Some(Closed::Expired) => "deadline passed".into(),
+            None => "peer closed".into(),
+        };
+        info!(
+            cid = %self.id,
+            "connection of {} ended after {:.3} s: {why}; received {} bytes, sent {} bytes",
+            self.peer,
+            self.age().as_secs_f64(),
+            self.received.get(),
+            self.sent.get(),
+        );
+    }
+}

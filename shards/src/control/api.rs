@@ -1,0 +1,189 @@
+//! The answers of `/api/v1/`, in SRS's shapes, and what the page and Prometheus ask for.
+
+use super::{
+    Control,
+    http::{Answer, with_type},
+    snapshot::{Home, Share},
+};
+use serde_json::{Value, json};
+use shardcast_engine::track::{Shape, Track};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, SystemTime},
+};
+
+/// The SRS version whose interface this is.
+const COMPATIBLE: (u64, u64, u64) = (7, 0, 18);
+/// SRS's error number for a stream that is not there.
+const STREAM_NOT_FOUND: u64 = 2048;
+
+pub fn versions(control: &Control) -> Value {
+    let (major, minor, revision) = COMPATIBLE;
+    let version = format!("{major}.{minor}.{revision}");
+    envelope(
+        control,
+        "data",
+        json!({ "major": major, "minor": minor, "revision": revision, "version": version }),
+    )
+}
+
+/// Where things are, for the page.
+pub fn page_config(control: &Control) -> Value {
+    json!({
+        "rtmp_port": control.rtmp_port,
+        "version": env!("CARGO_PKG_VERSION"),
+        "shards": control.shards(),
+    })
+}
+
+/// `GET /api/v1/streams/` with `start` and `count`, or `/api/v1/streams/{id}`.
+pub async fn streams(control: &Control, id: &str, query: &str) -> Value {
+    let streams = gather(control).await;
+    if !id.is_empty() {
+        return match streams.get(id) {
+            Some(stream) => envelope(control, "stream", stream.to_json(id)),
+            None => json!({ "code": STREAM_NOT_FOUND }),
+        };
+    }
+    let number = |name: &str, default: usize| {
+        let found = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+        found.map_or(default, |value| value.parse().unwrap_or(0))
+    };
+    let (start, count) = (number("start", 0), number("count", 10).max(1));
+    let page: Vec<_> = streams.iter().skip(start).take(count).map(|(id, stream)| stream.to_json(id)).collect();
+    let mut answer = envelope(control, "streams", page.into());
+    answer["total"] = streams.len().into();
+    answer
+}
+
+/// Prometheus text.
+pub async fn metrics(control: &Control) -> Answer {
+    for shard in control.snapshot().await {
+        let label = shard.index.to_string();
+        let home = shard.streams.iter().filter_map(|share| share.home.as_ref());
+        let publishers = home.clone().filter(|home| home.publication.is_some()).count();
+        let ring_bytes: usize = home.map(|home| home.ring_bytes).sum();
+        let viewers: usize = shard.streams.iter().map(|share| share.viewers).sum();
+        let skips: u64 = shard.streams.iter().map(|share| share.skips).sum();
+        let gauge = |name: &'static str, value: f64| metrics::gauge!(name, "shard" => label.clone()).set(value);
+        gauge("shardcast_connections", shard.connections as f64);
+        gauge("shardcast_publishers", publishers as f64);
+        gauge("shardcast_viewers", viewers as f64);
+        gauge("shardcast_viewers_skips", skips as f64);
+        gauge("shardcast_ring_bytes", ring_bytes as f64);
+        metrics::counter!("shardcast_mesh_frames_total", "shard" => label.clone()).absolute(shard.frames_crossed);
+    }
+    with_type("text/plain; version=0.0.4", control.metrics.render().into())
+}
+
+/// A stream put together from its shards' shares.
+#[derive(Default)]
+struct Whole {
+    name: String,
+    app: String,
+    vhost: String,
+    url: String,
+    home: Option<Home>,
+    viewers: usize,
+    sent: u64,
+    sent_kbps: u64,
+}
+
+/// All streams by id: the one that their home gave them.
+async fn gather(control: &Control) -> BTreeMap<String, Whole> {
+    let mut by_key: BTreeMap<_, (String, Whole)> = BTreeMap::new();
+    for share in control.snapshot().await.into_iter().flat_map(|shard| shard.streams) {
+        let (id, whole) = by_key.entry(share.key.clone()).or_default();
+        if id.is_empty() || share.home.is_some() {
+            *id = share.id.clone();
+        }
+        whole.add(share);
+    }
+    by_key.into_values().collect()
+}
+
+impl Whole {
+    fn add(&mut self, share: Share) {
+        self.name = share.key.stream().into();
+        self.app = share.key.app().into();
+        self.vhost = share.key.vhost().into();
+        self.url = share.key.to_string();
+        self.viewers += share.viewers;
+        self.sent += share.sent;
+        self.sent_kbps += share.sent_kbps;
+        self.home = share.home.or(self.home.take());
+    }
+
+    fn to_json(&self, id: &str) -> Value {
+        let home = self.home.as_ref();
+        let publication = home.and_then(|home| home.publication.as_ref());
+        let publish = match publication {
+            Some(publication) => json!({ "active": true, "cid": publication.id }),
+            None => json!({ "active": false }),
+        };
+        let track = |of: fn(&Home) -> Option<&Track>| home.and_then(of).map_or(Value::Null, track_json);
+        let frames = home.map_or(0, |home| home.frames);
+        let video_frames = home.map_or(0, |home| home.video_frames);
+        json!({
+            "id": id,
+            "name": self.name,
+            "vhost": vhost_id(&self.vhost),
+            "app": self.app,
+            "tcUrl": publication.map_or("", |publication| &publication.request.tc_url),
+            "url": self.url,
+            "live_ms": unix_ms(),
+            "clients": self.viewers + usize::from(publication.is_some()),
+            "frames": frames,
+            "audio_frames": frames - video_frames,
+            "video_frames": video_frames,
+            "send_bytes": self.sent,
+            "recv_bytes": home.map_or(0, |home| home.received),
+            "kbps": { "recv_30s": home.map_or(0, |home| home.kbps), "send_30s": self.sent_kbps },
+            "publish": publish,
+            "video": track(|home| home.publication.as_ref().and(home.prologue.video.as_ref())),
+            "audio": track(|home| home.publication.as_ref().and(home.prologue.audio.as_ref())),
+        })
+    }
+}
+
+fn track_json(track: &Track) -> Value {
+    match &track.shape {
+        Shape::Video(picture) => json!({
+            "codec": track.codec.to_string(),
+            "profile": picture.profile,
+            "level": picture.level,
+            "width": picture.width,
+            "height": picture.height,
+        }),
+        Shape::Audio(sound) => json!({
+            "codec": track.codec.to_string(),
+            "sample_rate": sound.sample_rate,
+            "channel": sound.channels,
+            "profile": sound.profile,
+        }),
+    }
+}
+
+fn envelope(control: &Control, name: &str, content: Value) -> Value {
+    let mut answer = json!({
+        "code": 0,
+        "server": control.server_id,
+        "service": control.service_id,
+        "pid": std::process::id().to_string(),
+    });
+    answer[name] = content;
+    answer
+}
+
+/// Names a vhost for good: the same in every process.
+fn vhost_id(name: &str) -> String {
+    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    format!("vid-{:07x}", hash >> 36)
+}
+
+fn unix_ms() -> u64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    since.as_millis() as u64
+}

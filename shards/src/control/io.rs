@@ -1,0 +1,62 @@
+//! hyper over glommio: one connection with what was read from it before.
+
+use bytes::{Buf, Bytes};
+use futures_lite::io::{AsyncRead, AsyncWrite};
+use glommio::net::TcpStream;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use std::{
+    cell::Cell,
+    io,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, ready},
+    time::Instant,
+};
+
+pub struct Io {
+    stream: TcpStream,
+    read: Bytes,
+    /// When bytes last moved.
+    active: Rc<Cell<Instant>>,
+}
+
+const CHUNK: usize = 8 << 10;
+
+impl Io {
+    pub fn new(stream: TcpStream, read: Bytes, active: Rc<Cell<Instant>>) -> Self {
+        Self { stream, read, active }
+    }
+}
+
+impl Read for Io {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, mut out: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        if !self.read.is_empty() {
+            let count = self.read.len().min(out.remaining());
+            out.put_slice(&self.read[..count]);
+            self.read.advance(count);
+            return Poll::Ready(Ok(()));
+        }
+        let mut chunk = [0; CHUNK];
+        let room = out.remaining().min(CHUNK);
+        let count = ready!(Pin::new(&mut self.stream).poll_read(cx, &mut chunk[..room]))?;
+        self.active.set(Instant::now());
+        out.put_slice(&chunk[..count]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl Write for Io {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.active.set(Instant::now());
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}

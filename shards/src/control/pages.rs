@@ -1,0 +1,99 @@
+//! Static files: the operator's folder first, then the pages built into the binary.
+
+use super::http::{Answer, with_type};
+use crate::config::HttpServer;
+use bytes::Bytes;
+use glommio::executor;
+use std::path::{Path, PathBuf};
+
+/// Path and content of each page that the binary carries.
+const BUILT_IN: &[(&str, &[u8])] = &[
+    ("index.html", include_bytes!("../../web/index.html")),
+    ("app.css", include_bytes!("../../web/app.css")),
+    ("app.js", include_bytes!("../../web/app.js")),
+    ("favicon.svg", include_bytes!("../../web/favicon.svg")),
+    ("vendor/mpegts.js", include_bytes!("../../web/vendor/mpegts.js")),
+];
+
+/// A file of the operator's larger than this is not for this server to send.
+const LARGEST_FILE: u64 = 64 << 20;
+
+pub async fn page(server: &HttpServer, path: &str) -> Option<Answer> {
+    let decoded = decode(path);
+    let mut name = decoded.trim_start_matches('/').to_owned();
+    if name.is_empty() || name.ends_with('/') {
+        name.push_str("index.html");
+    }
+    let plain = name.split('/').all(|part| !part.starts_with('.') && !part.contains('\0') && !part.is_empty());
+    if !plain {
+        return None;
+    }
+    let content_type = content_type(&name);
+    let file = server.dir.join(&name);
+    if let Some(bytes) = executor().spawn_blocking(move || read(file)).await {
+        return Some(with_type(content_type, bytes));
+    }
+    let (_, bytes) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)?;
+    Some(with_type(content_type, Bytes::from_static(bytes)))
+}
+
+/// Undoes percent-encoding; what is not valid stays as it is (or becomes U+FFFD where it is not UTF-8).
+pub fn decode(path: &str) -> String {
+    let bytes = path.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut at = 0;
+    while let Some(&byte) = bytes.get(at) {
+        let digit = |offset: usize| bytes.get(at + offset).and_then(|byte| char::from(*byte).to_digit(16));
+        match (byte, digit(1), digit(2)) {
+            (b'%', Some(high), Some(low)) => {
+                out.push((high * 16 + low) as u8);
+                at += 3;
+            }
+            _ => {
+                out.push(byte);
+                at += 1;
+            }
+        }
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+fn read(path: PathBuf) -> Option<Bytes> {
+    let about = std::fs::metadata(&path).ok()?;
+    if !about.is_file() || about.len() > LARGEST_FILE {
+        return None;
+    }
+    Some(std::fs::read(path).ok()?.into())
+}
+
+fn content_type(name: &str) -> &'static str {
+    match Path::new(name).extension().and_then(|extension| extension.to_str()).unwrap_or_default() {
+        "html" | "htm" => "text/html; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "json" => "application/json",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "ico" => "image/x-icon",
+        "xml" => "text/xml; charset=utf-8",
+        "m3u8" => "application/vnd.apple.mpegurl",
+        "ts" => "video/mp2t",
+        "mp4" => "video/mp4",
+        "flv" => "video/x-flv",
+        "txt" => "text/plain; charset=utf-8",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percent_encoding_is_undone_where_it_is_valid() {
+        assert_eq!(decode("/live/a%20b.flv"), "/live/a b.flv");
+        assert_eq!(decode("/100%/%zz%2"), "/100%/%zz%2");
+        assert_eq!(decode("/%2e%2e/x"), "/../x");
+    }
+}

@@ -1,0 +1,119 @@
+//! The viewers of one stream in one wire format on one shard, and the tape they share.
+
+use crate::connection::{Connection, Flow};
+use shardcast_engine::fanout::{Ring, Tape};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+pub struct Audience {
+    pub tape: Tape,
+    viewers: Vec<Rc<Connection>>,
+    /// Each viewer is served once in this time; zero serves all on each tick that brought bytes.
+    window: Duration,
+    /// Whose turn it is.
+    hand: usize,
+    /// Viewers × time not yet served, in viewer-nanoseconds.
+    due: u128,
+    /// Viewers to look at on every tick: newcomers, those catching up, those that end.
+    hurried: Vec<Rc<Connection>>,
+    /// Since when nobody watches.
+    pub empty_since: Option<Instant>,
+}
+
+/// Served at the most in one tick and audience, so that publishers get their turn.
+const BURST: usize = 4096;
+
+impl Audience {
+    pub fn new(tape: Tape, window: Duration) -> Self {
+        Self { tape, viewers: Vec::new(), window, hand: 0, due: 0, hurried: Vec::new(), empty_since: None }
+    }
+
+    pub fn viewers(&self) -> impl Iterator<Item = &Rc<Connection>> {
+        self.viewers.iter()
+    }
+
+    pub fn len(&self) -> usize {
+        self.viewers.len()
+    }
+
+    /// A newcomer: gets its head, and the entry GOP where there is one, at once.
+    pub fn join(&mut self, viewer: Rc<Connection>) {
+        viewer.cursor.borrow_mut().join(&self.tape);
+        self.viewers.push(viewer.clone());
+        self.empty_since = None;
+        self.hurry(&viewer);
+    }
+
+    pub fn leave(&mut self, number: u64) -> Option<Rc<Connection>> {
+        self.hurried.retain(|viewer| viewer.number != number);
+        let index = self.viewers.iter().position(|viewer| viewer.number == number)?;
+        let viewer = self.viewers.swap_remove(index);
+        if self.viewers.is_empty() {
+            self.empty_since = Some(Instant::now());
+        }
+        Some(viewer)
+    }
+
+    /// The stream is over: who has seen some of it ends with it, who waits goes on waiting.
+    pub fn end(&mut self, ring: &Ring) {
+        self.tape.catch_up(ring);
+        for viewer in &self.viewers {
+            if viewer.cursor.borrow().opened() {
+                viewer.ending.set(true);
+                viewer.deadline.set(Some(Instant::now() + Duration::from_secs(10)));
+                push(&mut self.hurried, viewer);
+            }
+        }
+    }
+
+    /// Moves the hand on by `elapsed`.
+    pub fn tick(&mut self, ring: &Ring, tick: u64, elapsed: Duration) {
+        let fresh = self.tape.catch_up(ring);
+        let count = self.viewers.len();
+        let turns = if self.window.is_zero() {
+            if fresh { count } else { 0 }
+        } else {
+            self.due += elapsed.as_nanos() * count as u128;
+            let turns = (self.due / self.window.as_nanos()) as usize;
+            self.due %= self.window.as_nanos();
+            turns.min(count)
+        };
+        for _ in 0..turns.min(BURST) {
+            self.hand = (self.hand + 1) % count;
+            let viewer = &self.viewers[self.hand];
+            if viewer.retry_tick.get() <= tick && viewer.flush(Some(&self.tape)) == Flow::Blocked {
+                viewer.back_off(tick);
+                push(&mut self.hurried, viewer);
+            }
+        }
+        let tape = &self.tape;
+        self.hurried.retain(|viewer| {
+            if viewer.retry_tick.get() > tick {
+                return true;
+            }
+            let flow = viewer.flush(Some(tape));
+            match flow {
+                Flow::Blocked => viewer.back_off(tick),
+                Flow::Drained if viewer.ending.get() => viewer.close("stream ended".into()),
+                Flow::Drained | Flow::Closed => {}
+            }
+            viewer.hurried.set(flow == Flow::Blocked);
+            viewer.hurried.get()
+        });
+    }
+
+    /// A viewer's own bytes (an answer to a command) must go out now, not at its turn.
+    pub fn hurry(&mut self, viewer: &Rc<Connection>) {
+        if viewer.flush(Some(&self.tape)) == Flow::Blocked {
+            push(&mut self.hurried, viewer);
+        }
+    }
+}
+
+fn push(hurried: &mut Vec<Rc<Connection>>, viewer: &Rc<Connection>) {
+    if !viewer.hurried.replace(true) {
+        hurried.push(viewer.clone());
+    }
+}

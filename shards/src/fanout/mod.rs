@@ -1,0 +1,4 @@
+//! Serving viewers: who is served when, and what one viewer is sent.
+
+pub mod audience;
+pub mod hand;

@@ -1,0 +1,214 @@
+//! The HTTP port of a media shard: live streams are served here, all else goes to the control shard.
+
+use super::seat::Seat;
+use crate::{
+    config::Vhost,
+    connection::{Closed, Connection},
+    mesh::Handover,
+    shard::Shard,
+    stream::Wire,
+};
+use bytes::BytesMut;
+use shardcast_protocols::session::{Client, Request};
+use std::{
+    net::IpAddr,
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+/// A request's line and headers may be so long, and take so long.
+const HEAD_BYTES: usize = 16 << 10;
+const HEAD_TIME: Duration = Duration::from_secs(15);
+const HEADERS: usize = 64;
+
+/// Serves the connection to its end.
+pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
+    let mut seat = Seat::new(shard, connection);
+    let mut read = BytesMut::new();
+    connection.deadline.set(Some(Instant::now() + HEAD_TIME));
+    let head = loop {
+        match parse(&read) {
+            Ok(Some(head)) => break head,
+            Ok(None) if read.len() > HEAD_BYTES => return refuse(connection, "431 Request Header Fields Too Large"),
+            Ok(None) => {}
+            Err(_) => return refuse(connection, "400 Bad Request"),
+        }
+        let more = connection.socket.read(&shard.buffer, |bytes| read.extend_from_slice(bytes)).await;
+        if !matches!(more, Ok(Some(()))) {
+            if connection.closed() == Some(Closed::Expired) && !read.is_empty() {
+                connection.close(format!("no complete HTTP request within {} s", HEAD_TIME.as_secs()));
+            }
+            return;
+        }
+        connection.received.set(read.len() as u64);
+    };
+    connection.deadline.set(None);
+    let Some((vhost, request)) = live(shard, &head) else {
+        match connection.socket.duplicate() {
+            Ok(fd) => {
+                connection.hand_over();
+                shard.hand_over(Handover { fd, peer: connection.peer, read: read.freeze() });
+            }
+            Err(error) => connection.close(format!("hand-over: {error}")),
+        }
+        return;
+    };
+    connection.say(answer(&head, shard.config.http_server.crossdomain).as_bytes());
+    if head.method == "HEAD" {
+        connection.flush(None);
+        return connection.close("answered a HEAD".into());
+    }
+    seat.play(vhost, &request, Wire::Flv);
+    // A viewer says nothing more; what it says all the same is read and dropped, so that its end is seen.
+    while let Ok(Some(count)) = connection.socket.read(&shard.buffer, <[u8]>::len).await {
+        connection.received.set(connection.received.get() + count as u64);
+    }
+}
+
+/// What matters of a request.
+struct Head {
+    method: String,
+    /// Percent-decoded.
+    path: String,
+    /// With its `?`, or empty.
+    query: String,
+    host: String,
+    origin: bool,
+}
+
+fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
+    let mut headers = [httparse::EMPTY_HEADER; HEADERS];
+    let mut request = httparse::Request::new(&mut headers);
+    if request.parse(bytes)?.is_partial() {
+        return Ok(None);
+    }
+    let (Some(method), Some(target)) = (request.method, request.path) else { return Ok(None) };
+    let (path, query) = target.find('?').map_or((target, ""), |at| target.split_at(at));
+    let header = |name: &str| {
+        let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
+        std::str::from_utf8(found.value).ok()
+    };
+    Ok(Some(Head {
+        method: method.to_owned(),
+        path: crate::control::pages::decode(path),
+        query: query.to_owned(),
+        host: header("host").unwrap_or_default().to_owned(),
+        origin: header("origin").is_some(),
+    }))
+}
+
+/// The stream that a request asks for, where the vhost serves it over HTTP.
+fn live<'s>(shard: &'s Shard, head: &Head) -> Option<(&'s Vhost, Request)> {
+    if !matches!(&*head.method, "GET" | "HEAD") || !head.path.ends_with(".flv") {
+        return None;
+    }
+    let host = host_name(&head.host);
+    let named = head.query.trim_start_matches('?').split('&').find_map(|pair| {
+        pair.strip_prefix("vhost=").or_else(|| pair.strip_prefix("domain=")).filter(|name| !name.is_empty())
+    });
+    let name = named.unwrap_or(host);
+    let vhost = shard.config.vhost(name).filter(|vhost| vhost.http_remux.enabled)?;
+    let (app, stream) = mounted(&vhost.http_remux.mount, &vhost.name, &head.path)?;
+    let request = Request {
+        vhost: name.to_owned(),
+        app,
+        stream,
+        param: head.query.clone(),
+        tc_url: format!("http://{}{}", head.host, head.path),
+        client: Client::FlvPlay,
+        ..Request::default()
+    };
+    Some((vhost, request))
+}
+
+/// App and stream of `path` where it has the form of `mount`: `[vhost]/[app]/[stream].flv`, or with any of
+/// its parts fixed. The last segment is the stream's, all before it the app's.
+fn mounted(mount: &str, vhost: &str, path: &str) -> Option<(String, String)> {
+    let pattern = mount.strip_prefix("[vhost]").or_else(|| mount.strip_prefix(vhost)).unwrap_or(mount);
+    let (app_pattern, stream_pattern) = pattern.trim_start_matches('/').rsplit_once('/')?;
+    let (app_path, stream_path) = path.trim_start_matches('/').rsplit_once('/')?;
+    let stream = filled(stream_pattern, "[stream]", stream_path)?;
+    let app = filled(app_pattern, "[app]", app_path)?;
+    (!app.is_empty() && !stream.is_empty()).then(|| (app.to_owned(), stream.to_owned()))
+}
+
+/// What stands in `text` where `pattern` has `variable`; the pattern itself where it has none.
+fn filled<'t>(pattern: &'t str, variable: &str, text: &'t str) -> Option<&'t str> {
+    match pattern.split_once(variable) {
+        Some((before, after)) => text.strip_prefix(before)?.strip_suffix(after),
+        None if pattern == text => Some(pattern.strip_suffix(".flv").unwrap_or(pattern)),
+        None => None,
+    }
+}
+
+/// The host without its port; IPv6 addresses keep their brackets.
+fn host_name(host: &str) -> &str {
+    match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && name.parse::<IpAddr>().is_err() => name,
+        _ => host,
+    }
+}
+
+/// The head of a live FLV body, which ends with the connection (RFC 9112 §6.3 rule 8).
+fn answer(head: &Head, crossdomain: bool) -> String {
+    let mut answer = String::from("HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\n");
+    if crossdomain && head.origin {
+        for (name, value) in crate::control::CORS {
+            answer.push_str(&format!("{name}: {value}\r\n"));
+        }
+    }
+    answer.push_str(&format!(
+        "Cache-Control: no-cache, no-store\r\nConnection: close\r\nServer: {}\r\n\r\n",
+        crate::SERVER
+    ));
+    answer
+}
+
+fn refuse(connection: &Connection, status: &str) {
+    connection.say(
+        format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\nServer: {}\r\n\r\n", crate::SERVER)
+            .as_bytes(),
+    );
+    connection.flush(None);
+    metrics::counter!("shardcast_session_errors_total", "protocol" => "http").increment(1);
+    connection.close(format!("answered {status}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_find_their_streams() {
+        let usual = "[vhost]/[app]/[stream].flv";
+        let found = |mount, path| {
+            mounted(mount, "v.io", path).map(|(app, stream)| format!("{app} {stream}"))
+        };
+        assert_eq!(found(usual, "/live/a.flv").as_deref(), Some("live a"));
+        assert_eq!(found(usual, "/a/b/c.flv").as_deref(), Some("a/b c"));
+        assert_eq!(found("v.io/x/[stream].flv", "/x/a.flv").as_deref(), Some("x a"));
+        assert_eq!(found("v.io/x/[stream].flv", "/y/a.flv"), None);
+        assert_eq!(found("[vhost]/live/one.flv", "/live/one.flv").as_deref(), Some("live one"));
+        assert_eq!(found(usual, "/a.flv"), None);
+        assert_eq!(found(usual, "/live/.flv"), None);
+    }
+
+    #[test]
+    fn hosts_lose_their_ports() {
+        assert_eq!(host_name("a.io:8080"), "a.io");
+        assert_eq!(host_name("a.io"), "a.io");
+        assert_eq!(host_name("[::1]:8080"), "[::1]");
+        assert_eq!(host_name("[::1]"), "[::1]");
+    }
+
+    #[test]
+    fn incomplete_requests_wait_and_bad_ones_fail() {
+        let whole = b"GET /live/a.flv?k=v HTTP/1.1\r\nHost: h:8080\r\nOrigin: http://o\r\n\r\n";
+        for end in 0..whole.len() {
+            assert!(matches!(parse(&whole[..end]), Ok(None)), "{end}");
+        }
+        let head = parse(whole).unwrap().unwrap();
+        assert_eq!((&*head.path, &*head.query, &*head.host, head.origin), ("/live/a.flv", "?k=v", "h:8080", true));
+        assert!(parse(b"\x03\0\0\0garbage\xff").is_err());
+    }
+}

@@ -1,0 +1,6 @@
+//! From sockets to sessions: who connects, what protocol it speaks, and its session's life.
+
+pub mod accept;
+pub mod http;
+pub mod rtmp;
+pub mod seat;

@@ -1,0 +1,145 @@
+//! Driving one RTMP session.
+
+use super::seat::Seat;
+use crate::{
+    connection::{Closed, Connection, Flow},
+    shard::Shard,
+    stream::Wire,
+};
+use glommio::timer::sleep;
+use shardcast_protocols::{
+    rtmp::server::{Server, ServerConfig, ServerError},
+    session::{Event, Output, Refusal, Session, Verdict},
+};
+use std::{
+    rc::Rc,
+    time::{Duration, Instant},
+};
+
+/// Between two tries to send answers to a peer that reads slowly.
+const RETRY: Duration = Duration::from_millis(10);
+
+/// Serves the connection to its end.
+pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
+    let config = ServerConfig { id: connection.id.clone(), ..ServerConfig::default() };
+    let mut driver = Driver {
+        seat: Seat::new(shard, connection),
+        session: Server::new(Instant::now(), config),
+    };
+    if let Err(error) = driver.run().await {
+        metrics::counter!("shardcast_session_errors_total", "protocol" => "rtmp").increment(1);
+        connection.close(error.to_string());
+    }
+}
+
+struct Driver<'s> {
+    seat: Seat<'s>,
+    session: Server,
+}
+
+impl Driver<'_> {
+    async fn run(&mut self) -> Result<(), ServerError> {
+        let connection = self.seat.connection;
+        loop {
+            connection.deadline.set(self.session.deadline());
+            let session = &mut self.session;
+            let read = connection
+                .socket
+                .read(&self.seat.shard.buffer, |bytes| {
+                    connection.received.set(connection.received.get() + bytes.len() as u64);
+                    session.input(Instant::now(), bytes)
+                })
+                .await;
+            let Ok(Some(result)) = read else {
+                if connection.closed() == Some(Closed::Expired) {
+                    self.session.expire(Instant::now())?;
+                }
+                return Ok(());
+            };
+            // A refusal goes out even where the session ends with it.
+            let drained = self.drain().await;
+            result.and(drained)?;
+        }
+    }
+
+    /// Acts on all that the session has to say.
+    async fn drain(&mut self) -> Result<(), ServerError> {
+        let mut batch = Vec::new();
+        let mut said = false;
+        let mut result = Ok(());
+        while let Some(output) = self.session.poll() {
+            match output {
+                Output::Send(bytes) => {
+                    self.seat.connection.say(&bytes);
+                    said = true;
+                }
+                Output::Event(Event::Media(media)) => batch.push(media),
+                Output::Event(event) => {
+                    if !batch.is_empty() {
+                        self.seat.bring(std::mem::take(&mut batch)).await;
+                    }
+                    result = result.and(self.act(event).await);
+                }
+            }
+        }
+        if !batch.is_empty() {
+            self.seat.bring(batch).await;
+        }
+        if said {
+            self.settle().await;
+        }
+        result
+    }
+
+    async fn act(&mut self, event: Event) -> Result<(), ServerError> {
+        let config = &self.seat.shard.config;
+        let verdict = match event {
+            Event::Connect(request) => match config.vhost(&request.vhost) {
+                Some(vhost) => {
+                    self.session.set_chunk_size(vhost.chunk_size);
+                    self.session.set_timeouts(vhost.first_packet_timeout, vhost.normal_timeout);
+                    Verdict::Allowed
+                }
+                None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
+            },
+            Event::Publish(request) => match config.clone().vhost(&request.vhost) {
+                Some(vhost) => self.seat.publish(vhost, request).await,
+                None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
+            },
+            Event::Play(request) => match config.clone().vhost(&request.vhost) {
+                Some(vhost) => {
+                    // What play is answered with comes before the first byte of the stream.
+                    self.session.verdict(Instant::now(), Verdict::Allowed)?;
+                    while let Some(Output::Send(bytes)) = self.session.poll() {
+                        self.seat.connection.say(&bytes);
+                    }
+                    let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
+                    self.seat.play(vhost, &request, Wire::Rtmp);
+                    return Ok(());
+                }
+                None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
+            },
+            Event::Media(_) => return Ok(()),
+            Event::Pause(paused) => {
+                self.seat.connection.cursor.borrow_mut().park(paused);
+                return Ok(());
+            }
+            Event::Stop => {
+                self.seat.stop();
+                return Ok(());
+            }
+        };
+        self.session.verdict(Instant::now(), verdict)
+    }
+
+    /// Sends answers. A player's wait for their boundary; anyone else reads on only when they are out.
+    async fn settle(&self) {
+        let connection = self.seat.connection;
+        if self.seat.is_playing() {
+            return self.seat.hurry();
+        }
+        while connection.flush(None) == Flow::Blocked {
+            sleep(RETRY).await;
+        }
+    }
+}

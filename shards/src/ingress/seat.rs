@@ -1,0 +1,101 @@
+//! What a session holds of its shard, given back however the session ends.
+
+use crate::{
+    config::Vhost,
+    connection::Connection,
+    shard::Shard,
+    stream::{Publication, Wire},
+};
+use shardcast_engine::{frame::Media, key::StreamKey};
+use shardcast_protocols::session::{Request, Verdict};
+use std::rc::Rc;
+use tracing::info;
+
+pub struct Seat<'s> {
+    pub shard: &'s Rc<Shard>,
+    pub connection: &'s Rc<Connection>,
+    playing: Option<(StreamKey, Wire)>,
+    /// The stream that it publishes, and its number as a publisher.
+    publishing: Option<(StreamKey, u64)>,
+}
+
+impl<'s> Seat<'s> {
+    pub fn new(shard: &'s Rc<Shard>, connection: &'s Rc<Connection>) -> Self {
+        Self { shard, connection, playing: None, publishing: None }
+    }
+
+    pub async fn publish(&mut self, vhost: &Vhost, request: Request) -> Verdict {
+        let publication = Publication {
+            key: key(vhost, &request),
+            shard: self.shard.index(),
+            session: self.connection.number,
+            id: self.connection.id.clone(),
+            ip: self.connection.peer.ip(),
+            request,
+        };
+        let (key, publisher) = (publication.key.clone(), publication.publisher());
+        // Held before the answer is there, so that a session that ends meanwhile leaves nothing behind.
+        self.publishing = Some((key.clone(), publisher));
+        let client = publication.request.client;
+        let verdict = self.shard.publish(publication).await;
+        if verdict == Verdict::Allowed {
+            info!(
+                cid = %self.connection.id,
+                "{} publishes {key} as {client:?}, home shard {}", self.connection.peer, key.home(self.shard.shards()),
+            );
+        } else {
+            self.publishing = None;
+        }
+        verdict
+    }
+
+    pub async fn bring(&self, batch: Vec<Media>) {
+        if let Some((key, publisher)) = &self.publishing {
+            if self.shard.fault.as_deref() == Some(key.stream()) {
+                panic!("the fault that was asked for");
+            }
+            self.shard.bring(key, *publisher, batch).await;
+        }
+    }
+
+    pub fn play(&mut self, vhost: &Vhost, request: &Request, wire: Wire) {
+        let key = key(vhost, request);
+        self.shard.play(self.connection, &key, wire, vhost);
+        self.playing = Some((key, wire));
+    }
+
+    /// Sends what was said, at the next boundary of what is playing.
+    pub fn hurry(&self) {
+        match &self.playing {
+            Some((key, wire)) => self.shard.hurry(self.connection, key, *wire),
+            None => {
+                self.connection.flush(None);
+            }
+        }
+    }
+
+    pub fn is_playing(&self) -> bool {
+        self.playing.is_some()
+    }
+
+    /// Neither publishes nor plays any more.
+    pub fn stop(&mut self) {
+        if let Some((key, wire)) = self.playing.take() {
+            self.shard.stop(self.connection, &key, wire);
+        }
+        if let Some((key, publisher)) = self.publishing.take() {
+            self.shard.unpublish(&key, publisher);
+        }
+    }
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        self.stop();
+        self.shard.dismiss(self.connection);
+    }
+}
+
+fn key(vhost: &Vhost, request: &Request) -> StreamKey {
+    StreamKey::new(&vhost.name, &request.app, &request.stream)
+}

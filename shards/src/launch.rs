@@ -1,0 +1,256 @@
+//! From a configuration to running shards, and back to nothing at the end.
+
+use crate::{
+    config::{Config, Listen},
+    control::Control,
+    fanout::hand,
+    ingress::accept::{self, Service},
+    log,
+    mesh::{self, Ends, Mesh},
+    net::{listener, port, sys},
+    probe,
+    shard::{Common, Shard},
+};
+use glommio::{channels::local_channel, spawn_local, timer::sleep};
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+use tracing::{error, info, warn};
+
+/// How long the shards have to close their connections.
+const PARTING: Duration = Duration::from_millis(300);
+
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error(transparent)]
+    Limits(#[from] probe::Shortfall),
+    #[error("{0}")]
+    Port(#[from] port::PortTaken),
+    #[error("listen on {address}: {error}")]
+    Listen { address: SocketAddr, error: io::Error },
+    #[error("start executor {name}: {error}")]
+    Executor { name: String, error: String },
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+/// What to run.
+pub struct Options {
+    pub config: Config,
+    /// A session that publishes a stream of this name panics at its first frame: for tests of what that
+    /// does to others. Neither configuration nor command line can set it.
+    pub fault: Option<String>,
+    /// Set, the server ends.
+    pub quit: Arc<AtomicBool>,
+}
+
+/// Runs the server until it is told to end.
+pub fn run(options: Options) -> Result<(), Failure> {
+    let started = Instant::now();
+    let config = Arc::new(options.config);
+    let limits = probe::check(config.shards, config.max_connections)?;
+    for note in &limits.notes {
+        warn!("{note}");
+    }
+    if !config.accepted.is_empty() {
+        info!("accepted, not supported yet: {}", config.accepted.join(", "));
+    }
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    let ports = Ports::bind(&config, limits.shards)?;
+    let metrics = install_metrics();
+    let common = Common {
+        config: config.clone(),
+        connections_open: Arc::new(AtomicUsize::new(0)),
+        connections_max: config.max_connections.unwrap_or(limits.max_connections),
+        fault: options.fault,
+    };
+
+    probe::warm_up().map_err(|error| Failure::Executor { name: "warm-up".into(), error: error.to_string() })?;
+    let mut ends = mesh::ends(limits.shards + 1);
+    let control_ends = ends.pop();
+    let mut handles = Vec::new();
+    for ((index, ends), listeners) in ends.into_iter().enumerate().zip(ports.media) {
+        let common = common.clone();
+        let name = format!("shard-{index}");
+        let builder = probe::executor(&name, Some(limits.cpus[index]), limits.ring_depth);
+        let handle = builder
+            .spawn(move || media(index, common, ends, listeners))
+            .map_err(|error| Failure::Executor { name, error: error.to_string() })?;
+        handles.push(handle);
+    }
+    let rtmp_port = config.rtmp_listen.first().map_or(1935, |listen| listen.port);
+    let api = ports.api;
+    let (quit, control_common) = (options.quit, common);
+    let index = limits.shards;
+    let ready = format!(
+        "{} is ready after {} ms: {} shards on CPUs {:?}, ring depth {}, at most {} connections; {}",
+        crate::SERVER,
+        started.elapsed().as_millis(),
+        limits.shards,
+        limits.cpus,
+        limits.ring_depth,
+        control_common.connections_max,
+        ports.words,
+    );
+    let control = probe::executor("control", None, limits.ring_depth)
+        .spawn(move || control(index, control_common, control_ends, api, metrics, rtmp_port, quit, ready))
+        .map_err(|error| Failure::Executor { name: "control".into(), error: error.to_string() })?;
+    handles.push(control);
+    for handle in handles {
+        if let Err(error) = handle.join() {
+            error!("a shard ended badly: {error}");
+        }
+    }
+    info!("{} has ended", crate::SERVER);
+    Ok(())
+}
+
+/// Ends the server at SIGINT or SIGTERM, reopens the log at SIGUSR1. Call before any other thread starts.
+pub fn heed_signals(quit: Arc<AtomicBool>, log: log::Handle) -> io::Result<()> {
+    let signals = sys::signals()?;
+    thread::Builder::new().name("signals".into()).spawn(move || {
+        while let Ok(signal) = signals.wait() {
+            match signal {
+                sys::Signal::Reopen => {
+                    if let Err(error) = log.reopen() {
+                        error!("reopen the log: {error}");
+                    }
+                }
+                sys::Signal::Reload => info!("SIGHUP: reload is not supported yet"),
+                sys::Signal::Interrupt | sys::Signal::Terminate => {
+                    info!("{signal:?}: ending");
+                    quit.store(true, Ordering::Relaxed);
+                }
+            }
+        }
+    })?;
+    Ok(())
+}
+
+/// One media shard, until it is told to quit.
+async fn media(index: usize, common: Common, ends: Ends, listeners: Vec<(TcpListener, Service)>) {
+    let (mesh, inboxes) = Mesh::connect(index, ends).await;
+    let shard = Shard::new(common, mesh);
+    let (sender, quit) = local_channel::new_bounded(1);
+    shard.on_quit(sender);
+    for inbox in inboxes {
+        let shard = shard.clone();
+        spawn_local(async move {
+            while let Some(mail) = inbox.recv().await {
+                shard.handle(mail);
+            }
+        })
+        .detach();
+    }
+    spawn_local(hand::run(shard.clone())).detach();
+    spawn_local(hand::sweep(shard.clone())).detach();
+    for (listener, service) in listeners {
+        spawn_local(accept::run(shard.clone(), listener, service)).detach();
+    }
+    quit.recv().await;
+    // The sessions notice, say what they have to and go.
+    sleep(PARTING).await;
+}
+
+#[allow(clippy::too_many_arguments)] // what the control shard is made of, moved to its thread once
+async fn control(
+    index: usize,
+    common: Common,
+    ends: Option<Ends>,
+    api: Vec<TcpListener>,
+    metrics: PrometheusHandle,
+    rtmp_port: u16,
+    quit: Arc<AtomicBool>,
+    ready: String,
+) {
+    let Some(ends) = ends else { return };
+    let (mesh, inboxes) = Mesh::connect(index, ends).await;
+    let control: Rc<Control> = Control::new(common, mesh, metrics, rtmp_port);
+    for inbox in inboxes {
+        spawn_local(control.clone().receive(inbox)).detach();
+    }
+    for listener in api {
+        spawn_local(control.clone().accept(listener)).detach();
+    }
+    info!("{ready}");
+    while !quit.load(Ordering::Relaxed) {
+        sleep(Duration::from_millis(20)).await;
+        control.deliver();
+    }
+    control.quit();
+    sleep(PARTING).await;
+}
+
+/// Listening sockets, bound before any shard runs so that a port that is taken stops the start.
+struct Ports {
+    /// By shard.
+    media: Vec<Vec<(TcpListener, Service)>>,
+    api: Vec<TcpListener>,
+    /// For the log.
+    words: String,
+}
+
+impl Ports {
+    fn bind(config: &Config, shards: usize) -> Result<Self, Failure> {
+        let mut wanted: Vec<(&Listen, Service)> =
+            config.rtmp_listen.iter().map(|listen| (listen, Service::Rtmp)).collect();
+        if config.http_server.enabled {
+            wanted.extend(config.http_server.listen.iter().map(|listen| (listen, Service::Http)));
+        }
+        let api: Vec<&Listen> = config
+            .http_api
+            .listen
+            .iter()
+            // Where the API shares the HTTP server's port, that serves it.
+            .filter(|api| config.http_api.enabled && !wanted.iter().any(|(listen, _)| listen == api))
+            .collect();
+        for listen in wanted.iter().map(|(listen, _)| *listen).chain(api.iter().copied()) {
+            listener::probe_port(address(listen))?;
+        }
+        let bind = |listen: &Listen, shared: bool| {
+            let address = address(listen);
+            listener::listener(address, shared).map_err(|error| Failure::Listen { address, error })
+        };
+        let mut media = Vec::new();
+        for _ in 0..shards {
+            let bound: Result<Vec<_>, Failure> =
+                wanted.iter().map(|(listen, service)| Ok((bind(listen, true)?, *service))).collect();
+            media.push(bound?);
+        }
+        let words = |service: Service| {
+            let ports = wanted.iter().filter(|(_, s)| *s == service).map(|(listen, _)| address(listen).to_string());
+            ports.collect::<Vec<_>>().join(" ")
+        };
+        let api_words = api.iter().map(|listen| address(listen).to_string()).collect::<Vec<_>>().join(" ");
+        Ok(Self {
+            media,
+            words: format!("RTMP on {}, HTTP on {}, API on {api_words}", words(Service::Rtmp), words(Service::Http)),
+            api: api.into_iter().map(|listen| bind(listen, false)).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+fn address(listen: &Listen) -> SocketAddr {
+    SocketAddr::new(listen.ip, listen.port)
+}
+
+/// The process has one recorder; a second server in it, as tests have, shares the first one's.
+fn install_metrics() -> PrometheusHandle {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let handle = recorder.handle();
+    if metrics::set_global_recorder(recorder).is_err() {
+        warn!("another server of this process has the metrics");
+    }
+    handle
+}

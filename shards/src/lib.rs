@@ -1,0 +1,21 @@
+//! Shardcast, the live-media server: where streams run.
+//!
+//! One isolated executor per core owns a share of the streams; `docs/architecture.md` tells the rest.
+#![deny(unsafe_code)]
+
+pub mod config;
+pub mod connection;
+pub mod control;
+pub mod fanout;
+pub mod ingress;
+pub mod launch;
+pub mod log;
+pub mod mesh;
+pub mod meter;
+pub mod net;
+pub mod probe;
+pub mod shard;
+pub mod stream;
+
+/// How the server names itself.
+pub const SERVER: &str = concat!("Shardcast/", env!("CARGO_PKG_VERSION"));

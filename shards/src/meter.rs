@@ -1,0 +1,49 @@
+//! Bytes per second over the last half minute.
+
+use std::collections::VecDeque;
+
+/// Samples kept: one a second, so 30 s lie between the oldest and the newest.
+const SAMPLES: usize = 31;
+
+#[derive(Debug, Default)]
+pub struct Meter {
+    totals: VecDeque<u64>,
+}
+
+impl Meter {
+    /// Notes the total so far. Call once a second.
+    pub fn sample(&mut self, total: u64) {
+        if self.totals.len() == SAMPLES {
+            self.totals.pop_front();
+        }
+        self.totals.push_back(total);
+    }
+
+    /// Kilobits per second over the last 30 s, or over what there is.
+    pub fn kbps(&self) -> u64 {
+        let (Some(oldest), Some(newest)) = (self.totals.front(), self.totals.back()) else { return 0 };
+        let seconds = self.totals.len() as u64 - 1;
+        (newest.saturating_sub(*oldest) * 8).checked_div(seconds * 1000).unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn measures_the_last_thirty_seconds() {
+        let mut meter = Meter::default();
+        assert_eq!(meter.kbps(), 0);
+        for second in 0..100 {
+            meter.sample(second * 125_000);
+            if second > 0 {
+                assert_eq!(meter.kbps(), 1000);
+            }
+        }
+        for _ in 0..30 {
+            meter.sample(99 * 125_000);
+        }
+        assert_eq!(meter.kbps(), 0);
+    }
+}

@@ -1,0 +1,6 @@
+//! The kernel's network as the shards use it: descriptors, listening sockets, ports. No protocol, no task.
+
+pub mod listener;
+pub mod port;
+pub mod socket;
+pub mod sys;

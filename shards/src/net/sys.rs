@@ -1,0 +1,546 @@
+//! The one door to the kernel: every raw file descriptor and every `unsafe` of the server is in this file,
+//! behind functions that any caller may use. What the kernel's answers mean is decided elsewhere.
+
+use std::ffi::CStr;
+use std::fs::File;
+use std::io::{self, IoSlice, Read};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::Duration;
+
+/// The most slices one `sendmsg` takes (`IOV_MAX` of Linux).
+pub const SLICES_MAX: usize = 1024;
+
+/// Sends what the socket takes now, in order, in one system call; never waits and never raises SIGPIPE.
+/// A full socket is `ErrorKind::WouldBlock`. Slices beyond [`SLICES_MAX`] wait for the next call.
+pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    let slices = slices.get(..SLICES_MAX).unwrap_or(slices);
+    // SAFETY: msghdr is plain data for which all zeros is "no address, no slices, no control".
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    // `IoSlice` has the layout of iovec on Unix; the kernel only reads through this pointer.
+    message.msg_iov = slices.as_ptr().cast_mut().cast();
+    message.msg_iovlen = slices.len() as _;
+    loop {
+        // SAFETY: `message` and the slices it points to outlive the call; the kernel only reads them.
+        let sent = unsafe {
+            libc::sendmsg(
+                fd.as_raw_fd(),
+                &message,
+                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
+            )
+        };
+        match size(sent) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            other => return other,
+        }
+    }
+}
+
+/// Bytes written to a TCP socket that have not left yet (`SIOCOUTQNSD`): what a slow viewer lags behind.
+pub fn unsent_bytes(fd: BorrowedFd<'_>) -> io::Result<usize> {
+    const SIOCOUTQNSD: u32 = 0x894b;
+    let mut bytes: libc::c_int = 0;
+    // SAFETY: this request writes one int to the pointer, which points to one.
+    check(unsafe { libc::ioctl(fd.as_raw_fd(), SIOCOUTQNSD as _, &mut bytes) })?;
+    usize::try_from(bytes).map_err(io::Error::other)
+}
+
+/// A child of ours must not inherit the descriptor. Sockets accepted by glommio come without it.
+pub fn set_cloexec(fd: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: F_GETFD and F_SETFD take and return plain numbers.
+    unsafe {
+        let flags = check(libc::fcntl(fd.as_raw_fd(), libc::F_GETFD))?;
+        check(libc::fcntl(
+            fd.as_raw_fd(),
+            libc::F_SETFD,
+            flags | libc::FD_CLOEXEC,
+        ))?;
+    }
+    Ok(())
+}
+
+/// The socket counts as writable only below this many unsent bytes (tcp(7), `TCP_NOTSENT_LOWAT`), so that
+/// what waits for a slow viewer waits with us, where it can be dropped.
+pub fn set_notsent_lowat(fd: BorrowedFd<'_>, bytes: u32) -> io::Result<()> {
+    let bytes = libc::c_int::try_from(bytes).unwrap_or(libc::c_int::MAX);
+    set_tcp_option(fd, libc::TCP_NOTSENT_LOWAT, bytes)
+}
+
+/// Small writes leave at once (tcp(7), `TCP_NODELAY`).
+pub fn set_nodelay(fd: BorrowedFd<'_>, on: bool) -> io::Result<()> {
+    set_tcp_option(fd, libc::TCP_NODELAY, libc::c_int::from(on))
+}
+
+fn set_tcp_option(fd: BorrowedFd<'_>, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the kernel reads one int from a pointer to one.
+    check(unsafe {
+        libc::setsockopt(
+            fd.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            option,
+            (&raw const value).cast(),
+            size_of::<libc::c_int>() as libc::socklen_t,
+        )
+    })?;
+    Ok(())
+}
+
+/// Gives a connection to the executor of this thread. Panics outside of an executor, as glommio does.
+pub fn adopt(connection: OwnedFd) -> glommio::net::TcpStream {
+    // SAFETY: ownership goes over whole; nobody else closes this descriptor.
+    unsafe { glommio::net::TcpStream::from_raw_fd(into_raw(connection)) }
+}
+
+/// Takes a connection off its executor, to hand it to another. The stream's own descriptor closes with its
+/// polls; the one returned is a duplicate of it (with CLOEXEC), so the connection stays open.
+/// Only for a stream without buffered input: what glommio read ahead would be lost.
+pub fn release(stream: glommio::net::TcpStream) -> io::Result<OwnedFd> {
+    borrow(&stream).try_clone_to_owned()
+}
+
+/// The descriptor of a stream of glommio's, which has `AsRawFd` only.
+pub fn borrow<S: AsRawFd>(stream: &S) -> BorrowedFd<'_> {
+    // SAFETY: glommio's streams own an open descriptor, and the borrow of the stream outlives the result.
+    // A type that lies in AsRawFd could only make a system call fail or act on another descriptor.
+    unsafe { BorrowedFd::borrow_raw(stream.as_raw_fd()) }
+}
+
+/// Gives a listening socket to the executor of this thread. Panics outside of an executor.
+pub fn adopt_listener(listener: std::net::TcpListener) -> glommio::net::TcpListener {
+    // SAFETY: ownership goes over whole.
+    unsafe { glommio::net::TcpListener::from_raw_fd(into_raw(listener.into())) }
+}
+
+fn into_raw(fd: OwnedFd) -> libc::c_int {
+    use std::os::fd::IntoRawFd;
+    fd.into_raw_fd()
+}
+
+/// Makes the smallest ring and closes it again. The error is the kernel's: ENOSYS, EPERM, EACCES, ENOMEM.
+pub fn io_uring_probe() -> io::Result<()> {
+    const ENTRIES: libc::c_uint = 8;
+    // struct io_uring_params is 120 bytes of plain numbers; zeros mean no flags.
+    let mut params = [0u64; 15];
+    // SAFETY: the kernel reads and writes 120 bytes at the pointer, and there are 120.
+    let fd = check_long(unsafe {
+        libc::syscall(libc::SYS_io_uring_setup, ENTRIES, params.as_mut_ptr())
+    })?;
+    let fd = libc::c_int::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: the descriptor is new and ours alone.
+    drop(unsafe { OwnedFd::from_raw_fd(fd) });
+    Ok(())
+}
+
+/// A resource that the kernel limits per process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resource {
+    /// Number of descriptors.
+    OpenFiles,
+    /// Bytes of memory that may be locked or registered.
+    LockedMemory,
+}
+
+/// What the kernel allows of a resource; `u64::MAX` is unlimited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limit {
+    pub soft: u64,
+    pub hard: u64,
+}
+
+pub fn limit(resource: Resource) -> io::Result<Limit> {
+    let mut raw = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: the kernel writes one rlimit to a pointer to one.
+    check(unsafe { libc::getrlimit(number(resource) as _, &mut raw) })?;
+    Ok(Limit {
+        soft: raw.rlim_cur,
+        hard: raw.rlim_max,
+    })
+}
+
+pub fn set_limit(resource: Resource, limit: Limit) -> io::Result<()> {
+    let raw = libc::rlimit {
+        rlim_cur: limit.soft,
+        rlim_max: limit.hard,
+    };
+    // SAFETY: the kernel reads one rlimit from a pointer to one.
+    check(unsafe { libc::setrlimit(number(resource) as _, &raw) })?;
+    Ok(())
+}
+
+fn number(resource: Resource) -> libc::c_int {
+    match resource {
+        Resource::OpenFiles => libc::RLIMIT_NOFILE as libc::c_int,
+        Resource::LockedMemory => libc::RLIMIT_MEMLOCK as libc::c_int,
+    }
+}
+
+/// The CPUs that the calling thread may run on, in rising order, on machines of any size.
+pub fn allowed_cpus() -> io::Result<Vec<usize>> {
+    const WORDS_MAX: usize = 1 << 14;
+    let mut words = 16;
+    loop {
+        let mut mask = vec![0u64; words];
+        // SAFETY: the kernel writes at most the given number of bytes, which is the size of `mask`.
+        let answer = check(unsafe {
+            libc::sched_getaffinity(0, size_of_val(&mask[..]), mask.as_mut_ptr().cast())
+        });
+        match answer {
+            Ok(_) => return Ok(bits(&mask)),
+            // EINVAL: the kernel's mask is longer than ours.
+            Err(e) if e.raw_os_error() == Some(libc::EINVAL) && words < WORDS_MAX => words *= 2,
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// The numbers of the bits that are set. glibc and the kernel number CPUs through an array of longs.
+fn bits(mask: &[u64]) -> Vec<usize> {
+    let set = |cpu: &usize| mask[cpu / 64] >> (cpu % 64) & 1 == 1;
+    (0..mask.len() * 64).filter(set).collect()
+}
+
+/// CPU time that the calling thread has used.
+pub fn thread_cpu_time() -> io::Result<Duration> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: the kernel writes one timespec to a pointer to one.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) })?;
+    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+/// A moment as the clock on the wall shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LocalTime {
+    pub year: i32,
+    /// 1 to 12.
+    pub month: u8,
+    /// 1 to 31.
+    pub day: u8,
+    pub hour: u8,
+    pub minute: u8,
+    /// 60 in a leap second.
+    pub second: u8,
+}
+
+/// Seconds since 1970 as time of this machine's zone; `None` for a year that no clock shows.
+pub fn local_time(unix_seconds: i64) -> Option<LocalTime> {
+    let seconds = libc::time_t::try_from(unix_seconds).ok()?;
+    let mut raw = MaybeUninit::<libc::tm>::uninit();
+    // SAFETY: localtime_r reads one time_t, writes a whole tm where it returns non-null, and keeps neither
+    // pointer. Nothing here changes the environment, so its reading of TZ does not race.
+    let raw = unsafe {
+        if libc::localtime_r(&seconds, raw.as_mut_ptr()).is_null() {
+            return None;
+        }
+        raw.assume_init()
+    };
+    Some(LocalTime {
+        year: raw.tm_year.checked_add(1900)?,
+        month: u8::try_from(raw.tm_mon).ok()?.checked_add(1)?,
+        day: u8::try_from(raw.tm_mday).ok()?,
+        hour: u8::try_from(raw.tm_hour).ok()?,
+        minute: u8::try_from(raw.tm_min).ok()?,
+        second: u8::try_from(raw.tm_sec).ok()?,
+    })
+}
+
+/// What the operator tells the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// SIGINT or SIGTERM: stop now.
+    Stop,
+    /// SIGQUIT: let connections end, then stop.
+    Drain,
+    /// SIGHUP: read the configuration again.
+    Reload,
+    /// SIGUSR1: open the log file again.
+    ReopenLog,
+}
+
+const SIGNALS: [(libc::c_int, Signal); 5] = [
+    (libc::SIGINT, Signal::Stop),
+    (libc::SIGTERM, Signal::Stop),
+    (libc::SIGQUIT, Signal::Drain),
+    (libc::SIGHUP, Signal::Reload),
+    (libc::SIGUSR1, Signal::ReopenLog),
+];
+
+/// The signals of the process as a file to read: see [`signals`].
+#[derive(Debug)]
+pub struct Signals(File);
+
+/// Blocks our signals in this thread, and in every thread it starts from now on, and queues them on a file
+/// instead. Call it before any thread is started, else a thread without the mask takes the signal and dies.
+/// SIGPIPE needs nothing: Rust ignores it.
+pub fn signals() -> io::Result<Signals> {
+    let set = signal_set();
+    // SAFETY: both calls only read the set; -1 asks signalfd for a new descriptor, which becomes ours.
+    let fd = unsafe {
+        let error = libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        if error != 0 {
+            return Err(io::Error::from_raw_os_error(error));
+        }
+        OwnedFd::from_raw_fd(check(libc::signalfd(-1, &set, libc::SFD_CLOEXEC))?)
+    };
+    Ok(Signals(File::from(fd)))
+}
+
+impl Signals {
+    /// Waits for the next signal: for a thread that does nothing else.
+    pub fn wait(&self) -> io::Result<Signal> {
+        loop {
+            // signalfd(2): one signalfd_siginfo of 128 bytes a signal, its number in the first four.
+            let mut record = [0u8; size_of::<libc::signalfd_siginfo>()];
+            match (&self.0).read_exact(&mut record) {
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+                other => other?,
+            }
+            let number = u32::from_ne_bytes([record[0], record[1], record[2], record[3]]);
+            let known = |(raw, _): &&(libc::c_int, Signal)| u32::try_from(*raw) == Ok(number);
+            if let Some((_, signal)) = SIGNALS.iter().find(known) {
+                return Ok(*signal);
+            }
+        }
+    }
+}
+
+/// A child inherits the blocked signals, and ffmpeg would never hear our SIGTERM: this gives the child the
+/// usual ones.
+pub fn unblock_signals(command: &mut Command) -> &mut Command {
+    let set = signal_set();
+    // SAFETY: between fork and exec only pthread_sigmask is called, which is async-signal-safe.
+    unsafe {
+        command.pre_exec(move || {
+            match libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut()) {
+                0 => Ok(()),
+                error => Err(io::Error::from_raw_os_error(error)),
+            }
+        })
+    }
+}
+
+fn signal_set() -> libc::sigset_t {
+    let mut set = MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: sigemptyset initializes the whole set; sigaddset changes it in place, and the numbers are valid.
+    unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        let mut set = set.assume_init();
+        for (number, _) in SIGNALS {
+            libc::sigaddset(&mut set, number);
+        }
+        set
+    }
+}
+
+/// The kernel's release, as in `uname -r`.
+pub fn kernel_release() -> io::Result<String> {
+    let mut raw = MaybeUninit::<libc::utsname>::uninit();
+    // SAFETY: uname fills the whole struct where it succeeds, and its fields end in a NUL.
+    let release = unsafe {
+        check(libc::uname(raw.as_mut_ptr()))?;
+        let raw = raw.assume_init();
+        CStr::from_ptr(raw.release.as_ptr()).to_owned()
+    };
+    Ok(release.to_string_lossy().into_owned())
+}
+
+fn check(answer: libc::c_int) -> io::Result<libc::c_int> {
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(answer)
+}
+
+fn check_long(answer: libc::c_long) -> io::Result<libc::c_long> {
+    if answer < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(answer)
+}
+
+fn size(answer: isize) -> io::Result<usize> {
+    usize::try_from(answer).map_err(|_| io::Error::last_os_error())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+    use std::net::{TcpListener, TcpStream};
+    use std::os::fd::AsFd;
+
+    fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        (near, listener.accept().unwrap().0)
+    }
+
+    #[test]
+    fn send_vectored_keeps_the_order_of_slices() {
+        let (near, mut far) = pair();
+        let slices = [IoSlice::new(b"chunk"), IoSlice::new(b""), IoSlice::new(b" header")];
+        assert_eq!(send_vectored(near.as_fd(), &slices).unwrap(), 12);
+        let mut got = [0; 12];
+        far.read_exact(&mut got).unwrap();
+        assert_eq!(&got, b"chunk header");
+    }
+
+    #[test]
+    fn send_vectored_takes_no_more_than_the_kernel_does() {
+        let (near, _far) = pair();
+        let many = vec![IoSlice::new(b"x"); SLICES_MAX + 7];
+        assert_eq!(send_vectored(near.as_fd(), &many).unwrap(), SLICES_MAX);
+    }
+
+    #[test]
+    fn full_socket_would_block_and_shows_unsent_bytes() {
+        let (near, _far) = pair();
+        set_notsent_lowat(near.as_fd(), 16 << 10).unwrap();
+        assert_eq!(unsent_bytes(near.as_fd()).unwrap(), 0);
+        let block = vec![0; 1 << 20];
+        let error = loop {
+            if let Err(e) = send_vectored(near.as_fd(), &[IoSlice::new(&block)]) {
+                break e;
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+        assert!(unsent_bytes(near.as_fd()).unwrap() > 0);
+    }
+
+    #[test]
+    fn broken_pipe_is_an_error_and_not_a_signal() {
+        let (near, far) = pair();
+        drop(far);
+        let kind = loop {
+            match send_vectored(near.as_fd(), &[IoSlice::new(b"x")]) {
+                Ok(_) => continue,
+                Err(e) => break e.kind(),
+            }
+        };
+        use io::ErrorKind::{BrokenPipe, ConnectionReset};
+        assert!(matches!(kind, BrokenPipe | ConnectionReset), "{kind}");
+    }
+
+    #[test]
+    fn socket_options_take() {
+        let (near, _far) = pair();
+        set_nodelay(near.as_fd(), true).unwrap();
+        assert!(near.nodelay().unwrap());
+        set_nodelay(near.as_fd(), false).unwrap();
+        assert!(!near.nodelay().unwrap());
+    }
+
+    #[test]
+    fn connection_moves_between_executors() {
+        use futures_lite::{AsyncReadExt, AsyncWriteExt};
+        let (near, mut far) = pair();
+        let executor = || glommio::LocalExecutorBuilder::default().make().unwrap();
+        far.write_all(b"one").unwrap();
+        let fd = executor().run(async move {
+            let mut stream = adopt(near.into());
+            let mut got = [0; 3];
+            stream.read_exact(&mut got).await.unwrap();
+            assert_eq!(&got, b"one");
+            release(stream).unwrap()
+        });
+        far.write_all(b"two").unwrap();
+        executor().run(async move {
+            let mut stream = adopt(fd);
+            let mut got = [0; 3];
+            stream.read_exact(&mut got).await.unwrap();
+            assert_eq!(&got, b"two");
+            stream.write_all(b"back").await.unwrap();
+        });
+        let mut got = Vec::new();
+        far.read_to_end(&mut got).unwrap();
+        assert_eq!(got, b"back", "and the peer sees the end, so no descriptor is left behind");
+    }
+
+    #[test]
+    fn cloexec_is_set() {
+        let (near, _far) = pair();
+        // SAFETY: F_SETFD and F_GETFD take and return plain numbers.
+        let flags = |set: bool| unsafe {
+            if set {
+                libc::fcntl(near.as_raw_fd(), libc::F_SETFD, 0);
+            }
+            libc::fcntl(near.as_raw_fd(), libc::F_GETFD)
+        };
+        assert_eq!(flags(true), 0);
+        set_cloexec(near.as_fd()).unwrap();
+        assert_eq!(flags(false), libc::FD_CLOEXEC);
+    }
+
+    #[test]
+    fn io_uring_works_here() {
+        io_uring_probe().unwrap();
+    }
+
+    #[test]
+    fn limits_read_and_write_back() {
+        for resource in [Resource::OpenFiles, Resource::LockedMemory] {
+            let now = limit(resource).unwrap();
+            assert!(now.soft <= now.hard && now.soft > 0);
+            set_limit(resource, now).unwrap();
+            assert_eq!(limit(resource).unwrap(), now);
+        }
+    }
+
+    #[test]
+    fn mask_bits_become_cpu_numbers() {
+        assert_eq!(bits(&[0b101, 1 << 63, 1]), [0, 2, 127, 128]);
+        assert_eq!(bits(&[]), [0usize; 0]);
+    }
+
+    #[test]
+    fn this_thread_may_run_somewhere_and_uses_time() {
+        assert!(!allowed_cpus().unwrap().is_empty());
+        let start = thread_cpu_time().unwrap();
+        while thread_cpu_time().unwrap() == start {}
+    }
+
+    #[test]
+    fn local_time_is_a_time() {
+        let epoch = local_time(0).unwrap();
+        assert!(epoch.year == 1970 || epoch.year == 1969);
+        assert_eq!(local_time(59).unwrap().second, (epoch.second + 59) % 60);
+        assert_eq!(local_time(i64::MAX), None);
+    }
+
+    #[test]
+    fn signals_arrive_on_the_file_and_children_hear_them() {
+        // The mask is this thread's alone, and so is a signal sent to the thread.
+        let signals = signals().unwrap();
+        for (number, signal) in SIGNALS {
+            // SAFETY: sends a signal that this thread has blocked to itself.
+            assert_eq!(unsafe { libc::raise(number) }, 0);
+            assert_eq!(signals.wait().unwrap(), signal);
+        }
+        let status = |unblock: bool| {
+            let mut command = Command::new("cat");
+            command.arg("/proc/self/status");
+            if unblock {
+                unblock_signals(&mut command);
+            }
+            String::from_utf8(command.output().unwrap().stdout).unwrap()
+        };
+        let blocked = |status: String| {
+            let line = status.lines().find(|l| l.starts_with("SigBlk:")).unwrap();
+            u64::from_str_radix(line[7..].trim(), 16).unwrap() & 1 << (libc::SIGTERM - 1) != 0
+        };
+        assert!(blocked(status(false)), "else unblock_signals is not needed");
+        assert!(!blocked(status(true)));
+    }
+
+    #[test]
+    fn kernel_release_starts_with_a_number() {
+        assert!(kernel_release().unwrap().starts_with(|c: char| c.is_ascii_digit()));
+    }
+}

@@ -1,0 +1,378 @@
+//! One core's share of the server: its connections, its streams, its mail.
+
+use crate::{
+    config::{Config, Vhost},
+    connection::Connection,
+    control::snapshot,
+    fanout::audience::Audience,
+    mesh::{Handover, Mail, Mesh},
+    net::socket::{READ_BUFFER, ReadBuffer, Socket},
+    stream::{Home, Publication, Role, Stream, Wire},
+};
+use glommio::channels::local_channel::{self, LocalSender};
+use shardcast_engine::{
+    fanout::{Format, Tape, Unit, ring::Policy},
+    frame::Media,
+    key::StreamKey,
+    time::Timestamp,
+};
+use shardcast_protocols::{
+    flv::Flv,
+    rtmp::format::Rtmp,
+    session::{Refusal, Verdict},
+};
+use std::{
+    cell::{Cell, RefCell},
+    collections::HashMap,
+    net::SocketAddr,
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+use tracing::{info, warn};
+
+/// Payload bytes that one stream's ring, and each of its tapes, may hold.
+const STREAM_BYTES: usize = 64 << 20;
+/// A stream without publisher, viewers and subscribers is forgotten after this; a tape without viewers too.
+const IDLE: Duration = Duration::from_secs(5);
+
+pub struct Shard {
+    pub config: Arc<Config>,
+    pub mesh: Mesh,
+    pub buffer: ReadBuffer,
+    pub fault: Option<String>,
+    /// TCP connections of the whole process.
+    connections_open: Arc<AtomicUsize>,
+    connections_max: usize,
+    connections: RefCell<HashMap<u64, Rc<Connection>>>,
+    streams: RefCell<HashMap<StreamKey, Stream>>,
+    verdicts: RefCell<HashMap<u64, LocalSender<Verdict>>>,
+    next_number: Cell<u64>,
+    /// There may be something for the hand to do.
+    awake: RefCell<Option<LocalSender<()>>>,
+    quit: RefCell<Option<LocalSender<()>>>,
+}
+
+/// What all shards of a process share.
+#[derive(Clone)]
+pub struct Common {
+    pub config: Arc<Config>,
+    pub connections_open: Arc<AtomicUsize>,
+    pub connections_max: usize,
+    /// For tests: a session that publishes a stream of this name panics at its first frame.
+    pub fault: Option<String>,
+}
+
+impl Shard {
+    pub fn new(common: Common, mesh: Mesh) -> Rc<Self> {
+        Rc::new(Self {
+            config: common.config,
+            mesh,
+            buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
+            fault: common.fault,
+            connections_open: common.connections_open,
+            connections_max: common.connections_max,
+            connections: RefCell::default(),
+            streams: RefCell::default(),
+            verdicts: RefCell::default(),
+            next_number: Cell::new(1),
+            awake: RefCell::default(),
+            quit: RefCell::default(),
+        })
+    }
+
+    pub fn index(&self) -> usize {
+        self.mesh.index()
+    }
+
+    /// Media shards, the control shard not counted.
+    pub fn shards(&self) -> usize {
+        self.mesh.control()
+    }
+
+    // --- connections -----------------------------------------------------------------------------------
+
+    /// Registers a fresh connection, or says that there are too many.
+    pub fn admit(&self, socket: Socket, peer: SocketAddr) -> Option<Rc<Connection>> {
+        let open = self.connections_open.fetch_add(1, Ordering::Relaxed);
+        if open >= self.connections_max {
+            self.connections_open.fetch_sub(1, Ordering::Relaxed);
+            metrics::counter!("shardcast_connections_refused_total").increment(1);
+            warn!("connection of {peer} refused: max_connections of {} reached", self.connections_max);
+            return None;
+        }
+        let number = self.next_number.replace(self.next_number.get() + 1);
+        let connection = Rc::new(Connection::new(random_id(), number, peer, socket));
+        self.connections.borrow_mut().insert(number, connection.clone());
+        Some(connection)
+    }
+
+    pub fn dismiss(&self, connection: &Connection) {
+        if self.connections.borrow_mut().remove(&connection.number).is_some() {
+            self.connections_open.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Looks for deadlines that have passed and things that nobody needs any more. Once a second.
+    pub fn sweep(&self, now: Instant) {
+        for connection in self.connections.borrow().values() {
+            if connection.deadline.get().is_some_and(|deadline| deadline <= now) {
+                connection.expire();
+            }
+        }
+        self.streams.borrow_mut().retain(|key, stream| {
+            stream.measure();
+            for slot in &mut stream.audiences {
+                if slot.as_ref().is_some_and(|a| a.empty_since.is_some_and(|since| now - since >= IDLE)) {
+                    *slot = None;
+                }
+            }
+            if !stream.is_idle() {
+                stream.idle_since = None;
+                return true;
+            }
+            if now - *stream.idle_since.get_or_insert(now) < IDLE {
+                return true;
+            }
+            if let Role::Mirror { home } = stream.role {
+                self.mesh.post(home, Mail::Unsubscribe { key: key.clone(), from: self.index() });
+            }
+            false
+        });
+    }
+
+    // --- viewers ---------------------------------------------------------------------------------------
+
+    /// The connection becomes a viewer of `key`, live or not yet.
+    pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) {
+        self.with_stream(key, vhost, |stream| {
+            let slot = &mut stream.audiences[wire as usize];
+            let audience = slot.get_or_insert_with(|| {
+                let format: Box<dyn Format> = match wire {
+                    Wire::Rtmp => Box::new(Rtmp::new(vhost.chunk_size)),
+                    Wire::Flv => Box::new(Flv::new()),
+                };
+                let window = if vhost.min_latency { Duration::ZERO } else { vhost.mw_latency };
+                Audience::new(Tape::new(format, &stream.ring), window)
+            });
+            audience.join(connection.clone());
+            info!(
+                cid = %connection.id,
+                "{} plays {key} by {wire:?}, {}, viewer {} here",
+                connection.peer,
+                if stream.live { "live" } else { "waiting for its publisher" },
+                audience.len(),
+            );
+        });
+        self.wake();
+    }
+
+    pub fn stop(&self, connection: &Connection, key: &StreamKey, wire: Wire) {
+        if let Some(stream) = self.streams.borrow_mut().get_mut(key)
+            && let Some(audience) = &mut stream.audiences[wire as usize]
+            && audience.leave(connection.number).is_some()
+        {
+            stream.sent_before += connection.sent.get();
+            info!(cid = %connection.id, "{} stops playing {key}", connection.peer);
+        }
+    }
+
+    /// A viewer's answers and the like go out at its next boundary, now if that is now.
+    pub fn hurry(&self, viewer: &Rc<Connection>, key: &StreamKey, wire: Wire) {
+        self.with_known(key, |stream| {
+            if let Some(audience) = &mut stream.audiences[wire as usize] {
+                audience.hurry(viewer);
+            }
+        });
+        self.wake();
+    }
+
+    // --- publishers ------------------------------------------------------------------------------------
+
+    /// Asks the stream's home.
+    pub async fn publish(&self, publication: Publication) -> Verdict {
+        let (sender, receiver) = local_channel::new_bounded(1);
+        let session = publication.session;
+        self.verdicts.borrow_mut().insert(session, sender);
+        let home = publication.key.home(self.shards());
+        self.post(home, Mail::Publish(Box::new(publication)));
+        let verdict = receiver.recv().await;
+        self.verdicts.borrow_mut().remove(&session);
+        verdict.unwrap_or_else(|| Verdict::Refused(Refusal::Other("the server is ending".into())))
+    }
+
+    /// Brings media to the stream's home; waits while the way there is congested.
+    pub async fn bring(&self, key: &StreamKey, publisher: u64, batch: Vec<Media>) {
+        let home = key.home(self.shards());
+        while home != self.index() && self.mesh.congested(home) {
+            glommio::timer::sleep(Duration::from_millis(5)).await;
+        }
+        self.post(home, Mail::Media { key: key.clone(), publisher, batch });
+    }
+
+    pub fn unpublish(&self, key: &StreamKey, publisher: u64) {
+        self.post(key.home(self.shards()), Mail::Unpublish { key: key.clone(), publisher });
+    }
+
+    // --- mail ------------------------------------------------------------------------------------------
+
+    /// Posts mail, or acts on it at once where it is for this shard.
+    pub fn post(&self, to: usize, mail: Mail) {
+        if to == self.index() { self.handle(mail) } else { self.mesh.post(to, mail) }
+    }
+
+    pub fn handle(&self, mail: Mail) {
+        match mail {
+            Mail::Publish(publication) => self.publish_here(*publication),
+            Mail::Verdict { session, verdict } => {
+                if let Some(waiting) = self.verdicts.borrow().get(&session) {
+                    // Its one place is free: a session asks once at a time.
+                    let _ = waiting.try_send(verdict);
+                }
+            }
+            Mail::Media { key, publisher, batch } => {
+                self.with_known(&key, |stream| stream.take(publisher, batch));
+                self.wake();
+            }
+            Mail::Unpublish { key, publisher } => {
+                self.with_known(&key, |stream| {
+                    if stream.unpublish(publisher, &self.mesh) {
+                        info!("{key} has no publisher any more");
+                    }
+                });
+                self.wake();
+            }
+            Mail::Subscribe { key, from } => {
+                let config = self.config.clone();
+                let Some(vhost) = config.vhost(key.vhost()) else { return };
+                self.with_stream(&key, vhost, |stream| stream.subscribe(from, &self.mesh));
+                self.wake();
+            }
+            Mail::Unsubscribe { key, from } => self.with_known(&key, |stream| stream.unsubscribe(from)),
+            Mail::Units { key, batch } => {
+                self.with_known(&key, |stream| stream.mirror(batch));
+                self.wake();
+            }
+            Mail::Published { key } => self.with_known(&key, Stream::published),
+            Mail::Unpublished { key } => {
+                self.with_known(&key, Stream::unpublished);
+                self.wake();
+            }
+            Mail::Snapshot { request } => {
+                let snapshot = Box::new(self.snapshot());
+                self.post(self.mesh.control(), Mail::Shard { request, snapshot });
+            }
+            Mail::Quit => {
+                for connection in self.connections.borrow().values() {
+                    connection.close("the server is ending".into());
+                }
+                if let Some(quit) = &*self.quit.borrow() {
+                    let _ = quit.try_send(());
+                }
+            }
+            Mail::Http(_) | Mail::Shard { .. } => warn!("mail for the control shard came to shard {}", self.index()),
+        }
+    }
+
+    /// Hands a connection that asks for something else than a stream to the control shard.
+    pub fn hand_over(&self, handover: Handover) {
+        self.mesh.post(self.mesh.control(), Mail::Http(handover));
+    }
+
+    // --- the hand --------------------------------------------------------------------------------------
+
+    /// One turn: tapes, viewers, subscribers. True while there is somebody to serve.
+    pub fn tick(&self, tick: u64, elapsed: Duration) -> bool {
+        let mut busy = self.mesh.flush();
+        for stream in self.streams.borrow_mut().values_mut() {
+            stream.forward(&self.mesh);
+            for audience in stream.audiences.iter_mut().flatten() {
+                audience.tick(&stream.ring, tick, elapsed);
+                busy |= audience.len() > 0;
+            }
+            busy |= matches!(&stream.role, Role::Home(home) if !home.subscribers.is_empty());
+        }
+        busy
+    }
+
+    pub fn wake(&self) {
+        if let Some(awake) = &*self.awake.borrow() {
+            // Full means that it is awake already.
+            let _ = awake.try_send(());
+        }
+    }
+
+    pub fn on_wake(&self, sender: LocalSender<()>) {
+        *self.awake.borrow_mut() = Some(sender);
+    }
+
+    pub fn on_quit(&self, sender: LocalSender<()>) {
+        *self.quit.borrow_mut() = Some(sender);
+    }
+
+    fn publish_here(&self, publication: Publication) {
+        let (shard, session) = (publication.shard, publication.session);
+        let config = self.config.clone();
+        let verdict = match config.vhost(publication.key.vhost()) {
+            None => Verdict::Refused(Refusal::NoVhost(publication.key.vhost().into())),
+            Some(vhost) => self.with_stream(&publication.key.clone(), vhost, |stream| {
+                match stream.publish(publication, &self.mesh) {
+                    Ok(()) => Verdict::Allowed,
+                    Err(holder) => Verdict::Refused(Refusal::StreamBusy(format!("{} ({holder})", stream.key))),
+                }
+            }),
+        };
+        self.post(shard, Mail::Verdict { session, verdict });
+    }
+
+    fn with_known(&self, key: &StreamKey, act: impl FnOnce(&mut Stream)) {
+        if let Some(stream) = self.streams.borrow_mut().get_mut(key) {
+            act(stream);
+        }
+    }
+
+    /// The stream as this shard has it, made and subscribed to where it has it not.
+    fn with_stream<R>(&self, key: &StreamKey, vhost: &Vhost, act: impl FnOnce(&mut Stream) -> R) -> R {
+        let mut streams = self.streams.borrow_mut();
+        let stream = streams.entry(key.clone()).or_insert_with(|| {
+            let home = key.home(self.shards());
+            let role = if home == self.index() {
+                Role::Home(Home::default())
+            } else {
+                self.mesh.post(home, Mail::Subscribe { key: key.clone(), from: self.index() });
+                Role::Mirror { home }
+            };
+            let policy = Policy {
+                skip: Timestamp::from(vhost.queue_length),
+                bytes: STREAM_BYTES,
+                gop_cache: vhost.gop_cache,
+                gop_cache_max_frames: match vhost.gop_cache_max_frames {
+                    0 => u64::MAX,
+                    bound => bound as u64,
+                },
+            };
+            Stream::new(key.clone(), format!("vid-{}", &random_id()[..7]), policy, role)
+        });
+        act(stream)
+    }
+
+    fn snapshot(&self) -> snapshot::Shard {
+        snapshot::Shard {
+            index: self.index(),
+            connections: self.connections.borrow().len(),
+            frames_crossed: self.mesh.frames_crossed.get(),
+            streams: self.streams.borrow().values().map(snapshot::Share::of).collect(),
+        }
+    }
+}
+
+/// Eight random characters of [a-z0-9].
+pub fn random_id() -> String {
+    let mut bytes = [0u8; 8];
+    // The kernel's generator works on every system that has io_uring.
+    let _ = getrandom::fill(&mut bytes);
+    bytes.iter().map(|byte| char::from(b"0123456789abcdefghijklmnopqrstuvwxyz"[usize::from(*byte) % 36])).collect()
+}

@@ -1,0 +1,559 @@
+// The page of the server: plays one live stream, lists the others, and tells how to publish and to
+// play elsewhere. It asks this server alone and keeps nothing.
+//
+// Names of streams come from publishers: they reach the page by textContent and encodeURIComponent only.
+
+const mpegts = window.mpegts;
+
+const POLL_MS = 2000;
+const POLL_HIDDEN_MS = 10_000;
+const ANSWER_MS = 5000; // how long an API answer may take
+const STREAMS_MAX = 500;
+const RETRY_MIN_MS = 500;
+const RETRY_MAX_MS = 8000;
+const STEADY_MS = 5000; // a play this long forgets earlier failures
+const STALL_MS = 10_000; // no new picture for this long: connect anew
+const HOLD_MAX_MS = 30_000; // a pause this long gives its connection up
+
+const byId = (id) => document.getElementById(id);
+const video = byId('video');
+const stage = byId('stage');
+
+class StatusError extends Error {}
+
+// The server, as far as it has told.
+const server = { rtmpPort: 1935, reachable: true, streams: null };
+
+// The stream to play: {vhost, app, name}, or null until the first live one is chosen.
+let wanted = fromAddress();
+let player = null;
+let state = 'loading';
+let held = false; // the viewer pressed pause
+let heldAt = 0;
+let silenced = false; // the browser allowed no sound yet
+let failures = 0;
+let retryAt = 0;
+let retryTimer = 0;
+let playingSince = 0;
+const progress = { at: 0, frames: 0, time: 0 };
+// Rows of the list by stream: kept and refilled, so that the keyboard's focus stays where it is.
+const rows = new Map();
+const stats = { width: 0, height: 0, fps: 0, kbps: 0, bufferMs: 0, dropped: 0 };
+let framesLast = null;
+
+// For tests, and for the curious at the console.
+window.shardcast = {
+  video,
+  get player() { return player; },
+  get state() { return state; },
+  get stream() { return wanted && label(wanted); },
+  get stats() { return { ...stats }; },
+};
+
+wireControls();
+wireAddresses();
+if (mpegts?.isSupported()) {
+  // The library's own log repeats on the console what the page shows; failures are handled below.
+  mpegts.LoggingControl.enableAll = false;
+} else {
+  enter('unsupported', 'This browser has no Media Source Extensions, so it cannot play live FLV.');
+}
+showAddresses();
+loadConfig();
+poll();
+setInterval(measure, 1000);
+
+// ---- what is live -------------------------------------------------------------------------------
+
+async function loadConfig() {
+  try {
+    const config = await fetchJson('/config.json');
+    if (Number.isInteger(config.rtmp_port)) server.rtmpPort = config.rtmp_port;
+    const facts = [];
+    if (config.version) facts.push(`version ${config.version}`);
+    if (config.shards) facts.push(config.shards === 1 ? '1 shard' : `${config.shards} shards`);
+    byId('server').textContent = facts.join(' · ');
+    showAddresses();
+  } catch {
+    // The addresses then show RTMP's usual port.
+  }
+}
+
+async function poll() {
+  clearTimeout(poll.timer);
+  const turn = (poll.turn = (poll.turn ?? 0) + 1);
+  try {
+    const answer = await fetchJson(`/api/v1/streams/?start=0&count=${STREAMS_MAX}`);
+    const list = Array.isArray(answer.streams) ? answer.streams : [];
+    server.streams = list.filter((s) => s.publish?.active).map(toStream).sort((a, b) => label(a).localeCompare(label(b)));
+    server.reachable = true;
+  } catch (error) {
+    // An answer with an error status is a server without API: the player may still find its stream.
+    server.reachable = error instanceof StatusError;
+    server.streams = null;
+  }
+  if (turn !== poll.turn) return; // a later poll has taken over
+  choose();
+  showStreams();
+  step();
+  poll.timer = setTimeout(poll, document.hidden ? POLL_HIDDEN_MS : POLL_MS);
+}
+
+async function fetchJson(path) {
+  const answer = await fetch(path, { cache: 'no-store', signal: AbortSignal.timeout(ANSWER_MS) });
+  if (!answer.ok) throw new StatusError(`${path}: HTTP status ${answer.status}`);
+  return answer.json();
+}
+
+// The API's stream, with the vhost's name taken from `url` ("/app/name", "vhost/app/name").
+function toStream(entry) {
+  const app = String(entry.app ?? '');
+  const name = String(entry.name ?? '');
+  const url = String(entry.url ?? '');
+  const tail = `/${app}/${name}`;
+  const vhost = url.endsWith(tail) ? url.slice(0, -tail.length) : '';
+  return { vhost, app, name, entry };
+}
+
+function choose() {
+  if (wanted || !server.streams?.length) return;
+  const demo = server.streams.find((s) => label(s) === 'live/demo');
+  select(demo ?? server.streams[0], false);
+}
+
+function select({ vhost, app, name }, remember) {
+  wanted = { vhost, app, name };
+  if (remember) history.replaceState(null, '', pageAddress(wanted));
+  disconnect();
+  failures = 0;
+  retryAt = 0;
+  held = false;
+  showAddresses();
+  step();
+}
+
+function find(stream) {
+  return server.streams?.find((s) => key(s) === key(stream));
+}
+
+// ---- the player ---------------------------------------------------------------------------------
+
+// Decides what to do now; called after every poll, retry delay and click.
+function step() {
+  if (state === 'unsupported') return;
+  if (held) return enter('paused', 'Paused');
+  if (player) {
+    // Asked for a stream that went away before its first picture: wait for it without a connection.
+    if (!playingSince && server.streams && !find(wanted)) disconnect();
+    else return;
+  }
+  if (!server.reachable) return enter('offline', 'The server does not answer. Trying again…');
+  if (!wanted) {
+    return server.streams
+      ? enter('waiting', 'Nothing is live yet. Publish a stream and it appears here.')
+      : enter('offline', 'The server lists no streams. Name one: ?stream=live/name');
+  }
+  if (server.streams && !find(wanted)) return enter('waiting', `Waiting for ${label(wanted)} to be published…`);
+  const wait_ms = retryAt - performance.now();
+  if (wait_ms > 0) {
+    clearTimeout(retryTimer);
+    retryTimer = setTimeout(step, wait_ms);
+    if (state !== 'failed') enter('reconnecting', 'Connecting again…');
+    return;
+  }
+  connect();
+}
+
+function connect() {
+  const mine = (player = mpegts.createPlayer(
+    { type: 'flv', isLive: true, url: new URL(flvPath(wanted), location.href).href },
+    {
+      enableWorker: false,
+      enableStashBuffer: false,
+      lazyLoad: false,
+      deferLoadAfterSourceOpen: false,
+      liveBufferLatencyChasing: true,
+      liveBufferLatencyMaxLatency: 2.0,
+      liveBufferLatencyMinRemain: 0.6,
+      autoCleanupSourceBuffer: true,
+      autoCleanupMaxBackwardDuration: 30,
+      autoCleanupMinBackwardDuration: 10,
+      statisticsInfoReportInterval: 1000,
+    },
+  ));
+  playingSince = 0;
+  framesLast = null;
+  moved();
+  enter('connecting', `Connecting to ${label(wanted)}…`);
+  mine.on(mpegts.Events.ERROR, (type, detail) => mine === player && lost(type, detail));
+  mine.on(mpegts.Events.LOADING_COMPLETE, () => mine === player && lost('end', ''));
+  mine.on(mpegts.Events.STATISTICS_INFO, (info) => {
+    // KiB per second, as the library counts.
+    if (mine === player) stats.kbps = (info.speed ?? 0) * 1.024 * 8;
+  });
+  mine.attachMediaElement(video);
+  mine.load();
+  start(mine);
+}
+
+// Plays with sound where the browser lets us, else without and with a button that asks for it.
+async function start(mine) {
+  try {
+    await video.play();
+  } catch (error) {
+    if (mine !== player || error.name !== 'NotAllowedError') return;
+    if (!video.muted) {
+      silenced = true;
+      video.muted = true;
+      showSound();
+      return start(mine);
+    }
+    hold();
+  }
+}
+
+function disconnect() {
+  clearTimeout(retryTimer);
+  const old = player;
+  player = null;
+  playingSince = 0;
+  if (old) old.destroy();
+  Object.assign(stats, { width: 0, height: 0, fps: 0, kbps: 0, bufferMs: 0 });
+  showStats();
+}
+
+// The connection ended or the picture cannot be decoded: again, with growing pauses.
+function lost(type, detail) {
+  if (playingSince && performance.now() - playingSince > STEADY_MS) failures = 0;
+  const codec = find(wanted)?.entry.video?.codec;
+  disconnect();
+  failures += 1;
+  const delay_ms = Math.min(RETRY_MIN_MS * 2 ** (failures - 1), RETRY_MAX_MS);
+  retryAt = performance.now() + delay_ms * (0.75 + Math.random() / 2);
+  if (type === mpegts.ErrorTypes.MEDIA_ERROR) {
+    enter('failed', `This browser cannot play ${label(wanted)}${codec ? ` (${codec})` : ''}: ${detail}.`);
+  } else {
+    enter('reconnecting', 'The stream ended. Connecting again…');
+  }
+  poll(); // it may have left the list
+}
+
+function hold() {
+  held = true;
+  heldAt = performance.now();
+  video.pause();
+  enter('paused', 'Paused');
+}
+
+function resume() {
+  held = false;
+  failures = 0;
+  retryAt = 0;
+  if (player) {
+    const edge = liveEdge();
+    if (edge > video.currentTime + 1) video.currentTime = edge - 0.6;
+    enter('connecting', 'Back to the live picture…');
+    moved();
+    start(player);
+  }
+  step();
+}
+
+function enter(next, text) {
+  state = next;
+  stage.dataset.state = next;
+  byId('badge').dataset.state = next;
+  const badge = { playing: 'Live', paused: 'Paused', waiting: 'Waiting', offline: 'Offline', failed: 'Failed', unsupported: 'Unsupported' };
+  setText('badge', badge[next] ?? 'Connecting');
+  setText('status', next === 'playing' ? '' : text);
+  byId('play').setAttribute('aria-label', held ? 'Play' : 'Pause');
+  byId('play').dataset.held = held;
+  showSound();
+}
+
+function liveEdge() {
+  const { buffered } = video;
+  return buffered.length ? buffered.end(buffered.length - 1) : 0;
+}
+
+function moved() {
+  Object.assign(progress, { at: performance.now(), frames: 0, time: video.currentTime });
+}
+
+// Once a second: the statistics line, the stall watch, and the end of a long pause.
+function measure() {
+  if (!player) return;
+  const now = performance.now();
+  const quality = video.getVideoPlaybackQuality?.();
+  const frames = quality?.totalVideoFrames ?? 0;
+  if (framesLast && frames >= framesLast.frames) {
+    stats.fps = (frames - framesLast.frames) / ((now - framesLast.at) / 1000);
+  }
+  framesLast = { at: now, frames };
+  stats.dropped = quality?.droppedVideoFrames ?? 0;
+  stats.width = video.videoWidth;
+  stats.height = video.videoHeight;
+  stats.bufferMs = Math.max(0, liveEdge() - video.currentTime) * 1000;
+  showStats();
+
+  if (held) {
+    if (now - heldAt > HOLD_MAX_MS) disconnect();
+  } else if (video.currentTime !== progress.time || document.hidden) {
+    moved();
+  } else if (now - progress.at > STALL_MS) {
+    lost('stall', '');
+  }
+}
+
+// ---- what the page shows ------------------------------------------------------------------------
+
+function setText(id, text) {
+  const element = typeof id === 'string' ? byId(id) : id;
+  if (element.textContent !== text) element.textContent = text; // unchanged text is not announced again
+}
+
+function number(n) {
+  return Math.round(n).toLocaleString('en').replaceAll(',', '\u202f');
+}
+
+function showStats() {
+  const on = player && stats.width > 0;
+  setText('stat-size', on ? `${stats.width}×${stats.height}` : '–');
+  setText('stat-fps', on ? stats.fps.toFixed(0) : '–');
+  setText('stat-rate', player && stats.kbps ? number(stats.kbps) : '–');
+  setText('stat-buffer', player ? `${(stats.bufferMs / 1000).toFixed(1)} s` : '–');
+  setText('stat-dropped', player ? number(stats.dropped) : '–');
+}
+
+function showSound() {
+  const sounds = find(wanted)?.entry.audio !== null; // unknown counts as yes
+  byId('sound').hidden = !(silenced && video.muted && player && sounds && !held);
+  byId('mute').setAttribute('aria-pressed', video.muted);
+  byId('mute').setAttribute('aria-label', video.muted ? 'Unmute' : 'Mute');
+}
+
+function showStreams() {
+  const live = server.streams ?? [];
+  const list = byId('streams');
+  const seen = new Set();
+  for (const stream of live) {
+    const id = key(stream);
+    seen.add(id);
+    if (!rows.has(id)) rows.set(id, addRow(list, stream));
+    fillRow(rows.get(id), stream);
+  }
+  live.forEach((stream, place) => {
+    const { item } = rows.get(key(stream));
+    if (list.children[place] !== item) list.insertBefore(item, list.children[place] ?? null);
+  });
+  for (const [id, row] of rows) {
+    if (!seen.has(id)) {
+      row.item.remove();
+      rows.delete(id);
+    }
+  }
+  setText('count', live.length ? String(live.length) : '');
+  byId('empty').hidden = live.length > 0;
+  setText('empty', server.streams ? 'None yet. Publish one below.' : server.reachable ? 'The server lists no streams.' : 'The server does not answer.');
+  showSound();
+}
+
+function addRow(list, stream) {
+  const item = document.createElement('li');
+  const text = item.appendChild(document.createElement('div'));
+  const name = text.appendChild(document.createElement('strong'));
+  const tracks = text.appendChild(document.createElement('span'));
+  const load = text.appendChild(document.createElement('span'));
+  const button = item.appendChild(document.createElement('button'));
+  button.type = 'button';
+  button.addEventListener('click', () => {
+    select(stream, true);
+    showStreams();
+    if (stage.getBoundingClientRect().top < 0) stage.scrollIntoView({ behavior: 'smooth', block: 'center' });
+  });
+  list.append(item);
+  return { item, name, tracks, load, button };
+}
+
+function fillRow(row, stream) {
+  const { video: picture, audio: sound, kbps, clients } = stream.entry;
+  const chosen = wanted && key(wanted) === key(stream);
+  const tracks = [];
+  if (picture) {
+    const size = picture.width && picture.height ? ` ${picture.width}×${picture.height}` : '';
+    tracks.push(`${picture.codec}${size}`);
+  }
+  if (sound) {
+    const rate = sound.sample_rate ? ` ${sound.sample_rate / 1000} kHz` : '';
+    const channels = { 1: ' mono', 2: ' stereo' }[sound.channel] ?? '';
+    tracks.push(`${sound.codec}${rate}${channels}`);
+  } else {
+    tracks.push('no sound');
+  }
+  const load = [clients === 1 ? '1 client' : `${number(clients ?? 0)} clients`];
+  if (kbps?.recv_30s) load.unshift(`${number(kbps.recv_30s)} kbit/s`);
+  setText(row.name, label(stream));
+  setText(row.tracks, tracks.join(' · '));
+  setText(row.load, load.join(' · '));
+  setText(row.button, chosen ? 'Playing' : 'Play');
+  row.button.setAttribute('aria-label', `Play ${label(stream)}`);
+  row.button.setAttribute('aria-pressed', String(Boolean(chosen)));
+  row.item.classList.toggle('chosen', Boolean(chosen));
+}
+
+// ---- addresses ----------------------------------------------------------------------------------
+
+function showAddresses() {
+  const name = byId('name').value.trim().replace(/[^\w.-]+/g, '-') || 'camera';
+  const publish = `${rtmpBase()}/live`;
+  setText('publish-url', `${publish}/${name}`);
+  setText('obs-server', publish);
+  setText('obs-key', name);
+  setText('publish-ffmpeg', `ffmpeg -re -i FILE -c:v libx264 -preset veryfast -tune zerolatency -g 60 -c:a aac -f flv ${publish}/${name}`);
+
+  const stream = wanted ?? { vhost: '', app: 'live', name };
+  const flv = new URL(flvPath(stream), location.href).href;
+  const rtmp = `${rtmpBase()}${path(stream)}${vhostQuery(stream)}`;
+  setText('title', wanted ? label(stream) : 'Live');
+  setText('watch-name', label(stream));
+  setText('watch-page', new URL(pageAddress(stream), location.href).href);
+  setText('watch-flv', flv);
+  setText('watch-rtmp', rtmp);
+  setText('watch-ffplay', `ffplay -fflags nobuffer -flags low_delay '${flv}'`);
+  setText('watch-vlc', `vlc --network-caching=300 '${flv}'`);
+}
+
+function rtmpBase() {
+  const port = server.rtmpPort === 1935 ? '' : `:${server.rtmpPort}`;
+  return `rtmp://${location.hostname}${port}`;
+}
+
+// encodeURIComponent leaves !'()* as they are; a quoted shell word must not end inside an address.
+function encode(text) {
+  return encodeURIComponent(text).replace(/[!'()*]/g, (c) => `%${c.charCodeAt(0).toString(16).toUpperCase()}`);
+}
+
+function path(s) {
+  return `/${s.app.split('/').map(encode).join('/')}/${encode(s.name)}`;
+}
+
+function vhostQuery(s) {
+  return s.vhost ? `?vhost=${encode(s.vhost)}` : '';
+}
+
+function flvPath(s) {
+  return `${path(s)}.flv${vhostQuery(s)}`;
+}
+
+function key(s) {
+  return s ? `${s.vhost}/${s.app}/${s.name}` : '';
+}
+
+function label(s) {
+  return `${s.vhost ? `${s.vhost}/` : ''}${s.app}/${s.name}`;
+}
+
+// `/?stream=app/name`, with `&vhost=` for another than the default one; slashes stay legible.
+function pageAddress(s) {
+  return `/?stream=${path(s).slice(1)}${s.vhost ? `&vhost=${encode(s.vhost)}` : ''}`;
+}
+
+function fromAddress() {
+  const query = new URLSearchParams(location.search);
+  const stream = (query.get('stream') ?? '').replace(/^\/+|\/+$/g, '');
+  if (!stream) return null;
+  const cut = stream.lastIndexOf('/');
+  const app = cut > 0 ? stream.slice(0, cut) : 'live';
+  return { vhost: query.get('vhost') ?? '', app, name: stream.slice(cut + 1) };
+}
+
+// ---- controls -----------------------------------------------------------------------------------
+
+function wireControls() {
+  video.addEventListener('playing', () => {
+    if (!player || held) return;
+    playingSince ||= performance.now();
+    enter('playing', '');
+  });
+  video.addEventListener('waiting', () => player && !held && state === 'playing' && enter('buffering', 'Waiting for data…'));
+  video.addEventListener('timeupdate', () => player && !held && state === 'buffering' && video.readyState > 2 && enter('playing', ''));
+  // A pause that we did not ask for (a media key, the browser in the background) counts as the viewer's,
+  // unless the page is hidden: then it goes on when it is seen again.
+  video.addEventListener('pause', () => player && !held && !video.ended && !document.hidden && playingSince && hold());
+  video.addEventListener('play', () => player && held && resume());
+  video.addEventListener('volumechange', () => {
+    if (!video.muted) silenced = false;
+    byId('volume').value = video.muted ? 0 : video.volume;
+    showSound();
+  });
+  document.addEventListener('visibilitychange', () => {
+    if (document.hidden) return;
+    if (player && !held && video.paused) resume();
+    poll();
+  });
+
+  byId('play').addEventListener('click', () => (held ? resume() : hold()));
+  byId('mute').addEventListener('click', () => sound(video.muted));
+  byId('sound').addEventListener('click', () => {
+    sound(true);
+    byId('mute').focus();
+  });
+  byId('volume').addEventListener('input', (event) => {
+    const volume = Number(event.target.value);
+    video.volume = volume;
+    video.muted = volume === 0;
+  });
+  byId('fullscreen').addEventListener('click', () => {
+    if (document.fullscreenElement) document.exitFullscreen();
+    else if (stage.requestFullscreen) stage.requestFullscreen().catch(() => {});
+    else video.webkitEnterFullscreen?.();
+  });
+  byId('name').addEventListener('input', showAddresses);
+}
+
+function sound(on) {
+  if (on && video.volume === 0) video.volume = 1;
+  video.muted = !on;
+}
+
+function wireAddresses() {
+  for (const box of document.querySelectorAll('.address')) {
+    const title = document.createElement('span');
+    title.textContent = box.dataset.label;
+    const button = document.createElement('button');
+    button.type = 'button';
+    button.textContent = 'Copy';
+    button.setAttribute('aria-label', `Copy ${box.dataset.label}`);
+    button.addEventListener('click', () => copy(box.querySelector('code').textContent, button));
+    box.prepend(title);
+    box.append(button);
+  }
+}
+
+async function copy(text, button) {
+  const done = await copied(text);
+  button.textContent = done ? 'Copied' : 'Press Ctrl+C';
+  byId('copied').textContent = done ? 'Copied' : 'Not copied';
+  if (!done) getSelection().selectAllChildren(button.parentElement.querySelector('code'));
+  setTimeout(() => {
+    button.textContent = 'Copy';
+    byId('copied').textContent = '';
+  }, 1500);
+}
+
+async function copied(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    // Plain HTTP from another machine is no secure context and has no clipboard: the old way.
+    const area = document.createElement('textarea');
+    area.value = text;
+    area.className = 'unseen';
+    document.body.append(area);
+    area.select();
+    const done = document.execCommand('copy');
+    area.remove();
+    return done;
+  }
+}
