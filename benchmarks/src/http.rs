@@ -163,7 +163,8 @@ mod tests {
 
     #[test]
     fn hostile_answers_are_refused() {
-        let chunked = |rest: &str| body(format!("HTTP/1.1 200 OK\r\ntransfer-encoding:chunked\r\n\r\n{rest}").as_bytes(), 7);
+        let chunked =
+            |rest: &str| body(format!("HTTP/1.1 200 OK\r\ntransfer-encoding:chunked\r\n\r\n{rest}").as_bytes(), 7);
         assert_eq!(body(b"HTTP/1.1 404 Not Found\r\n\r\n", 9), Err(HttpError::Status("404 Not Found".into())));
         assert_eq!(body(b"SSH-2.0\r\n\r\n", 9), Err(HttpError::NotHttp("SSH-2.0".into())));
         assert_eq!(body(&[b'a'; 20_000], 999), Err(HttpError::HeadTooLong { max: HEAD_BYTES_MAX }));

@@ -13,7 +13,6 @@ pub mod log;
 pub mod mesh;
 pub mod meter;
 pub mod net;
-pub mod probe;
 pub mod shard;
 pub mod stream;
 

@@ -11,7 +11,7 @@ use crate::{
 };
 use glommio::channels::local_channel::{self, LocalSender};
 use shardcast_engine::{
-    fanout::{Format, Tape, Unit, ring::Policy},
+    fanout::{Format, Tape, ring::Policy},
     frame::Media,
     key::StreamKey,
     time::Timestamp,
@@ -152,8 +152,8 @@ impl Shard {
             let slot = &mut stream.audiences[wire as usize];
             let audience = slot.get_or_insert_with(|| {
                 let format: Box<dyn Format> = match wire {
-                    Wire::Rtmp => Box::new(Rtmp::new(vhost.chunk_size)),
-                    Wire::Flv => Box::new(Flv::new()),
+                    Wire::Rtmp => Box::new(Rtmp { chunk_size: vhost.chunk_size }),
+                    Wire::Flv => Box::new(Flv),
                 };
                 let window = if vhost.min_latency { Duration::ZERO } else { vhost.mw_latency };
                 Audience::new(Tape::new(format, &stream.ring), window)

@@ -111,8 +111,12 @@ fn ball(places: &Places, moment: &Moment) -> (Rect, Mask) {
     let x = lane.x as f32 + (lane.width as f32 - 2.0 * radius) * way as f32 + radius;
     let y = lane.y as f32 + lane.height as f32 / 2.0;
     let size = (2.0 * radius) as usize + 4;
-    let rect =
-        Rect { x: (x - radius).max(0.0) as usize & !1, y: (y - radius).max(0.0) as usize & !1, width: size, height: size };
+    let rect = Rect {
+        x: (x - radius).max(0.0) as usize & !1,
+        y: (y - radius).max(0.0) as usize & !1,
+        width: size,
+        height: size,
+    };
     let (x, y) = (x - rect.x as f32, y - rect.y as f32);
     (rect, Mask::from_distance(size, size, |px, py| (px - x).hypot(py - y) - radius))
 }

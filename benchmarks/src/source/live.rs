@@ -125,11 +125,7 @@ impl Source {
     pub fn next(&mut self, wall_clock: SystemTime) -> Result<Frame, Error> {
         let fps = self.config.fps;
         let beat = *self.beat.get_or_insert_with(|| Beat::new(fraction_ns(wall_clock), fps));
-        if self.picture_dts() <= self.unit_dts() {
-            self.next_picture(&beat, wall_clock)
-        } else {
-            self.next_unit(&beat)
-        }
+        if self.picture_dts() <= self.unit_dts() { self.next_picture(&beat, wall_clock) } else { self.next_unit(&beat) }
     }
 
     fn next_picture(&mut self, beat: &Beat, wall_clock: SystemTime) -> Result<Frame, Error> {

@@ -11,4 +11,4 @@ mod sound;
 mod tone;
 mod video;
 
-pub use live::{Source, SourceConfig};
+pub use live::{Error, Source, SourceConfig};

@@ -34,12 +34,7 @@ impl Encoder {
         .map_err(refused)?;
         let info = encoder.info().map_err(refused)?;
         let config = info.confBuf.get(..info.confSize as usize).unwrap_or_default();
-        Ok(Self {
-            sample_rate,
-            config: Bytes::copy_from_slice(config),
-            delay_samples: u64::from(info.nDelay),
-            encoder,
-        })
+        Ok(Self { sample_rate, config: Bytes::copy_from_slice(config), delay_samples: u64::from(info.nDelay), encoder })
     }
 
     /// How many samples later than its input a decoder's output is, when both count from zero.

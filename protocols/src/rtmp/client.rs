@@ -259,9 +259,7 @@ impl Client {
 
     fn on_command(&mut self, command: &Command) -> Result<(), ClientError> {
         let info = command.arguments.get(1);
-        let text = |name| {
-            info.and_then(|i| i.field(name)).and_then(Value::as_str).unwrap_or_default().to_owned()
-        };
+        let text = |name| info.and_then(|i| i.field(name)).and_then(Value::as_str).unwrap_or_default().to_owned();
         match (self.phase, command.name.as_str()) {
             (Phase::Connecting, "_result") if command.transaction == CONNECT => {
                 self.phase = Phase::CreatingStream;
@@ -288,8 +286,7 @@ impl Client {
             (_, "onStatus") => {
                 let (level, code, description) = (text("level"), text("code"), text("description"));
                 let error = level == "error";
-                let status =
-                    ClientEvent::Status { level, code: code.clone(), description: description.clone() };
+                let status = ClientEvent::Status { level, code: code.clone(), description: description.clone() };
                 self.event(status);
                 if error {
                     return Err(ClientError::Refused { code, description });
@@ -330,8 +327,7 @@ impl Client {
     }
 
     fn stream_command(&mut self, command: &Command) {
-        let header =
-            Header { csid: csid::STREAM, kind: kind::COMMAND, stream: self.stream, timestamp: 0 };
+        let header = Header { csid: csid::STREAM, kind: kind::COMMAND, stream: self.stream, timestamp: 0 };
         self.say(|writer, out| writer.write(header, &[&command.encode()], out));
     }
 
@@ -360,10 +356,7 @@ mod tests {
     fn urls_name_app_and_stream() {
         let client = Client::play("rtmp://h:1936/live/sub/cam?k=a/b", [0; 32]).unwrap();
         let Target { host, port, app, stream, param, .. } = client.target();
-        assert_eq!(
-            (&**host, *port, &**app, &**stream, &**param),
-            ("h", 1936, "live/sub", "cam", "?k=a/b")
-        );
+        assert_eq!((&**host, *port, &**app, &**stream, &**param), ("h", 1936, "live/sub", "cam", "?k=a/b"));
         for url in ["rtmp://h", "rtmp://h/", "rtmp://h/live", "rtmp://h/live/", "http://h/live/cam", "", "/"] {
             assert!(Client::play(url, [0; 32]).is_err(), "{url}");
         }

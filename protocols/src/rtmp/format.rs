@@ -8,9 +8,7 @@ use super::{
     message::{csid, kind},
 };
 use crate::flv;
-use shardcast_engine::{
-    codec::Kind, fanout::Format, frame::Frame, prologue::Prologue, time::Timestamp, track::Track,
-};
+use shardcast_engine::{codec::Kind, fanout::Format, frame::Frame, prologue::Prologue, time::Timestamp, track::Track};
 
 /// The one message stream that createStream gives out.
 pub const STREAM: u32 = 1;
@@ -39,13 +37,7 @@ impl Format for Rtmp {
 }
 
 /// "onMetaData" and its values.
-pub(super) fn write_metadata(
-    writer: ChunkWriter,
-    stream: u32,
-    prologue: &Prologue,
-    at: Timestamp,
-    out: &mut Vec<u8>,
-) {
+pub(super) fn write_metadata(writer: ChunkWriter, stream: u32, prologue: &Prologue, at: Timestamp, out: &mut Vec<u8>) {
     let mut body = Vec::new();
     flv::metadata_body(prologue, &mut body);
     let header = Header { csid: csid::STREAM, kind: kind::DATA, stream, timestamp: wire_time(at) };
@@ -53,26 +45,14 @@ pub(super) fn write_metadata(
 }
 
 /// A sequence header, if the codec has one.
-pub(super) fn write_track(
-    writer: ChunkWriter,
-    stream: u32,
-    track: &Track,
-    at: Timestamp,
-    out: &mut Vec<u8>,
-) {
+pub(super) fn write_track(writer: ChunkWriter, stream: u32, track: &Track, at: Timestamp, out: &mut Vec<u8>) {
     let mut body = Vec::new();
     if flv::sequence_header_body(track, &mut body) {
         writer.write(media_header(track.kind(), stream, at), &[&body], out);
     }
 }
 
-pub(super) fn write_frame(
-    writer: ChunkWriter,
-    stream: u32,
-    prologue: &Prologue,
-    frame: &Frame,
-    out: &mut Vec<u8>,
-) {
+pub(super) fn write_frame(writer: ChunkWriter, stream: u32, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>) {
     if let Some(header) = flv::body_header(prologue, frame) {
         writer.write(media_header(frame.kind, stream, frame.dts), &[&header, &frame.payload], out);
     }

@@ -316,7 +316,8 @@ mod tests {
             let (_, out, _) = run(&bytes, 1000).unwrap();
             let (s1, s2) = out[1..].split_at(PACKET);
 
-            let at = schema.half() + 4
+            let at = schema.half()
+                + 4
                 + s1[schema.half()..schema.half() + 4].iter().map(|b| usize::from(*b)).sum::<usize>() % 728;
             let mut without = s1.to_vec();
             let digest: Vec<u8> = without.drain(at..at + DIGEST).collect();
@@ -370,13 +371,7 @@ mod tests {
     #[test]
     fn wrong_openings_are_refused() {
         assert_eq!(run(&[6], 1).err(), Some(HandshakeError::Version(6)));
-        assert_eq!(
-            run(&[0xf3, 0, 16, 1, 2, 3, 4], 7).err(),
-            Some(HandshakeError::ProxyLength { len: 16 })
-        );
-        assert_eq!(
-            run(&[0xf3, 0, 4, 1, 2, 3, 4, 0xf3], 8).err(),
-            Some(HandshakeError::Version(0xf3))
-        );
+        assert_eq!(run(&[0xf3, 0, 16, 1, 2, 3, 4], 7).err(), Some(HandshakeError::ProxyLength { len: 16 }));
+        assert_eq!(run(&[0xf3, 0, 4, 1, 2, 3, 4, 0xf3], 8).err(), Some(HandshakeError::Version(0xf3)));
     }
 }

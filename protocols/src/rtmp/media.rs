@@ -21,13 +21,7 @@ impl MediaReader {
         self.part(message.kind, message.timestamp_ms, message.payload.clone(), out)
     }
 
-    fn part(
-        &mut self,
-        kind: u8,
-        timestamp_ms: i64,
-        body: Bytes,
-        out: &mut VecDeque<Media>,
-    ) -> Result<(), TagError> {
+    fn part(&mut self, kind: u8, timestamp_ms: i64, body: Bytes, out: &mut VecDeque<Media>) -> Result<(), TagError> {
         let dts = Timestamp::from_ms(timestamp_ms);
         match kind {
             kind::AUDIO => self.tags.audio(dts, body, out),

@@ -11,3 +11,6 @@ pub mod message;
 pub mod reply;
 pub mod server;
 pub mod url;
+
+#[cfg(test)]
+mod tests;

@@ -59,10 +59,7 @@ pub fn connected(
         ("srs_id", identity.id.as_str().into()),
     ]);
     let mut info = status("status", "NetConnection.Connect.Success", "Connection succeeded");
-    info.extend(object([
-        ("objectEncoding", object_encoding.into()),
-        ("data", Value::EcmaArray(data)),
-    ]));
+    info.extend(object([("objectEncoding", object_encoding.into()), ("data", Value::EcmaArray(data))]));
     let arguments = vec![Value::Object(properties), Value::Object(info)];
     command(writer, &Command::new("_result", transaction, arguments), out);
     command(writer, &Command::new("onBWDone", 0.0, vec![Value::Null]), out);

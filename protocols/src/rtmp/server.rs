@@ -244,6 +244,12 @@ impl Server {
         self.config.chunk_size = chunk_size.clamp(1, 0x7fff_ffff);
     }
 
+    /// How long a publisher may keep silent: before its first media message, and from one to the next.
+    pub fn set_timeouts(&mut self, first_packet: Duration, normal: Duration) {
+        self.config.first_packet_timeout = first_packet;
+        self.config.normal_timeout = normal;
+    }
+
     /// The client's address as a proxy in front of us stated it.
     pub fn proxied_for(&self) -> Option<Ipv4Addr> {
         self.handshake.proxied_for()
@@ -299,18 +305,14 @@ impl Server {
         let at = self.parsed;
         match Control::read(message).map_err(|source| ServerError::Control { at, source })? {
             Some(Control::SetChunkSize(size)) => {
-                return self
-                    .reader
-                    .set_chunk_size(size)
-                    .map_err(|source| ServerError::Chunk { at, source });
+                return self.reader.set_chunk_size(size).map_err(|source| ServerError::Chunk { at, source });
             }
             Some(Control::Abort { csid }) => self.reader.abort(csid),
             Some(Control::WindowAckSize(window)) => self.acks.window = window,
             Some(Control::Ping(token)) => self.say(|writer, out| reply::pong(writer, token, out)),
             Some(Control::StreamEof | Control::Other) => {}
             None if matches!(message.kind, kind::COMMAND | kind::COMMAND_AMF3) => {
-                let command =
-                    Command::read(message).map_err(|source| ServerError::Command { at, source })?;
+                let command = Command::read(message).map_err(|source| ServerError::Command { at, source })?;
                 return self.command(now, &command);
             }
             None if self.phase == Phase::Publishing => return self.publish_media(now, message),
@@ -396,11 +398,8 @@ impl Server {
         if tc_url.is_empty() {
             tc_url = format!("rtmp:///{}", text("app"));
         }
-        self.connect = Request {
-            page_url: text("pageUrl"),
-            swf_url: text("swfUrl"),
-            ..url::parse(&tc_url, "").request(&tc_url)
-        };
+        self.connect =
+            Request { page_url: text("pageUrl"), swf_url: text("swfUrl"), ..url::parse(&tc_url, "").request(&tc_url) };
         let object_encoding = field("objectEncoding").and_then(Value::as_f64).unwrap_or_default();
         let question = Question::Connect { transaction: command.transaction, object_encoding };
         self.ask(question, Event::Connect(self.connect.clone()));
@@ -416,8 +415,7 @@ impl Server {
         let tc_url = &self.connect.tc_url;
         let target = url::parse(tc_url, command.text(1).unwrap_or_default()).guess_stream();
         if target.stream.is_empty() {
-            let code =
-                if name == "play" { "NetStream.Play.StreamNotFound" } else { "NetStream.Publish.BadName" };
+            let code = if name == "play" { "NetStream.Play.StreamNotFound" } else { "NetStream.Publish.BadName" };
             self.say(|writer, out| reply::failed(writer, code, "the stream has no name", out));
             return Err(ServerError::NoStream { at: self.parsed, command: name });
         }

@@ -53,9 +53,7 @@ pub fn parse(tc_url: &str, stream: &str) -> Target {
             .flat_map(|query| query.split(['&', '?']))
             .filter(|pair| !pair.is_empty())
     };
-    let value = |key: &str| {
-        pairs().filter_map(|pair| pair.split_once('=')).find(|(k, v)| *k == key && !v.is_empty())
-    };
+    let value = |key: &str| pairs().filter_map(|pair| pair.split_once('=')).find(|(k, v)| *k == key && !v.is_empty());
     let named = value("vhost").or_else(|| value("domain")).map_or("", |(_, v)| v);
     let mut param: Vec<&str> = pairs().collect();
     if param.len() == 1 && named == DEFAULT_VHOST {

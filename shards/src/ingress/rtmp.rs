@@ -8,7 +8,11 @@ use crate::{
 };
 use glommio::timer::sleep;
 use shardcast_protocols::{
-    rtmp::server::{Server, ServerConfig, ServerError},
+    rtmp::{
+        handshake::Seed,
+        reply::Identity,
+        server::{Server, ServerConfig, ServerError},
+    },
     session::{Event, Output, Refusal, Session, Verdict},
 };
 use std::{
@@ -21,7 +25,12 @@ const RETRY: Duration = Duration::from_millis(10);
 
 /// Serves the connection to its end.
 pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
-    let config = ServerConfig { id: connection.id.clone(), ..ServerConfig::default() };
+    let identity = Identity {
+        id: connection.id.clone(),
+        server_ip: connection.socket.local_ip(),
+        pid: std::process::id().to_string(),
+    };
+    let config = ServerConfig { identity, seed: seed(), ..ServerConfig::default() };
     let mut driver = Driver {
         seat: Seat::new(shard, connection),
         session: Server::new(Instant::now(), config),
@@ -30,6 +39,13 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         metrics::counter!("shardcast_session_errors_total", "protocol" => "rtmp").increment(1);
         connection.close(error.to_string());
     }
+}
+
+fn seed() -> Seed {
+    let mut seed = Seed::default();
+    // Without the kernel's generator the handshake is guessable, which harms nobody.
+    let _ = getrandom::fill(&mut seed);
+    seed
 }
 
 struct Driver<'s> {

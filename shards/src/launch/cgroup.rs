@@ -22,10 +22,7 @@ fn membership(line: &str) -> Option<(Version, &str)> {
     if id == "0" && controllers.is_empty() {
         return Some((Version::Two, path));
     }
-    controllers
-        .split(',')
-        .any(|controller| controller == "cpu")
-        .then_some((Version::One, path))
+    controllers.split(',').any(|controller| controller == "cpu").then_some((Version::One, path))
 }
 
 /// The least quota of a group and all above it. In a container the path may be the host's and not be there;

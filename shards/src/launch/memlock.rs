@@ -13,17 +13,13 @@ const RINGS: u64 = 3;
 
 /// The largest depth at which all executors fit.
 pub fn depth(executors: usize, allowed_bytes: u64) -> Option<usize> {
-    DEPTHS
-        .into_iter()
-        .find(|depth| need_bytes(executors, *depth) <= allowed_bytes)
+    DEPTHS.into_iter().find(|depth| need_bytes(executors, *depth) <= allowed_bytes)
 }
 
 /// Bytes for all executors, with an eighth to spare: the kernel gives the memory of a closed ring (the
 /// warm-up's) back late, and ordinary users share one account among all their processes.
 pub fn need_bytes(executors: usize, depth: usize) -> u64 {
-    let all = executor_bytes(depth)
-        .saturating_mul(executors as u64)
-        .saturating_add(executor_bytes(WARM_UP_DEPTH));
+    let all = executor_bytes(depth).saturating_mul(executors as u64).saturating_add(executor_bytes(WARM_UP_DEPTH));
     all.saturating_add(all / 8).max(FLOOR_BYTES)
 }
 

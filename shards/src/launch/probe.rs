@@ -31,10 +31,7 @@ pub struct Limits {
 }
 
 /// Measures, raises, decides. Without `wanted_shards`, one a CPU that the CPU set and the cgroup's quota leave.
-pub fn check(
-    wanted_shards: Option<usize>,
-    max_connections: Option<usize>,
-) -> Result<Limits, Shortfall> {
+pub fn check(wanted_shards: Option<usize>, max_connections: Option<usize>) -> Result<Limits, Shortfall> {
     let mut notes = Vec::new();
     let allowed = sys::allowed_cpus()?;
     let shards = shards(wanted_shards, allowed.len(), cgroup::cpu_quota(), &mut notes);
@@ -42,22 +39,10 @@ pub fn check(
     let ring_depth = ring_depth(shards, &mut notes)?;
     let open_files = raise_open_files()?;
     let max_connections = connections(shards, open_files, max_connections)?;
-    Ok(Limits {
-        shards,
-        cpus: spread(&allowed, shards),
-        ring_depth,
-        open_files,
-        max_connections,
-        notes,
-    })
+    Ok(Limits { shards, cpus: spread(&allowed, shards), ring_depth, open_files, max_connections, notes })
 }
 
-fn shards(
-    wanted: Option<usize>,
-    cpus: usize,
-    quota: Option<usize>,
-    notes: &mut Vec<String>,
-) -> usize {
+fn shards(wanted: Option<usize>, cpus: usize, quota: Option<usize>, notes: &mut Vec<String>) -> usize {
     let usable = quota.map_or(cpus, |quota| quota.min(cpus)).max(1);
     let shards = wanted.unwrap_or(usable).clamp(1, SHARDS_MAX);
     if let Some(wanted) = wanted.filter(|wanted| *wanted != shards) {
@@ -222,9 +207,7 @@ mod tests {
 
     #[test]
     fn missing_ring_is_told_by_its_cause() {
-        let why = |errno, disabled| {
-            no_ring(io::Error::from_raw_os_error(errno), disabled, "4.18.0".into())
-        };
+        let why = |errno, disabled| no_ring(io::Error::from_raw_os_error(errno), disabled, "4.18.0".into());
         assert!(matches!(why(libc::ENOSYS, None), Shortfall::KernelTooOld { .. }));
         assert!(matches!(why(libc::ENOSYS, Some("0\n")), Shortfall::Blocked { .. }));
         assert!(matches!(why(libc::EPERM, Some("2\n")), Shortfall::SwitchedOff { value: 2 }));

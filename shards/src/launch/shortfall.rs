@@ -2,9 +2,7 @@
 
 #[derive(Debug, thiserror::Error)]
 pub enum Shortfall {
-    #[error(
-        "this kernel ({release}) has no io_uring: Linux 5.8 or newer is needed, built with CONFIG_IO_URING=y"
-    )]
+    #[error("this kernel ({release}) has no io_uring: Linux 5.8 or newer is needed, built with CONFIG_IO_URING=y")]
     KernelTooOld { release: String },
 
     #[error(
@@ -64,9 +62,7 @@ mod tests {
     fn every_way_to_run_is_told_what_to_change() {
         let seccomp = Shortfall::Blocked { source: std::io::Error::from_raw_os_error(libc::EPERM) };
         let memory = Shortfall::LockedMemory { shards: 16, need_kib: 3000, limit_kib: 1024 };
-        let files = Shortfall::OpenFiles {
-            shards: 2, max_connections: 5000, need: 5384, limit: 1024, possible: 640,
-        };
+        let files = Shortfall::OpenFiles { shards: 2, max_connections: 5000, need: 5384, limit: 1024, possible: 640 };
         for shortfall in [seccomp, memory, files] {
             let text = shortfall.to_string();
             for way in ["\n  bare metal: ", "\n  systemd: ", "\n  Docker: "] {

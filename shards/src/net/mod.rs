@@ -3,4 +3,5 @@
 pub mod listener;
 pub mod port;
 pub mod socket;
+#[allow(unsafe_code)] // the only module that may
 pub mod sys;

@@ -13,10 +13,9 @@ pub fn probe(addr: SocketAddr) -> Result<(), Unavailable> {
     let tried = bound(addr, false).and_then(|socket| socket.listen(1));
     match tried {
         Ok(()) => Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::AddrInUse => Err(Unavailable::Taken(PortTaken {
-            addr,
-            holder: holder(addr),
-        })),
+        Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
+            Err(Unavailable::Taken(PortTaken { addr, holder: holder(addr) }))
+        }
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(Unavailable::Privileged(addr)),
         Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => Err(Unavailable::NotOurs(addr)),
         Err(source) => Err(Unavailable::Other { addr, source }),
@@ -76,20 +75,19 @@ fn holder(addr: SocketAddr) -> Option<Holder> {
     let mut inodes = Vec::new();
     for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
         let text = fs::read_to_string(table).unwrap_or_default();
-        inodes.extend(text.lines().skip(1).filter_map(listening).filter_map(
-            |(held, inode)| collides(held, addr).then_some(inode),
-        ));
+        inodes.extend(
+            text.lines()
+                .skip(1)
+                .filter_map(listening)
+                .filter_map(|(held, inode)| collides(held, addr).then_some(inode)),
+        );
     }
     let links: Vec<String> = inodes.iter().map(|inode| format!("socket:[{inode}]")).collect();
     if links.is_empty() {
         return None;
     }
-    let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| {
-        entry.ok()?.file_name().to_str()?.parse::<u32>().ok()
-    });
-    pids.into_iter()
-        .find(|pid| holds(*pid, &links))
-        .map(|pid| Holder { pid, name: name(pid) })
+    let pids = fs::read_dir("/proc").ok()?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
+    pids.into_iter().find(|pid| holds(*pid, &links)).map(|pid| Holder { pid, name: name(pid) })
 }
 
 fn holds(pid: u32, links: &[String]) -> bool {
@@ -97,9 +95,8 @@ fn holds(pid: u32, links: &[String]) -> bool {
         return false;
     };
     descriptors.flatten().any(|descriptor| {
-        fs::read_link(descriptor.path()).is_ok_and(|target| {
-            target.to_str().is_some_and(|target| links.iter().any(|link| link == target))
-        })
+        fs::read_link(descriptor.path())
+            .is_ok_and(|target| target.to_str().is_some_and(|target| links.iter().any(|link| link == target)))
     })
 }
 
@@ -115,8 +112,7 @@ fn collides(held: SocketAddr, wanted: SocketAddr) -> bool {
     let same_kind = held.is_ipv4() == wanted.is_ipv4();
     let any = held.ip().is_unspecified() || wanted.ip().is_unspecified();
     let both_kinds = held.is_ipv6() && held.ip().is_unspecified() && wanted.is_ipv4();
-    held.port() == wanted.port()
-        && (same_kind && (any || held.ip() == wanted.ip()) || both_kinds)
+    held.port() == wanted.port() && (same_kind && (any || held.ip() == wanted.ip()) || both_kinds)
 }
 
 /// A line of /proc/net/tcp or tcp6 (proc_net_tcp in the kernel's documentation), if it is of a listener:

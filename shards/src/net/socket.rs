@@ -58,6 +58,11 @@ impl Socket {
         sys::send_vectored(sys::borrow(&*self.stream.borrow()), slices)
     }
 
+    /// The address that the peer connected to.
+    pub fn local_ip(&self) -> String {
+        self.stream.borrow().local_addr().map(|address| address.ip().to_string()).unwrap_or_default()
+    }
+
     /// Bytes that the kernel holds unsent before it says `WouldBlock`.
     pub fn bound_unsent(&self, bytes: u32) -> io::Result<()> {
         sys::set_notsent_lowat(sys::borrow(&*self.stream.borrow()), bytes)

@@ -24,13 +24,7 @@ pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<u
     message.msg_iovlen = slices.len() as _;
     loop {
         // SAFETY: `message` and the slices it points to outlive the call; the kernel only reads them.
-        let sent = unsafe {
-            libc::sendmsg(
-                fd.as_raw_fd(),
-                &message,
-                libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL,
-            )
-        };
+        let sent = unsafe { libc::sendmsg(fd.as_raw_fd(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) };
         match size(sent) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
             other => return other,
@@ -52,11 +46,7 @@ pub fn set_cloexec(fd: BorrowedFd<'_>) -> io::Result<()> {
     // SAFETY: F_GETFD and F_SETFD take and return plain numbers.
     unsafe {
         let flags = check(libc::fcntl(fd.as_raw_fd(), libc::F_GETFD))?;
-        check(libc::fcntl(
-            fd.as_raw_fd(),
-            libc::F_SETFD,
-            flags | libc::FD_CLOEXEC,
-        ))?;
+        check(libc::fcntl(fd.as_raw_fd(), libc::F_SETFD, flags | libc::FD_CLOEXEC))?;
     }
     Ok(())
 }
@@ -124,9 +114,7 @@ pub fn io_uring_probe() -> io::Result<()> {
     // struct io_uring_params is 120 bytes of plain numbers; zeros mean no flags.
     let mut params = [0u64; 15];
     // SAFETY: the kernel reads and writes 120 bytes at the pointer, and there are 120.
-    let fd = check_long(unsafe {
-        libc::syscall(libc::SYS_io_uring_setup, ENTRIES, params.as_mut_ptr())
-    })?;
+    let fd = check_long(unsafe { libc::syscall(libc::SYS_io_uring_setup, ENTRIES, params.as_mut_ptr()) })?;
     let fd = libc::c_int::try_from(fd).map_err(io::Error::other)?;
     // SAFETY: the descriptor is new and ours alone.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
@@ -150,23 +138,14 @@ pub struct Limit {
 }
 
 pub fn limit(resource: Resource) -> io::Result<Limit> {
-    let mut raw = libc::rlimit {
-        rlim_cur: 0,
-        rlim_max: 0,
-    };
+    let mut raw = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: the kernel writes one rlimit to a pointer to one.
     check(unsafe { libc::getrlimit(number(resource) as _, &mut raw) })?;
-    Ok(Limit {
-        soft: raw.rlim_cur,
-        hard: raw.rlim_max,
-    })
+    Ok(Limit { soft: raw.rlim_cur, hard: raw.rlim_max })
 }
 
 pub fn set_limit(resource: Resource, limit: Limit) -> io::Result<()> {
-    let raw = libc::rlimit {
-        rlim_cur: limit.soft,
-        rlim_max: limit.hard,
-    };
+    let raw = libc::rlimit { rlim_cur: limit.soft, rlim_max: limit.hard };
     // SAFETY: the kernel reads one rlimit from a pointer to one.
     check(unsafe { libc::setrlimit(number(resource) as _, &raw) })?;
     Ok(())
@@ -186,9 +165,7 @@ pub fn allowed_cpus() -> io::Result<Vec<usize>> {
     loop {
         let mut mask = vec![0u64; words];
         // SAFETY: the kernel writes at most the given number of bytes, which is the size of `mask`.
-        let answer = check(unsafe {
-            libc::sched_getaffinity(0, size_of_val(&mask[..]), mask.as_mut_ptr().cast())
-        });
+        let answer = check(unsafe { libc::sched_getaffinity(0, size_of_val(&mask[..]), mask.as_mut_ptr().cast()) });
         match answer {
             Ok(_) => return Ok(bits(&mask)),
             // EINVAL: the kernel's mask is longer than ours.
@@ -206,10 +183,7 @@ fn bits(mask: &[u64]) -> Vec<usize> {
 
 /// CPU time that the calling thread has used.
 pub fn thread_cpu_time() -> io::Result<Duration> {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one timespec to a pointer to one.
     check(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) })?;
     Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
@@ -317,11 +291,9 @@ pub fn unblock_signals(command: &mut Command) -> &mut Command {
     let set = signal_set();
     // SAFETY: between fork and exec only pthread_sigmask is called, which is async-signal-safe.
     unsafe {
-        command.pre_exec(move || {
-            match libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut()) {
-                0 => Ok(()),
-                error => Err(io::Error::from_raw_os_error(error)),
-            }
+        command.pre_exec(move || match libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut()) {
+            0 => Ok(()),
+            error => Err(io::Error::from_raw_os_error(error)),
         })
     }
 }

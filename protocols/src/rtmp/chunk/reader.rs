@@ -133,7 +133,11 @@ impl ChunkReader {
                 return Err(ChunkError::TooMuchIncomplete { max });
             }
             stream.append(&source[..take]);
-            if self.head.is_empty() { input.advance(take) } else { self.head.advance(take) }
+            if self.head.is_empty() {
+                input.advance(take)
+            } else {
+                self.head.advance(take)
+            }
 
             let left = left.saturating_sub(take);
             if left > 0 {
@@ -281,8 +285,7 @@ impl Stream {
             return Some(false);
         };
         let bytes = bytes.get(..4).unwrap_or(bytes);
-        let agrees =
-            [extended, self.timestamp_ms as u32].iter().any(|t| t.to_be_bytes().starts_with(bytes));
+        let agrees = [extended, self.timestamp_ms as u32].iter().any(|t| t.to_be_bytes().starts_with(bytes));
         match (agrees, bytes.len()) {
             (false, _) => Some(false),
             (true, 4) => Some(true),
@@ -361,16 +364,10 @@ mod tests {
         ]
         .concat();
         let messages = read(&bytes).unwrap();
-        let seen: Vec<_> =
-            messages.iter().map(|m| (m.kind, m.stream, m.timestamp_ms, &m.payload[..])).collect();
+        let seen: Vec<_> = messages.iter().map(|m| (m.kind, m.stream, m.timestamp_ms, &m.payload[..])).collect();
         assert_eq!(
             seen,
-            [
-                (8, 1, 1000, &[0xaa, 0xab][..]),
-                (9, 1, 1020, &[0xba]),
-                (9, 1, 1050, &[0xca]),
-                (9, 1, 1080, &[0xda]),
-            ]
+            [(8, 1, 1000, &[0xaa, 0xab][..]), (9, 1, 1020, &[0xba]), (9, 1, 1050, &[0xca]), (9, 1, 1080, &[0xda]),]
         );
     }
 
@@ -496,15 +493,9 @@ mod tests {
         let limits = Limits { message: 1000, chunk_streams: 2 };
         let fresh = || ChunkReader::new(limits);
         let long = [4, 0, 0, 1, 0, 3, 233, 8, 1, 0, 0, 0];
-        assert_eq!(
-            read_all(&mut fresh(), &long, 5),
-            Err(ChunkError::MessageTooLong { len: 1001, max: 1000 })
-        );
+        assert_eq!(read_all(&mut fresh(), &long, 5), Err(ChunkError::MessageTooLong { len: 1001, max: 1000 }));
         let three: Vec<u8> = (4..7).flat_map(|id| [id, 0, 0, 0, 0, 0, 1, 8, 1, 0, 0, 0, 1]).collect();
-        assert_eq!(
-            read_all(&mut fresh(), &three, 5),
-            Err(ChunkError::TooManyChunkStreams { max: 2 })
-        );
+        assert_eq!(read_all(&mut fresh(), &three, 5), Err(ChunkError::TooManyChunkStreams { max: 2 }));
 
         let mut reader = ChunkReader::new(Limits { message: 1000, chunk_streams: 4 });
         reader.set_chunk_size(900).unwrap();
@@ -513,10 +504,7 @@ mod tests {
             bytes.extend([id, 0, 0, 0, 0, 3, 232, 8, 1, 0, 0, 0]);
             bytes.extend([0; 900]);
         }
-        assert_eq!(
-            read_all(&mut reader, &bytes, 100),
-            Err(ChunkError::TooMuchIncomplete { max: 2000 })
-        );
+        assert_eq!(read_all(&mut reader, &bytes, 100), Err(ChunkError::TooMuchIncomplete { max: 2000 }));
         assert_eq!(fresh().set_chunk_size(0), Err(ChunkError::ChunkSize { size: 0 }));
         assert!(fresh().set_chunk_size(1 << 31).is_err());
     }
@@ -534,9 +522,6 @@ mod tests {
         let mut bytes = vec![4, 0, 0, 1, 0, 0, 200, 8, 1, 0, 0, 0];
         bytes.extend([1; 128]);
         bytes.extend([0x84, 0, 0, 1]);
-        assert_eq!(
-            read(&bytes),
-            Err(ChunkError::Interrupted { csid: 4, fmt: 2, have: 128, len: 200 })
-        );
+        assert_eq!(read(&bytes), Err(ChunkError::Interrupted { csid: 4, fmt: 2, have: 128, len: 200 }));
     }
 }

@@ -90,14 +90,7 @@ mod tests {
             let mut out = Vec::new();
             ChunkWriter { chunk_size: 4 }.write(Header { timestamp, ..HEADER }, &[b"abcdef"], &mut out);
             let time = timestamp.to_be_bytes();
-            let expected = [
-                &[6, 255, 255, 255, 0, 0, 6, 9, 1, 0, 0, 0][..],
-                &time,
-                b"abcd\xc6",
-                &time,
-                b"ef",
-            ]
-            .concat();
+            let expected = [&[6, 255, 255, 255, 0, 0, 6, 9, 1, 0, 0, 0][..], &time, b"abcd\xc6", &time, b"ef"].concat();
             assert_eq!(out, expected);
         }
         let mut out = Vec::new();

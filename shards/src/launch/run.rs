@@ -1,5 +1,10 @@
 //! From a configuration to running shards, and back to nothing at the end.
 
+use super::{
+    Shortfall,
+    executor::{executor, warm_up},
+    probe,
+};
 use crate::{
     config::{Config, Listen},
     control::Control,
@@ -8,7 +13,6 @@ use crate::{
     log,
     mesh::{self, Ends, Mesh},
     net::{listener, port, sys},
-    probe,
     shard::{Common, Shard},
 };
 use glommio::{channels::local_channel, spawn_local, timer::sleep};
@@ -32,9 +36,9 @@ const PARTING: Duration = Duration::from_millis(300);
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error(transparent)]
-    Limits(#[from] probe::Shortfall),
+    Limits(#[from] Shortfall),
     #[error("{0}")]
-    Port(#[from] port::PortTaken),
+    Port(#[from] port::Unavailable),
     #[error("listen on {address}: {error}")]
     Listen { address: SocketAddr, error: io::Error },
     #[error("start executor {name}: {error}")]
@@ -76,14 +80,14 @@ pub fn run(options: Options) -> Result<(), Failure> {
         fault: options.fault,
     };
 
-    probe::warm_up().map_err(|error| Failure::Executor { name: "warm-up".into(), error: error.to_string() })?;
+    warm_up().map_err(|error| Failure::Executor { name: "warm-up".into(), error: error.to_string() })?;
     let mut ends = mesh::ends(limits.shards + 1);
     let control_ends = ends.pop();
     let mut handles = Vec::new();
     for ((index, ends), listeners) in ends.into_iter().enumerate().zip(ports.media) {
         let common = common.clone();
         let name = format!("shard-{index}");
-        let builder = probe::executor(&name, Some(limits.cpus[index]), limits.ring_depth);
+        let builder = executor(&name, Some(limits.cpus[index]), limits.ring_depth);
         let handle = builder
             .spawn(move || media(index, common, ends, listeners))
             .map_err(|error| Failure::Executor { name, error: error.to_string() })?;
@@ -103,7 +107,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
         control_common.connections_max,
         ports.words,
     );
-    let control = probe::executor("control", None, limits.ring_depth)
+    let control = executor("control", None, limits.ring_depth)
         .spawn(move || control(index, control_common, control_ends, api, metrics, rtmp_port, quit, ready))
         .map_err(|error| Failure::Executor { name: "control".into(), error: error.to_string() })?;
     handles.push(control);
@@ -122,13 +126,13 @@ pub fn heed_signals(quit: Arc<AtomicBool>, log: log::Handle) -> io::Result<()> {
     thread::Builder::new().name("signals".into()).spawn(move || {
         while let Ok(signal) = signals.wait() {
             match signal {
-                sys::Signal::Reopen => {
+                sys::Signal::ReopenLog => {
                     if let Err(error) = log.reopen() {
                         error!("reopen the log: {error}");
                     }
                 }
                 sys::Signal::Reload => info!("SIGHUP: reload is not supported yet"),
-                sys::Signal::Interrupt | sys::Signal::Terminate => {
+                sys::Signal::Stop | sys::Signal::Drain => {
                     info!("{signal:?}: ending");
                     quit.store(true, Ordering::Relaxed);
                 }
@@ -216,7 +220,7 @@ impl Ports {
             .filter(|api| config.http_api.enabled && !wanted.iter().any(|(listen, _)| listen == api))
             .collect();
         for listen in wanted.iter().map(|(listen, _)| *listen).chain(api.iter().copied()) {
-            listener::probe_port(address(listen))?;
+            port::probe(address(listen))?;
         }
         let bind = |listen: &Listen, shared: bool| {
             let address = address(listen);

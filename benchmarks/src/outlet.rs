@@ -1,0 +1,250 @@
+//! One published stream: dials, publishes, and dials again when the connection breaks.
+
+use crate::{
+    endpoint::Endpoint,
+    sys::Wait,
+    wire::{Dial, Wire, WireError},
+};
+use shardcast_engine::{frame::Frame, prologue::Prologue, time::Timestamp};
+use shardcast_protocols::rtmp::client::{Client, ClientError, ClientEvent, ClientOutput, UrlError};
+use std::{
+    fs::File,
+    io::{self, Read},
+    time::{Duration, Instant},
+};
+
+/// From the connection to the server's word that it takes the stream.
+const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+const BACK_OFF_MIN: Duration = Duration::from_millis(250);
+const BACK_OFF_MAX: Duration = Duration::from_secs(4);
+const READ_BYTES: usize = 16 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum OutletError {
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    #[error(transparent)]
+    Url(#[from] UrlError),
+    #[error("no random bytes: {0}")]
+    Seed(io::Error),
+    #[error("the server did not take the stream within {0:?}")]
+    Silent(Duration),
+}
+
+pub struct Outlet {
+    pub endpoint: Endpoint,
+    state: State,
+    /// How long to keep trying while the server is away.
+    patience: Duration,
+    away_since: Instant,
+    back_off: Duration,
+    was_live: bool,
+    pub sent_frames: u64,
+    pub sent_bytes: u64,
+}
+
+enum State {
+    Waiting {
+        until: Instant,
+    },
+    Dialling(Dial),
+    Opening {
+        link: Link,
+        since: Instant,
+    },
+    /// The server is ready; a stream begins with a keyframe.
+    Ready(Link),
+    /// Frames are sent with this time taken off: each connection starts at zero.
+    Live {
+        link: Link,
+        start: Timestamp,
+    },
+    Failed,
+}
+
+struct Link {
+    wire: Wire,
+    client: Client,
+}
+
+impl Outlet {
+    pub fn new(endpoint: Endpoint, patience: Duration, now: Instant) -> Self {
+        Self {
+            endpoint,
+            state: State::Waiting { until: now },
+            patience,
+            away_since: now,
+            back_off: BACK_OFF_MIN,
+            was_live: false,
+            sent_frames: 0,
+            sent_bytes: 0,
+        }
+    }
+
+    /// What time brings: dials, and gives up.
+    pub fn step(&mut self, now: Instant) {
+        let next = match &self.state {
+            State::Waiting { until } if now >= *until => {
+                Dial::start(&self.endpoint).map(State::Dialling).map_err(|error| WireError::from(error).into())
+            }
+            State::Dialling(dial) => match dial.result() {
+                None => return,
+                Some(Ok(wire)) => self.open(wire).map(|link| State::Opening { link, since: now }),
+                Some(Err(error)) => Err(error.into()),
+            },
+            State::Opening { since, .. } if now.saturating_duration_since(*since) > OPENING_TIMEOUT => {
+                Err(OutletError::Silent(OPENING_TIMEOUT))
+            }
+            _ => return,
+        };
+        match next {
+            Ok(state) => self.state = state,
+            Err(error) => self.broke(now, &error),
+        }
+        self.transfer(now, false);
+    }
+
+    /// What to wait for, while connected.
+    pub fn wait(&self) -> Option<Wait<'_>> {
+        self.link().map(|link| link.wire.wait())
+    }
+
+    /// How soon `step` wants to be called, at the latest.
+    pub fn wakes_at(&self, now: Instant) -> Option<Instant> {
+        match &self.state {
+            State::Waiting { until } => Some(*until),
+            State::Dialling(_) => Some(now + Duration::from_millis(10)),
+            _ => None,
+        }
+    }
+
+    /// Reads if `readable`, acts on what the server said, and writes.
+    pub fn transfer(&mut self, now: Instant, readable: bool) {
+        let Some(link) = self.link_mut() else { return };
+        match link.transfer(readable) {
+            Ok(ready) => {
+                if ready && let State::Opening { link, .. } = std::mem::replace(&mut self.state, State::Failed) {
+                    println!("publishing {}", self.endpoint.url);
+                    self.state = State::Ready(link);
+                    self.was_live = true;
+                    self.back_off = BACK_OFF_MIN;
+                }
+            }
+            Err(error) => self.broke(now, &error),
+        }
+    }
+
+    pub fn frame(&mut self, now: Instant, prologue: &Prologue, frame: &Frame) {
+        if matches!(self.state, State::Ready(_)) && frame.keyframe {
+            let State::Ready(mut link) = std::mem::replace(&mut self.state, State::Failed) else { return };
+            link.client.metadata(prologue, Timestamp::ZERO);
+            for track in [&prologue.video, &prologue.audio].into_iter().flatten() {
+                link.client.track(track, Timestamp::ZERO);
+            }
+            self.state = State::Live { link, start: frame.dts };
+        }
+        let State::Live { link, start } = &mut self.state else { return };
+        let frame = Frame { dts: frame.dts - *start, pts: frame.pts - *start, ..frame.clone() };
+        link.client.frame(prologue, &frame);
+        self.sent_frames += 1;
+        self.sent_bytes += frame.payload.len() as u64;
+        self.transfer(now, false);
+    }
+
+    /// Says that the stream ends.
+    pub fn stop(&mut self) {
+        if let Some(link) = self.link_mut() {
+            link.client.stop();
+        }
+        self.transfer(Instant::now(), false);
+    }
+
+    pub fn is_flushed(&self) -> bool {
+        self.link().is_none_or(|link| link.wire.is_flushed())
+    }
+
+    pub fn wants_keyframe(&self) -> bool {
+        matches!(self.state, State::Ready(_))
+    }
+
+    /// For good.
+    pub fn has_failed(&self) -> bool {
+        matches!(self.state, State::Failed)
+    }
+
+    fn open(&self, wire: Wire) -> Result<Link, OutletError> {
+        Ok(Link { wire, client: Client::publish(&self.endpoint.url, seed().map_err(OutletError::Seed)?)? })
+    }
+
+    fn broke(&mut self, now: Instant, error: &OutletError) {
+        let url = &self.endpoint.url;
+        let connected = matches!(self.state, State::Ready(_) | State::Live { .. });
+        if connected {
+            self.away_since = now;
+        }
+        // A new stream that is refused stays refused. One that was live may have been cut off, and its
+        // server may not have noticed yet.
+        let refused = matches!(error, OutletError::Client(_) | OutletError::Url(_)) && !self.was_live;
+        if refused || now.saturating_duration_since(self.away_since) + self.back_off > self.patience {
+            eprintln!("{url}: {error}");
+            self.state = State::Failed;
+            return;
+        }
+        if connected || self.back_off == BACK_OFF_MIN {
+            eprintln!("{url}: {error}; trying again for {:.0?}", self.patience);
+        }
+        self.state = State::Waiting { until: now + self.back_off };
+        self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
+    }
+
+    fn link(&self) -> Option<&Link> {
+        match &self.state {
+            State::Opening { link, .. } | State::Ready(link) | State::Live { link, .. } => Some(link),
+            _ => None,
+        }
+    }
+
+    fn link_mut(&mut self) -> Option<&mut Link> {
+        match &mut self.state {
+            State::Opening { link, .. } | State::Ready(link) | State::Live { link, .. } => Some(link),
+            _ => None,
+        }
+    }
+}
+
+impl Link {
+    /// True if the server has just said that it is ready.
+    fn transfer(&mut self, readable: bool) -> Result<bool, OutletError> {
+        let mut buffer = [0; READ_BYTES];
+        let mut read = Ok(());
+        while readable && read.is_ok() {
+            match self.wire.receive(&mut buffer) {
+                Ok(Some(len)) => {
+                    read = self.client.input(buffer.get(..len).unwrap_or_default()).map_err(OutletError::from)
+                }
+                Ok(None) => break,
+                Err(error) => read = Err(error.into()),
+            }
+        }
+        let mut ready = false;
+        while let Some(output) = self.client.poll() {
+            match output {
+                ClientOutput::Send(bytes) => self.wire.send(bytes)?,
+                ClientOutput::Event(ClientEvent::Ready) => ready = true,
+                ClientOutput::Event(_) => {}
+            }
+        }
+        read?;
+        self.wire.flush()?;
+        Ok(ready)
+    }
+}
+
+/// Random bytes for the handshake.
+pub fn seed() -> io::Result<[u8; 32]> {
+    let mut seed = [0; 32];
+    File::open("/dev/urandom")?.read_exact(&mut seed)?;
+    Ok(seed)
+}

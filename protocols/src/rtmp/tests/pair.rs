@@ -1,0 +1,275 @@
+//! Client and server against each other on virtual time.
+
+use super::{Random, frames, prologue};
+use crate::{
+    rtmp::{
+        client::{Client, ClientError, ClientEvent, ClientOutput},
+        format::Rtmp,
+        server::{Server, ServerConfig, ServerError},
+    },
+    session::{self, Event, Output, Refusal, Request, Session, Verdict},
+};
+use shardcast_engine::{
+    fanout::Format,
+    frame::{Frame, Media},
+    metadata,
+    prologue::Prologue,
+};
+use std::time::Instant;
+
+/// A client and a server with a wire between them that cuts at random places.
+pub struct Pair {
+    pub now: Instant,
+    pub random: Random,
+    pub client: Client,
+    pub server: Server,
+    /// What the server's driver says to publish and play.
+    pub verdict: Verdict,
+    pub server_events: Vec<Event>,
+    pub client_events: Vec<ClientEvent>,
+    pub server_error: Option<ServerError>,
+    pub client_error: Option<ClientError>,
+    /// All bytes that the client sent.
+    pub recorded: Vec<u8>,
+}
+
+impl Pair {
+    pub fn new(client: Client, seed: u64) -> Self {
+        let now = Instant::now();
+        Self {
+            now,
+            random: Random(seed * 77 + 1),
+            client,
+            server: Server::new(now, ServerConfig::default()),
+            verdict: Verdict::Allowed,
+            server_events: Vec::new(),
+            client_events: Vec::new(),
+            server_error: None,
+            client_error: None,
+            recorded: Vec::new(),
+        }
+    }
+
+    pub fn publish(seed: u64) -> Self {
+        Self::new(Client::publish("rtmp://h.io:1936/live/cam?k=v", [1; 32]).unwrap(), seed)
+    }
+
+    pub fn play(seed: u64) -> Self {
+        Self::new(Client::play("rtmp://h.io/live/cam", [1; 32]).unwrap(), seed)
+    }
+
+    /// Until neither side has anything more to say.
+    pub fn settle(&mut self) {
+        loop {
+            let mut quiet = true;
+            while let Some(output) = self.client.poll() {
+                quiet = false;
+                match output {
+                    ClientOutput::Event(event) => self.client_events.push(event),
+                    ClientOutput::Send(bytes) => {
+                        self.recorded.extend_from_slice(&bytes);
+                        for piece in self.random.pieces(&bytes) {
+                            let result = self.server.input(self.now, piece);
+                            self.keep(result);
+                        }
+                    }
+                }
+            }
+            while let Some(output) = self.server.poll() {
+                quiet = false;
+                match output {
+                    Output::Send(bytes) => self.to_client(&bytes),
+                    Output::Event(event) => {
+                        let verdict = match event {
+                            Event::Connect(_) => Some(Verdict::Allowed),
+                            Event::Publish(_) | Event::Play(_) => Some(self.verdict.clone()),
+                            _ => None,
+                        };
+                        self.server_events.push(event);
+                        if let Some(verdict) = verdict {
+                            let result = self.server.verdict(self.now, verdict);
+                            self.keep(result);
+                        }
+                    }
+                }
+            }
+            if quiet {
+                return;
+            }
+        }
+    }
+
+    pub fn keep(&mut self, result: Result<(), ServerError>) {
+        self.server_error = self.server_error.take().or(result.err());
+    }
+
+    pub fn to_client(&mut self, bytes: &[u8]) {
+        for piece in self.random.pieces(bytes) {
+            let result = self.client.input(piece);
+            self.client_error = self.client_error.take().or(result.err());
+        }
+    }
+
+    pub fn media(&mut self) -> Vec<Media> {
+        self.server_events
+            .drain(..)
+            .filter_map(|event| match event {
+                Event::Media(media) => Some(media),
+                _ => None,
+            })
+            .collect()
+    }
+
+    pub fn codes(&self) -> Vec<&str> {
+        self.client_events
+            .iter()
+            .filter_map(|event| match event {
+                ClientEvent::Status { code, .. } => Some(code.as_str()),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+pub fn send_all(client: &mut Client, prologue: &Prologue, frames: &[Frame]) {
+    let at = frames[0].dts;
+    client.metadata(prologue, at);
+    for track in [&prologue.video, &prologue.audio].into_iter().flatten() {
+        client.track(track, at);
+    }
+    for frame in frames {
+        client.frame(prologue, frame);
+    }
+}
+
+/// Checks that `media` is metadata, both tracks and `frames`.
+pub fn assert_media(media: &[Media], prologue: &Prologue, frames: &[Frame]) {
+    let [Media::Metadata(metadata), Media::Track(video), Media::Track(audio), rest @ ..] = media else {
+        panic!("{:?}", &media[..media.len().min(3)]);
+    };
+    assert_eq!(metadata.value("encoder"), Some(&metadata::Value::Text("test".into())));
+    assert_eq!(Some(video), prologue.video.as_ref());
+    assert_eq!(Some(audio), prologue.audio.as_ref());
+    assert_eq!(rest.len(), frames.len());
+    for (got, sent) in rest.iter().zip(frames) {
+        assert!(*got == Media::Frame(sent.clone()), "at {}", sent.dts);
+    }
+}
+
+#[test]
+fn what_is_published_arrives() {
+    let (prologue, frames) = (prologue(), frames());
+    for seed in 0..20 {
+        let mut pair = Pair::publish(seed);
+        pair.settle();
+        assert_eq!(pair.codes(), ["NetStream.Publish.Start"]);
+        assert!(pair.client_events.contains(&ClientEvent::Ready));
+        let [Event::Connect(connect), Event::Publish(publish)] = &pair.server_events[..] else {
+            panic!("{:?}", pair.server_events);
+        };
+        let expected = Request {
+            vhost: "h.io".into(),
+            app: "live".into(),
+            tc_url: "rtmp://h.io:1936/live".into(),
+            ..Request::default()
+        };
+        assert_eq!(*connect, expected);
+        let client = session::Client::FmlePublish;
+        assert_eq!(*publish, Request { stream: "cam".into(), param: "?k=v".into(), client, ..expected });
+
+        send_all(&mut pair.client, &prologue, &frames);
+        pair.settle();
+        assert_eq!((pair.server_error.take(), pair.client_error.take()), (None, None));
+        assert_media(&pair.media(), &prologue, &frames);
+
+        pair.client.stop();
+        pair.settle();
+        assert!(matches!(pair.server_events[..], [Event::Stop]));
+        assert_eq!(pair.codes(), ["NetStream.Publish.Start", "NetStream.Unpublish.Success"]);
+    }
+}
+
+#[test]
+fn what_the_driver_appends_plays() {
+    let (prologue, frames) = (prologue(), frames());
+    for seed in 0..20 {
+        let mut pair = Pair::play(seed);
+        pair.settle();
+        assert_eq!(pair.codes(), ["NetStream.Play.Reset", "NetStream.Play.Start"]);
+        let Some(Event::Play(play)) = pair.server_events.get(1) else { panic!() };
+        assert_eq!((&*play.stream, play.client), ("cam", session::Client::RtmpPlay));
+
+        let mut format = Rtmp { chunk_size: 60_000 };
+        let mut tape = Vec::new();
+        format.head(&prologue, frames[0].dts, &mut tape);
+        for frame in &frames {
+            format.mux(&prologue, frame, &mut tape);
+        }
+        pair.client_events.clear();
+        pair.to_client(&tape);
+        pair.settle();
+        assert_eq!(pair.client_error, None);
+        let media: Vec<Media> = pair
+            .client_events
+            .iter()
+            .filter_map(|event| match event {
+                ClientEvent::Media(media) => Some(media.clone()),
+                _ => None,
+            })
+            .collect();
+        assert_media(&media, &prologue, &frames);
+    }
+}
+
+#[test]
+fn bytes_of_a_frame_do_not_depend_on_the_past() {
+    let (prologue, frames) = (prologue(), frames());
+    let mut format = Rtmp { chunk_size: 128 };
+    let mut first = Vec::new();
+    format.mux(&prologue, &frames[2], &mut first);
+    let mut all = Vec::new();
+    for frame in &frames[..3] {
+        format.mux(&prologue, frame, &mut all);
+    }
+    assert!(all.ends_with(&first));
+    let (mut head, mut changed) = (Vec::new(), Vec::new());
+    format.head(&prologue, frames[0].dts, &mut head);
+    format.prologue(&prologue, frames[0].dts, &mut changed);
+    assert_eq!(head, changed);
+}
+
+#[test]
+fn players_pause_and_go_on() {
+    let mut pair = Pair::play(3);
+    pair.settle();
+    pair.server_events.clear();
+    pair.client_events.clear();
+    pair.client.pause(true);
+    pair.settle();
+    assert!(matches!(pair.server_events[..], [Event::Pause(true)]));
+    assert!(pair.client_events.contains(&ClientEvent::StreamEof));
+    pair.client.pause(false);
+    pair.settle();
+    assert!(matches!(pair.server_events[..], [_, Event::Pause(false)]));
+    assert_eq!(pair.codes(), ["NetStream.Pause.Notify", "NetStream.Unpause.Notify"]);
+    pair.client.stop();
+    pair.settle();
+    assert!(matches!(pair.server_events[..], [_, _, Event::Stop]));
+}
+
+#[test]
+fn refusals_reach_the_client() {
+    for (mut pair, refusal, expected) in [
+        (Pair::publish(1), Refusal::StreamBusy("/live/cam".into()), "NetStream.Publish.BadName"),
+        (Pair::publish(2), Refusal::Other("no".into()), "NetStream.Publish.Denied"),
+        (Pair::play(3), Refusal::NoVhost("h.io".into()), "NetStream.Play.StreamNotFound"),
+        (Pair::play(4), Refusal::Other("no".into()), "NetStream.Play.Failed"),
+    ] {
+        pair.verdict = Verdict::Refused(refusal.clone());
+        pair.settle();
+        assert_eq!(pair.server_error, Some(ServerError::Refused(refusal.clone())));
+        let Some(ClientError::Refused { code, description }) = pair.client_error else { panic!() };
+        assert_eq!((&*code, description), (expected, refusal.to_string()));
+        assert_eq!(pair.server.deadline(), None);
+    }
+}
