@@ -17,6 +17,8 @@ use std::{
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
 const BACK_OFF_MIN: Duration = Duration::from_millis(250);
 const BACK_OFF_MAX: Duration = Duration::from_secs(4);
+/// A stream that lived shorter than this was not really taken: some servers accept, then close.
+const STABLE: Duration = Duration::from_secs(3);
 const READ_BYTES: usize = 16 * 1024;
 
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +42,8 @@ pub struct Outlet {
     patience: Duration,
     away_since: Instant,
     back_off: Duration,
+    /// When the server last said that it is ready.
+    ready_at: Option<Instant>,
     was_live: bool,
     pub sent_frames: u64,
     pub sent_bytes: u64,
@@ -77,6 +81,7 @@ impl Outlet {
             patience,
             away_since: now,
             back_off: BACK_OFF_MIN,
+            ready_at: None,
             was_live: false,
             sent_frames: 0,
             sent_bytes: 0,
@@ -128,8 +133,7 @@ impl Outlet {
                 if ready && let State::Opening { link, .. } = std::mem::replace(&mut self.state, State::Failed) {
                     println!("publishing {}", self.endpoint.url);
                     self.state = State::Ready(link);
-                    self.was_live = true;
-                    self.back_off = BACK_OFF_MIN;
+                    self.ready_at = Some(now);
                 }
             }
             Err(error) => self.broke(now, &error),
@@ -169,6 +173,11 @@ impl Outlet {
         matches!(self.state, State::Ready(_))
     }
 
+    /// Connected, and taken by the server.
+    pub fn is_taken(&self) -> bool {
+        matches!(self.state, State::Ready(_) | State::Live { .. })
+    }
+
     /// For good.
     pub fn has_failed(&self) -> bool {
         matches!(self.state, State::Failed)
@@ -180,22 +189,25 @@ impl Outlet {
 
     fn broke(&mut self, now: Instant, error: &OutletError) {
         let url = &self.endpoint.url;
-        let connected = matches!(self.state, State::Ready(_) | State::Live { .. });
-        if connected {
+        let lived = self.ready_at.take().map(|at| now.saturating_duration_since(at));
+        if lived.is_some_and(|lived| lived >= STABLE) {
+            self.was_live = true;
             self.away_since = now;
+            self.back_off = BACK_OFF_MIN;
         }
         // A new stream that is refused stays refused. One that was live may have been cut off, and its
         // server may not have noticed yet.
         let refused = matches!(error, OutletError::Client(_) | OutletError::Url(_)) && !self.was_live;
-        if refused || now.saturating_duration_since(self.away_since) + self.back_off > self.patience {
+        let left = self.patience.saturating_sub(now.saturating_duration_since(self.away_since));
+        if refused || left.is_zero() {
             eprintln!("{url}: {error}");
             self.state = State::Failed;
             return;
         }
-        if connected || self.back_off == BACK_OFF_MIN {
-            eprintln!("{url}: {error}; trying again for {:.0?}", self.patience);
+        if self.back_off == BACK_OFF_MIN {
+            eprintln!("{url}: {error}; trying again for {left:.0?}");
         }
-        self.state = State::Waiting { until: now + self.back_off };
+        self.state = State::Waiting { until: now + self.back_off.min(left) };
         self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
     }
 
@@ -247,4 +259,122 @@ pub fn seed() -> io::Result<[u8; 32]> {
     let mut seed = [0; 32];
     File::open("/dev/urandom")?.read_exact(&mut seed)?;
     Ok(seed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys;
+    use shardcast_engine::{codec::Kind, frame::Media};
+    use shardcast_protocols::{
+        rtmp::server::{Server, ServerConfig},
+        session::{Event, Output, Refusal, Session, Verdict},
+    };
+    use std::{
+        io::Write,
+        net::{TcpListener, TcpStream},
+        thread,
+    };
+
+    /// Serves one connection until it closes, and gives back what was published.
+    fn serve(mut socket: TcpStream, verdict: &Verdict) -> Vec<Media> {
+        let mut server = Server::new(Instant::now(), ServerConfig::default());
+        let (mut media, mut buffer) = (Vec::new(), [0; 4096]);
+        while let Ok(len @ 1..) = socket.read(&mut buffer) {
+            let mut result = server.input(Instant::now(), &buffer[..len]);
+            while let Some(output) = server.poll() {
+                match output {
+                    Output::Send(bytes) => socket.write_all(&bytes).unwrap(),
+                    Output::Event(Event::Connect(_)) => result = server.verdict(Instant::now(), Verdict::Allowed),
+                    Output::Event(Event::Publish(_)) => result = server.verdict(Instant::now(), verdict.clone()),
+                    Output::Event(Event::Media(piece)) => media.push(piece),
+                    Output::Event(_) => {}
+                }
+            }
+            if result.is_err() {
+                break;
+            }
+        }
+        media
+    }
+
+    /// Lets the outlet work until `done`, or panics after ten seconds.
+    fn drive(outlet: &mut Outlet, done: impl Fn(&Outlet) -> bool) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !done(outlet) {
+            let now = Instant::now();
+            assert!(now < deadline, "nothing came of it in time");
+            outlet.step(now);
+            let mut waits: Vec<Wait> = outlet.wait().into_iter().collect();
+            sys::poll(&mut waits, Duration::from_millis(5)).unwrap();
+            let readable = waits.iter().any(|wait| wait.readable);
+            outlet.transfer(Instant::now(), readable);
+        }
+    }
+
+    fn outlet(listener: &TcpListener, patience: Duration) -> Outlet {
+        let url = format!("rtmp://{}/live/a", listener.local_addr().unwrap());
+        Outlet::new(url.parse().unwrap(), patience, Instant::now())
+    }
+
+    #[test]
+    fn begins_with_a_keyframe_at_zero() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut outlet = outlet(&listener, Duration::from_secs(10));
+        let server = thread::spawn(move || serve(listener.accept().unwrap().0, &Verdict::Allowed));
+        drive(&mut outlet, Outlet::wants_keyframe);
+        let source = crate::source::SourceConfig {
+            width: 160,
+            height: 90,
+            fps: 10,
+            kbps: 100,
+            gop: 5,
+            sample_rate: 48_000,
+            sound_kbps: 64,
+            name: "a".into(),
+        };
+        let mut source = crate::source::Source::new(source).unwrap();
+        let mut prologue = Prologue { metadata: Some(source.metadata()), ..Prologue::default() };
+        for track in source.tracks() {
+            prologue = prologue.with_track(track).unwrap();
+        }
+        let made: Vec<Frame> = (0..80).map(|_| source.next(std::time::SystemTime::now()).unwrap()).collect();
+        // It joins in the middle of the first GOP.
+        made[3..].iter().for_each(|frame| outlet.frame(Instant::now(), &prologue, frame));
+        outlet.stop();
+        drive(&mut outlet, Outlet::is_flushed);
+        drop(outlet);
+
+        let got = server.join().unwrap();
+        let frames: Vec<&Frame> =
+            got.iter().filter_map(|m| if let Media::Frame(f) = m { Some(f) } else { None }).collect();
+        let from = 3 + made[3..].iter().position(|frame| frame.keyframe).unwrap();
+        assert_eq!(frames.len(), made.len() - from);
+        assert_eq!((frames[0].kind, frames[0].keyframe, frames[0].dts), (Kind::Video, true, Timestamp::ZERO));
+        assert!(std::iter::zip(&frames, &made[from..]).all(|(got, made)| got.payload == made.payload));
+        let tracks: Vec<_> =
+            got.iter().filter_map(|m| if let Media::Track(t) = m { Some(t.clone()) } else { None }).collect();
+        assert_eq!(tracks, source.tracks());
+    }
+
+    #[test]
+    fn a_refused_stream_fails_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut outlet = outlet(&listener, Duration::from_secs(3600));
+        let refused = Verdict::Refused(Refusal::StreamBusy("/live/a".into()));
+        let server = thread::spawn(move || serve(listener.accept().unwrap().0, &refused));
+        drive(&mut outlet, Outlet::has_failed);
+        drop(outlet);
+        assert!(server.join().unwrap().is_empty());
+    }
+
+    #[test]
+    fn gives_up_on_an_absent_server_when_its_patience_ends() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut outlet = outlet(&listener, Duration::from_millis(400));
+        drop(listener);
+        let begin = Instant::now();
+        drive(&mut outlet, Outlet::has_failed);
+        assert!(begin.elapsed() >= Duration::from_millis(400));
+    }
 }

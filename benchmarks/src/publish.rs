@@ -91,11 +91,14 @@ pub fn run(options: &Options) -> Result<(), PublishError> {
     };
     let mut source = Source::new(options.source(name))?;
     stream(&mut source, &mut outlets, end)?;
+    // Who is interrupted has not failed; who has no server when the time is over has.
+    let stopped = sys::stop_requested();
+    let failed = outlets.iter().filter(|o| o.has_failed() || (!stopped && !o.is_taken())).count();
     farewell(&mut outlets)?;
 
     let (frames, bytes) = outlets.iter().fold((0, 0), |(f, b), o| (f + o.sent_frames, b + o.sent_bytes));
     println!("sent {frames} frames, {bytes} bytes in {:.1} s", started.elapsed().as_secs_f64());
-    match outlets.iter().filter(|outlet| outlet.has_failed()).count() {
+    match failed {
         0 => Ok(()),
         failed => Err(PublishError::Failed { failed, number: outlets.len() }),
     }

@@ -53,7 +53,11 @@ impl Timeline {
         let (offset, mut placed) = match (fitting, newest) {
             (Some(offset), _) => (offset, Placed::InOrder),
             (None, None) => (Timestamp::ZERO - frame.dts, Placed::InOrder),
-            (None, Some(newest)) => (newest + SPLICE - frame.dts, Placed::Jumped),
+            (None, Some(newest)) => {
+                // A new publisher's zero is not a jump.
+                let placed = if known == [None; 2] { Placed::InOrder } else { Placed::Jumped };
+                (newest + SPLICE - frame.dts, placed)
+            }
         };
         self.offset[track] = Some(offset);
 
@@ -125,7 +129,7 @@ mod tests {
         place(&mut t, Kind::Video, 0);
         place(&mut t, Kind::Video, 4_000);
         t.splice();
-        assert_eq!(place(&mut t, Kind::Video, 0).0, 4_010);
-        assert_eq!(place(&mut t, Kind::Audio, 15).0, 4_025);
+        assert_eq!(place(&mut t, Kind::Video, 0), (4_010, Placed::InOrder));
+        assert_eq!(place(&mut t, Kind::Audio, 15), (4_025, Placed::InOrder));
     }
 }

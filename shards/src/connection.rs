@@ -168,6 +168,8 @@ impl Connection {
     }
 
     fn end(&self, closed: Closed) {
+        // The words for what was late, which come after the expiry, say more than that.
+        self.closed.borrow_mut().take_if(|earlier| *earlier == Closed::Expired);
         self.closed.borrow_mut().get_or_insert(closed);
         self.socket.shutdown();
     }

@@ -4,15 +4,15 @@
 //! the connection it is about; all other fields follow the text. Lines are made where the event is and written
 //! by a thread of their own: a slow disk costs lines, which are counted, and never holds up a shard.
 
-use crate::net::sys::local_time;
+use crate::net::sys::{block_signals, local_time};
 use std::fmt::{self, Write as _};
 use std::fs::OpenOptions;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
@@ -61,7 +61,11 @@ fn log(tank: Tank, level: Level) -> io::Result<(impl Subscriber + Send + Sync, H
     let shared = Arc::new(Shared::default());
     let writer = std::thread::Builder::new().name("log".into()).spawn({
         let shared = shared.clone();
-        move || write_lines(&lines, out, &tank, &shared)
+        move || {
+            // The log may start before the process listens to signals; here they would end it.
+            let _ = block_signals();
+            write_lines(&lines, out, &shared)
+        }
     })?;
     let lines = Lines { queue: queue.clone(), shared: shared.clone(), coloured };
     let level = match level {
@@ -72,24 +76,26 @@ fn log(tank: Tank, level: Level) -> io::Result<(impl Subscriber + Send + Sync, H
         Level::Error => LevelFilter::ERROR,
     };
     let subscriber = tracing_subscriber::registry().with(lines).with(level);
-    Ok((subscriber, Handle { queue, shared, writer: Some(writer) }))
+    Ok((subscriber, Handle { tank, queue, shared, writer: Some(writer) }))
 }
 
 /// The running log. Dropping it writes what waits and ends the writer.
-#[derive(Debug)]
 pub struct Handle {
+    tank: Tank,
     queue: SyncSender<Mail>,
     shared: Arc<Shared>,
     writer: Option<JoinHandle<()>>,
 }
 
 impl Handle {
-    /// Opens the file again by its name, after logrotate has moved it. If that fails, the log stays in the old
-    /// one and says so.
-    pub fn reopen(&self) {
-        self.shared.reopen.store(true, Relaxed);
+    /// Opens the file again by its name, after logrotate has moved it. If that fails, the log goes on in the
+    /// file it has.
+    pub fn reopen(&self) -> io::Result<()> {
+        let fresh = open(&self.tank)?;
+        *self.shared.fresh.lock().unwrap_or_else(PoisonError::into_inner) = Some(fresh);
         // A full queue has the writer awake already.
         let _ = self.queue.try_send(Mail::Wake);
+        Ok(())
     }
 
     /// Lines lost so far, because the queue was full or the file could not be written.
@@ -115,9 +121,10 @@ enum Mail {
     End,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Shared {
-    reopen: AtomicBool,
+    /// What the writer takes instead of what it has; never locked where events are.
+    fresh: Mutex<Option<Out>>,
     lost: AtomicU64,
 }
 
@@ -259,7 +266,7 @@ impl fmt::Write for Escaped {
 }
 
 /// Writes until the end, many lines in one call where many wait.
-fn write_lines(lines: &Receiver<Mail>, mut out: Out, tank: &Tank, shared: &Shared) {
+fn write_lines(lines: &Receiver<Mail>, mut out: Out, shared: &Shared) {
     let mut told = 0;
     let mut end = false;
     while !end {
@@ -285,11 +292,9 @@ fn write_lines(lines: &Receiver<Mail>, mut out: Out, tank: &Tank, shared: &Share
                 Err(_) => break,
             }
         }
-        if shared.reopen.swap(false, Relaxed) {
-            match open(tank) {
-                Ok(fresh) => out = fresh,
-                Err(e) => batch.extend_from_slice(own(&format!("cannot open the log again: {e}")).as_bytes()),
-            }
+        let fresh = shared.fresh.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(fresh) = fresh {
+            out = fresh;
         }
         let lost = shared.lost.load(Relaxed);
         if lost > told {
@@ -396,7 +401,7 @@ mod tests {
         let (path, moved) = (folder.path().join("log"), folder.path().join("log.1"));
         let (subscriber, handle) = log(Tank::File(path.clone()), Level::Info).unwrap();
         fs::rename(&path, &moved).unwrap();
-        handle.reopen();
+        handle.reopen().unwrap();
         tracing::subscriber::with_default(subscriber, || info!("after"));
         drop(handle);
         assert!(fs::read_to_string(path).unwrap().contains("after"));

@@ -2,9 +2,10 @@
 
 use clap::Parser;
 use shardcast::{
-    config::{Config, Env, Tank},
+    config::{Config, Env, Level, Tank},
     launch::{self, Options},
     log,
+    net::sys,
 };
 use std::{
     path::PathBuf,
@@ -60,7 +61,6 @@ fn main() -> ExitCode {
     match serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            error!("{error}");
             eprintln!("shardcast: {error}");
             ExitCode::FAILURE
         }
@@ -72,8 +72,27 @@ fn serve(config: Config) -> Result<(), launch::Failure> {
         Tank::Console => log::Tank::Console,
         Tank::File => log::Tank::File(config.log.file.clone()),
     };
+    // Before any other thread starts: one that has not blocked a signal gets it.
+    let signals = sys::signals()?;
+    // Dropped last: what is still queued is written then.
+    let log = level(config.log.level).map(|level| log::start(tank, level)).transpose()?.map(Arc::new);
     let quit = Arc::new(AtomicBool::new(false));
-    let log = log::start(tank, config.log.level)?;
-    launch::heed_signals(quit.clone(), log)?;
-    launch::run(Options { config, fault: None, quit })
+    launch::heed_signals(signals, quit.clone(), log.as_ref().map(Arc::downgrade).unwrap_or_default())?;
+    let served = launch::run(Options { config, fault: None, quit });
+    if let Err(failure) = &served {
+        error!("{failure}");
+    }
+    served
+}
+
+/// `None`: no log at all.
+fn level(level: Level) -> Option<log::Level> {
+    Some(match level {
+        Level::Trace => log::Level::Trace,
+        Level::Debug => log::Level::Debug,
+        Level::Info => log::Level::Info,
+        Level::Warn => log::Level::Warn,
+        Level::Error => log::Level::Error,
+        Level::Off => return None,
+    })
 }

@@ -5,8 +5,10 @@
 
 use crate::{control::snapshot, stream::Publication};
 use bytes::Bytes;
-use glommio::channels::shared_channel::{
-    self, ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender,
+use glommio::{
+    channels::shared_channel::{self, ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender},
+    spawn_local,
+    timer::sleep,
 };
 use shardcast_engine::{fanout::Unit, frame::Media, key::StreamKey};
 use shardcast_protocols::session::Verdict;
@@ -16,6 +18,7 @@ use std::{
     net::SocketAddr,
     os::fd::OwnedFd,
     sync::Arc,
+    time::Duration,
 };
 
 /// Mails in one channel.
@@ -98,28 +101,29 @@ struct Link {
 impl Mesh {
     /// Waits until every peer has connected. Returns the receivers, one per peer.
     pub async fn connect(index: usize, ends: Ends) -> (Self, Vec<ConnectedReceiver<Mail>>) {
-        let mut links = Vec::new();
-        let mut receivers = Vec::new();
-        // Both ends of a channel wait for each other, so all peers walk the pairs in one order.
-        let peers = ends.senders.len();
-        let (mut senders, mut inboxes) = (ends.senders, ends.receivers);
-        links.resize_with(peers, || None);
-        for low in 0..peers {
-            for high in low + 1..peers {
-                for (from, to) in [(low, high), (high, low)] {
-                    if from == index
-                        && let Some(sender) = senders[to].take()
-                    {
-                        let sender = sender.connect().await;
-                        links[to] = Some(Link { sender, outbox: RefCell::default() });
-                    } else if to == index
-                        && let Some(receiver) = inboxes[from].take()
-                    {
-                        receivers.push(receiver.connect().await);
-                    }
-                }
+        // Each end waits for the other. All at once: one by one, a machine with few CPUs takes seconds. And
+        // with a timer running: an executor of glommio 0.9 may fall asleep over a peer that has not connected.
+        let awake = spawn_local(async {
+            loop {
+                sleep(Duration::from_millis(1)).await;
             }
+        });
+        let senders: Vec<_> =
+            ends.senders.into_iter().map(|sender| sender.map(|sender| spawn_local(sender.connect()))).collect();
+        let inboxes: Vec<_> =
+            ends.receivers.into_iter().flatten().map(|receiver| spawn_local(receiver.connect())).collect();
+        let mut links = Vec::new();
+        for sender in senders {
+            links.push(match sender {
+                Some(connecting) => Some(Link { sender: connecting.await, outbox: RefCell::default() }),
+                None => None,
+            });
         }
+        let mut receivers = Vec::new();
+        for connecting in inboxes {
+            receivers.push(connecting.await);
+        }
+        awake.cancel().await;
         (Self { index, links, frames_crossed: Cell::new(0) }, receivers)
     }
 

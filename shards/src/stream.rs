@@ -205,14 +205,14 @@ impl Stream {
     /// The publisher is gone: HTTP viewers end when they have all, RTMP viewers wait for the next one.
     pub fn unpublished(&mut self) {
         self.live = false;
-        if let Some(audience) = &mut self.audiences[Wire::Flv as usize] {
-            audience.end(&self.ring);
-        }
-        self.ring.clear();
         for audience in self.audiences.iter_mut().flatten() {
             audience.tape.catch_up(&self.ring);
             audience.tape.splice();
         }
+        if let Some(audience) = &mut self.audiences[Wire::Flv as usize] {
+            audience.end();
+        }
+        self.ring.clear();
     }
 
     /// At home: another shard has viewers now.
@@ -238,7 +238,7 @@ impl Stream {
         let Role::Home(home) = &mut self.role else { return };
         for subscriber in &mut home.subscribers {
             if subscriber.next < self.ring.oldest() {
-                let Some(entry) = self.ring.entry() else { continue };
+                let Some(entry) = self.ring.resume() else { continue };
                 warn!("{} skipped frames on the way to shard {}", self.key, subscriber.shard);
                 metrics::counter!("shardcast_mesh_skips_total").increment(1);
                 subscriber.next = entry;

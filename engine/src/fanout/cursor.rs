@@ -15,12 +15,16 @@ pub struct Cursor {
     place: Place,
     /// Control bytes of this viewer alone, sent at the next boundary between units.
     aside: Vec<u8>,
+    /// Bytes of the aside that its peer did not ask for: openings, the rest of a unit of another tape.
+    granted: usize,
     /// A part of the aside is on the wire already, so the rest must follow before any unit.
     aside_begun: bool,
     /// `place` is within a unit, not between two.
     within: bool,
     /// The head was sent.
     opened: bool,
+    /// It entered in sound alone: pictures up to the next keyframe are not for it.
+    blind: bool,
     parked: bool,
 }
 
@@ -55,12 +59,40 @@ impl Cursor {
     pub fn join(&mut self, tape: &Tape) {
         self.place = Place::Waiting(tape.earliest_entry());
         self.within = false;
+        self.blind = false;
+    }
+
+    /// Leaves `tape`, for another or for none. A unit that was begun is copied and will be finished first;
+    /// false where it is not on the tape any more, so that nothing sensible can follow.
+    pub fn leave(&mut self, tape: &Tape) -> bool {
+        let within = std::mem::take(&mut self.within);
+        if let (Place::At(position), true) = (std::mem::take(&mut self.place), within) {
+            if position < tape.start() {
+                return false;
+            }
+            let (mut rest, mut from, end) = (Vec::new(), position, tape.unit_end(position));
+            while from < end {
+                let mut slice = [IoSlice::new(&[])];
+                tape.slices(from, end, &mut slice);
+                rest.extend_from_slice(&slice[0]);
+                from += slice[0].len().max(1) as u64;
+            }
+            self.granted += rest.len();
+            self.aside.splice(..0, rest);
+            self.aside_begun = true;
+        }
+        true
     }
 
     /// Finds the entry for a newcomer, moves a laggard. Call before [`Cursor::slices`].
     pub fn step(&mut self, tape: &Tape) -> Step {
         if self.parked {
-            return if self.aside.is_empty() || (self.within && !self.aside_begun) { Step::Idle } else { Step::Send };
+            // A unit that was begun is finished first, then nothing but asides follow.
+            return match self.place {
+                Place::At(position) if self.within && position < tape.start() => Step::Lost,
+                _ if self.within || !self.aside.is_empty() => Step::Send,
+                _ => Step::Idle,
+            };
         }
         let mut skipped = None;
         if let Place::At(position) = self.place
@@ -70,6 +102,9 @@ impl Cursor {
                 if position < tape.start() {
                     return Step::Lost;
                 }
+            } else if self.granted > ASIDE_LIMIT {
+                // It has not even read what it was given at the jumps before.
+                return Step::Lost;
             } else if let Some(target) = tape.entry().filter(|target| *target > position) {
                 skipped = Some(tape.lag(position));
                 self.enter(tape, position, target);
@@ -82,6 +117,9 @@ impl Cursor {
             && let Some(target) = tape.entry().filter(|target| *target >= earliest)
         {
             self.enter(tape, 0, target);
+        }
+        if let (Place::At(position), true, false) = (&mut self.place, self.blind, self.within) {
+            *position = tape.past_deltas(*position);
         }
         if let Some(lag) = skipped {
             return Step::Skip { lag };
@@ -100,9 +138,12 @@ impl Cursor {
         }
         if let (Place::At(position), Some(tape), false) = (self.place, tape, self.parked && !self.within) {
             // A unit that was begun is finished before anything else: an aside, a jump, a pause.
-            let finish_only = self.within
-                && (!self.aside.is_empty() || self.parked || position < tape.skip_line());
-            let to = if finish_only { tape.unit_end(position) } else { tape.end() };
+            let finish_only = self.within && (!self.aside.is_empty() || self.parked || position < tape.skip_line());
+            let to = match (finish_only, self.blind) {
+                (true, _) => tape.unit_end(position),
+                (false, true) => tape.delta_after(position),
+                (false, false) => tape.end(),
+            };
             count += tape.slices(position, to, &mut slices[count..]);
         }
         count
@@ -119,10 +160,14 @@ impl Cursor {
             sent -= self.aside.len();
             self.aside = Vec::new();
             self.aside_begun = false;
+            self.granted = 0;
         }
-        if let (Place::At(position), Some(tape)) = (&mut self.place, tape) {
+        // A place where nothing was sent may have left the tape, and is what it was.
+        if let (Place::At(position), Some(tape), 1..) = (&mut self.place, tape, sent) {
+            let from = *position;
             *position += sent as u64;
             self.within = !tape.is_boundary(*position);
+            self.blind &= !tape.shows_keyframe(from, *position);
         }
     }
 
@@ -130,7 +175,7 @@ impl Cursor {
     /// little for what it asks; the session should end.
     pub fn say(&mut self, bytes: &[u8]) -> bool {
         self.aside.extend_from_slice(bytes);
-        self.aside.len() <= ASIDE_LIMIT
+        self.aside.len() <= ASIDE_LIMIT + self.granted
     }
 
     /// Holds the viewer (true) or lets it go on, from the newest keyframe if it was held for long.
@@ -164,9 +209,159 @@ impl Cursor {
         let known = if self.opened { tape.version_before(from) } else { None };
         let wanted = tape.version_at(target);
         if !self.opened || known.is_none() || known != wanted {
+            let before = self.aside.len();
             tape.opening(target, !self.opened, &mut self.aside);
+            self.granted += self.aside.len() - before;
         }
         self.opened = true;
+        self.blind = !tape.is_keyframe(target);
         self.place = Place::At(target);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        codec::Kind,
+        fanout::{
+            Format, Ring,
+            ring::tests::{frame, policy},
+        },
+        frame::Frame,
+        prologue::Prologue,
+    };
+    use std::sync::Arc;
+
+    /// A head of one byte, then the payloads.
+    struct Plain;
+
+    impl Format for Plain {
+        fn head(&self, _: &Prologue, _: Timestamp, out: &mut Vec<u8>) {
+            out.push(b'H');
+        }
+
+        fn prologue(&self, _: &Prologue, _: Timestamp, out: &mut Vec<u8>) {
+            out.push(b'P');
+        }
+
+        fn mux(&mut self, _: &Prologue, frame: &Frame, out: &mut Vec<u8>) {
+            out.extend_from_slice(&frame.payload);
+        }
+    }
+
+    fn publish(ring: &mut Ring, tape: &mut Tape, ms: std::ops::Range<i64>) {
+        for n in ms.start / 40..ms.end / 40 {
+            ring.append(Arc::default(), frame(Kind::Video, n * 40, n % 10 == 0, 10));
+        }
+        tape.catch_up(ring);
+    }
+
+    /// A tape of two seconds in frames of ten bytes, and a cursor that joined it.
+    fn joined() -> (Ring, Tape, Cursor) {
+        let mut ring = Ring::new(policy());
+        let mut tape = Tape::new(Box::new(Plain), &ring);
+        publish(&mut ring, &mut tape, 0..2_000);
+        let mut cursor = Cursor::default();
+        cursor.join(&tape);
+        (ring, tape, cursor)
+    }
+
+    fn send(cursor: &mut Cursor, tape: Option<&Tape>, most: usize) -> usize {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let count = cursor.slices(tape, &mut slices);
+        let sent = slices[..count].iter().map(|slice| slice.len()).sum::<usize>().min(most);
+        cursor.advance(tape, sent);
+        sent
+    }
+
+    #[test]
+    fn a_pause_amid_a_unit_takes_effect_behind_it() {
+        let (_, tape, mut cursor) = joined();
+        assert_eq!(cursor.step(&tape), Step::Send);
+        assert_eq!(send(&mut cursor, Some(&tape), 1 + 13), 14);
+        cursor.park(true);
+        assert!(cursor.say(b"paused"));
+        assert_eq!(cursor.step(&tape), Step::Send);
+        assert_eq!(send(&mut cursor, Some(&tape), 1_000), 7);
+        assert_eq!(cursor.step(&tape), Step::Send);
+        assert_eq!(send(&mut cursor, Some(&tape), 1_000), 6);
+        assert_eq!(cursor.step(&tape), Step::Idle);
+    }
+
+    #[test]
+    fn one_that_was_parked_for_long_goes_on_at_the_newest_keyframe() {
+        let (mut ring, mut tape, mut cursor) = joined();
+        cursor.step(&tape);
+        send(&mut cursor, Some(&tape), 1 + 10);
+        cursor.park(true);
+        publish(&mut ring, &mut tape, 2_000..9_000);
+        // Its place is gone meanwhile; an answer does not change what it is.
+        cursor.say(b"pong");
+        assert_eq!(cursor.step(&tape), Step::Send);
+        send(&mut cursor, Some(&tape), 1_000);
+        cursor.park(false);
+        assert!(matches!(cursor.step(&tape), Step::Skip { .. }));
+        assert!(cursor.lag(&tape) < Timestamp::from_ms(400));
+    }
+
+    #[test]
+    fn a_unit_that_left_the_tape_half_sent_is_lost() {
+        let (mut ring, mut tape, mut cursor) = joined();
+        cursor.step(&tape);
+        send(&mut cursor, Some(&tape), 1 + 15);
+        publish(&mut ring, &mut tape, 2_000..3_600);
+        assert_eq!(cursor.step(&tape), Step::Send);
+        publish(&mut ring, &mut tape, 3_600..9_000);
+        assert_eq!(cursor.step(&tape), Step::Lost);
+        assert!(!cursor.leave(&tape));
+    }
+
+    #[test]
+    fn one_that_leaves_amid_a_unit_finishes_it_before_all_else() {
+        let (_, tape, mut cursor) = joined();
+        cursor.step(&tape);
+        send(&mut cursor, Some(&tape), 1 + 13);
+        cursor.say(b"stopped");
+        assert!(cursor.leave(&tape));
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        assert_eq!(cursor.slices(None, &mut slices), 1);
+        // The frame at 1 640 ms: its last seven bytes.
+        assert_eq!(&*slices[0], [[1_640i64 as u8; 7], *b"stopped"].concat());
+    }
+
+    #[test]
+    fn a_peer_that_asks_without_reading_is_told_off() {
+        let mut cursor = Cursor::default();
+        assert!((0..ASIDE_LIMIT / 64).all(|_| cursor.say(&[0; 64])));
+        assert!(!cursor.say(&[0]));
+    }
+
+    #[test]
+    fn one_who_entered_in_sound_alone_gets_no_picture_before_a_keyframe() {
+        let mut ring = Ring::new(policy());
+        let mut tape = Tape::new(Box::new(Plain), &ring);
+        publish(&mut ring, &mut tape, 0..40);
+        (2..200).for_each(|n| {
+            ring.append(Arc::default(), frame(Kind::Audio, n * 20, false, 1));
+        });
+        tape.catch_up(&ring);
+        let mut cursor = Cursor::default();
+        cursor.join(&tape);
+        assert_eq!(cursor.step(&tape), Step::Send);
+        // The head and a second of sound.
+        assert_eq!(send(&mut cursor, Some(&tape), 1_000), 1 + 51);
+        // Pictures go on within their GOP: two of them, sound, then a keyframe.
+        for (kind, keyframe, len) in
+            [(Kind::Video, false, 300), (Kind::Video, false, 300), (Kind::Audio, false, 2), (Kind::Video, true, 40)]
+        {
+            ring.append(Arc::default(), frame(kind, 4_000, keyframe, len));
+        }
+        tape.catch_up(&ring);
+        let mut sent = 0;
+        while cursor.step(&tape) != Step::Idle {
+            sent += send(&mut cursor, Some(&tape), 1_000);
+        }
+        assert_eq!(sent, 2 + 40);
     }
 }

@@ -33,7 +33,7 @@ impl Policy {
 }
 
 /// A stream with a video track that had no picture for so long counts as sound alone.
-const PURE_AUDIO: Timestamp = Timestamp::from_whole_ms(2_500);
+pub(super) const PURE_AUDIO: Timestamp = Timestamp::from_whole_ms(2_500);
 /// How far behind the live edge a newcomer enters where there are no keyframes.
 pub(super) const LIVE_BACK: Timestamp = Timestamp::from_whole_ms(1_000);
 /// How long a stream with one track is given to bring the other.
@@ -106,17 +106,26 @@ impl Ring {
     /// Where a newcomer enters: the newest keyframe; one second back in sound alone; `None` to wait for
     /// the next keyframe (the GOP cache is off or the GOP has outgrown it) or the first frame.
     pub fn entry(&self) -> Option<u64> {
-        let oldest = self.units.front()?.seq;
-        let pictures = self.newest_picture.is_some_and(|dts| self.newest - dts < PURE_AUDIO);
-        if pictures {
-            return self.newest_keyframe.filter(|seq| {
-                self.policy.gop_cache
-                    && *seq >= oldest
-                    && self.next - *seq <= self.policy.gop_cache_max_frames
-            });
+        let offered = |seq: &u64| {
+            !self.has_pictures() || (self.policy.gop_cache && self.next - *seq <= self.policy.gop_cache_max_frames)
+        };
+        self.resume().filter(offered)
+    }
+
+    /// Where a reader that was left behind goes on: as [`Ring::entry`], whatever the GOP cache offers.
+    pub fn resume(&self) -> Option<u64> {
+        if self.has_pictures() {
+            return self.newest_keyframe.filter(|seq| *seq >= self.oldest());
         }
         let edge = self.newest - LIVE_BACK;
         self.units.iter().rev().take_while(|unit| unit.frame.dts >= edge).last().map(|unit| unit.seq)
+    }
+
+    /// Pictures are coming, or announced and not overdue.
+    fn has_pictures(&self) -> bool {
+        let announced = self.units.back().is_some_and(|unit| unit.prologue.video.is_some());
+        let since = self.newest_picture.or(self.opened.filter(|_| announced));
+        since.is_some_and(|dts| self.newest - dts < PURE_AUDIO)
     }
 
     /// Both tracks are known, or have had their time to turn up: a head that is written now is right.
@@ -127,8 +136,8 @@ impl Ring {
 
     /// The units from `seq` on, or from the oldest where `seq` is gone.
     pub fn from(&self, seq: u64) -> impl Iterator<Item = &Arc<Unit>> {
-        let skip = seq.saturating_sub(self.oldest());
-        self.units.iter().skip(usize::try_from(skip).unwrap_or(usize::MAX))
+        let skip = usize::try_from(seq.saturating_sub(self.oldest())).unwrap_or(usize::MAX);
+        self.units.range(skip.min(self.units.len())..)
     }
 
     /// The number of the oldest unit kept; of the next one where none is.
@@ -225,5 +234,25 @@ pub(super) mod tests {
         let prologue = Arc::new(Prologue::default());
         mirrored.mirror(Arc::new(Unit { seq: 20, prologue, frame: frame(Kind::Video, 800, true, 9) }));
         assert_eq!((mirrored.oldest(), mirrored.entry()), (20, Some(20)));
+    }
+
+    #[test]
+    fn a_reader_left_behind_resumes_even_without_gop_cache() {
+        let frames = || (0..50).map(|n| frame(Kind::Video, n * 40, n % 20 == 0, 100));
+        assert_eq!(ring(Policy { gop_cache: false, ..policy() }, frames()).resume(), Some(40));
+        assert_eq!(ring(Policy { gop_cache_max_frames: 5, ..policy() }, frames()).resume(), Some(40));
+    }
+
+    #[test]
+    fn pictures_that_are_announced_are_waited_for_but_not_for_ever() {
+        use crate::track::{Picture, Shape, Track};
+        let config = Bytes::from_static(&[1]);
+        let track = Track { codec: crate::codec::Codec::H264, config, shape: Shape::Video(Picture::default()) };
+        let prologue = Arc::new(Prologue::default().with_track(track).unwrap());
+        let mut ring = Ring::new(policy());
+        for n in 0..100 {
+            ring.append(prologue.clone(), frame(Kind::Audio, n * 50, false, 10));
+            assert_eq!(ring.entry().is_some(), n >= 50, "{n}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{
     format::Format,
-    ring::{LIVE_BACK, Policy, Ring, Unit},
+    ring::{LIVE_BACK, PURE_AUDIO, Policy, Ring, Unit},
 };
 use crate::{codec::Kind, prologue::Prologue, time::Timestamp};
 use std::{collections::VecDeque, io::IoSlice, sync::Arc};
@@ -21,15 +21,24 @@ pub struct Tape {
     /// The ring's number of the next unit to mux.
     next_seq: u64,
     settled: bool,
+    /// A keyframe came since the last gap in the pictures. Until then other pictures are left out:
+    /// no decoder has what they refer to.
+    keyed: bool,
     prologue: Option<Arc<Prologue>>,
     newest: Timestamp,
+    /// Time of the publisher's first frame here.
+    opened: Option<Timestamp>,
     newest_picture: Option<Timestamp>,
     /// Position and ring number.
     newest_keyframe: Option<(u64, u64)>,
+    /// Position of the newest picture that is no keyframe.
+    newest_delta: Option<u64>,
     /// Entries popped from the front so far; `entries[i]` has the absolute index `popped + i`.
     popped: u64,
     /// Absolute index of the oldest entry that is not further behind than `policy.skip`.
     skip_index: u64,
+    /// Absolute index of the oldest entry within [`LIVE_BACK`], and of this publisher.
+    live_index: u64,
 }
 
 struct Block {
@@ -42,8 +51,20 @@ struct Entry {
     start: u64,
     body: u64,
     dts: Timestamp,
+    content: Content,
     prologue: Arc<Prologue>,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Content {
+    Keyframe,
+    /// A picture that needs those before it.
+    Delta,
+    Sound,
+}
+
+/// What an entry costs beside its bytes.
+const ENTRY_OVERHEAD: u64 = size_of::<Entry>() as u64;
 
 impl Tape {
     /// A tape of `ring` in `format`, filled from where newcomers enter.
@@ -56,12 +77,16 @@ impl Tape {
             end: 0,
             next_seq: ring.entry().unwrap_or(ring.next()),
             settled: false,
+            keyed: false,
             prologue: None,
             newest: Timestamp::ZERO,
+            opened: None,
             newest_picture: None,
             newest_keyframe: None,
+            newest_delta: None,
             popped: 0,
             skip_index: 0,
+            live_index: 0,
         };
         tape.catch_up(ring);
         tape
@@ -103,13 +128,14 @@ impl Tape {
         if !self.settled {
             return None;
         }
-        if self.newest_picture.is_some_and(|dts| self.newest - dts < LIVE_BACK + LIVE_BACK) {
+        let announced = self.prologue.as_ref().is_some_and(|prologue| prologue.video.is_some());
+        let since = self.newest_picture.or(self.opened.filter(|_| announced));
+        if since.is_some_and(|dts| self.newest - dts < PURE_AUDIO) {
             let (body, seq) = self.newest_keyframe?;
             let fits = self.next_seq - seq <= self.policy.gop_cache_max_frames;
             return (fits && body >= self.start()).then_some(body);
         }
-        let edge = self.newest - LIVE_BACK;
-        self.entries.iter().rev().take_while(|entry| entry.dts >= edge).last().map(|entry| entry.body)
+        self.entry_at(self.live_index).map(|entry| entry.body)
     }
 
     /// Where a newcomer may enter at the earliest: anywhere, or after all there is without a GOP cache.
@@ -121,13 +147,15 @@ impl Tape {
     pub fn splice(&mut self) {
         self.newest_keyframe = None;
         self.newest_picture = None;
+        self.opened = None;
         self.settled = false;
+        self.keyed = false;
+        self.live_index = self.popped + self.entries.len() as u64;
     }
 
     /// A unit starts, or its body after a prologue, or the tape ends here.
     pub fn is_boundary(&self, position: u64) -> bool {
-        position == self.end
-            || self.unit_of(position).is_some_and(|e| e.start == position || e.body == position)
+        position == self.end || self.unit_of(position).is_some_and(|e| e.start == position || e.body == position)
     }
 
     /// The end of the unit that `position` lies in.
@@ -163,9 +191,45 @@ impl Tape {
         if !newcomer {
             return self.format.prologue(&entry.prologue, entry.dts, out);
         }
-        // Sound that turned up just after the keyframe belongs into the head, which is written once.
-        let newest = self.prologue.as_ref().filter(|newest| newest.video == entry.prologue.video);
-        self.format.head(newest.unwrap_or(&entry.prologue), entry.dts, out);
+        // A track that turned up just after the entry belongs into the head, which is written once.
+        let then = &entry.prologue;
+        let newest = self.prologue.as_ref().filter(|now| {
+            (then.video.is_none() || then.video == now.video) && (then.audio.is_none() || then.audio == now.audio)
+        });
+        self.format.head(newest.unwrap_or(then), entry.dts, out);
+    }
+
+    /// The unit at `position` is a keyframe.
+    pub fn is_keyframe(&self, position: u64) -> bool {
+        self.unit_of(position).is_some_and(|entry| entry.content == Content::Keyframe && entry.body == position)
+    }
+
+    /// Some of the bytes `from..to` are a keyframe's.
+    pub fn shows_keyframe(&self, from: u64, to: u64) -> bool {
+        let mut units = self.units_from(from).take_while(|entry| entry.body < to);
+        units.any(|entry| entry.content == Content::Keyframe && entry.body >= from)
+    }
+
+    /// `position`, or behind the pictures that start there and need others before them.
+    pub fn past_deltas(&self, mut position: u64) -> u64 {
+        while self.newest_delta.is_some_and(|delta| delta >= position)
+            && self.unit_of(position).is_some_and(|e| e.content == Content::Delta && e.body == position)
+        {
+            position = self.unit_end(position);
+        }
+        position
+    }
+
+    /// Up to where one who has not seen a keyframe may read from `position` on: the next picture that
+    /// needs one, unless a keyframe comes before it.
+    pub fn delta_after(&self, position: u64) -> u64 {
+        if self.newest_delta.is_none_or(|delta| delta < position) {
+            return self.end;
+        }
+        match self.units_from(position).find(|e| e.content != Content::Sound && e.body >= position) {
+            Some(entry) if entry.content == Content::Delta => entry.body,
+            _ => self.end,
+        }
     }
 
     /// Up to `slices.len()` pieces of the bytes `from..to`. Returns how many.
@@ -188,13 +252,23 @@ impl Tape {
 
     fn append(&mut self, unit: &Arc<Unit>) {
         let frame = &unit.frame;
+        // Units that the ring dropped before they came here leave a gap.
+        self.keyed &= unit.seq == self.next_seq;
         self.next_seq = unit.seq + 1;
         self.newest = self.newest.max(frame.dts);
+        self.opened.get_or_insert(frame.dts);
+        if frame.kind == Kind::Video {
+            self.newest_picture = Some(frame.dts);
+            self.keyed |= frame.keyframe;
+            if !self.keyed {
+                return;
+            }
+        }
         let changed = self.prologue.as_ref().is_some_and(|known| known.version != unit.prologue.version);
         self.prologue = Some(unit.prologue.clone());
 
         let start = self.end;
-        let block = self.room();
+        let block = self.room(frame.payload.len());
         let (format, data) = (&mut self.format, &mut self.blocks[block].data);
         let before = data.len();
         if changed {
@@ -203,29 +277,51 @@ impl Tape {
         let body = start + (data.len() - before) as u64;
         format.mux(&unit.prologue, frame, data);
         self.end = start + (data.len() - before) as u64;
-
-        if frame.kind == Kind::Video {
-            self.newest_picture = Some(frame.dts);
-            if frame.keyframe {
-                self.newest_keyframe = Some((body, unit.seq));
+        if self.end > start {
+            let content = match frame.kind {
+                // What the format left out is nothing to enter at.
+                Kind::Video if self.end == body => Content::Sound,
+                Kind::Video if frame.keyframe => Content::Keyframe,
+                Kind::Video => Content::Delta,
+                Kind::Audio => Content::Sound,
+            };
+            match content {
+                Content::Keyframe => self.newest_keyframe = Some((body, unit.seq)),
+                Content::Delta => self.newest_delta = Some(body),
+                Content::Sound => {}
             }
+            let prologue = unit.prologue.clone();
+            self.entries.push_back(Entry { start, body, dts: frame.dts, content, prologue });
         }
-        self.entries.push_back(Entry { start, body, dts: frame.dts, prologue: unit.prologue.clone() });
-        let line = self.newest - self.policy.skip;
-        while self.entry_at(self.skip_index).is_some_and(|entry| entry.dts < line) {
-            self.skip_index += 1;
-        }
+        self.skip_index = self.first_since(self.skip_index, self.newest - self.policy.skip);
+        self.live_index = self.first_since(self.live_index, self.newest - LIVE_BACK);
         self.evict();
     }
 
-    /// The index of the block to append to, a new one where the last is full.
-    fn room(&mut self) -> usize {
-        if self.blocks.back().is_none_or(|block| block.data.len() + SMALLEST_BLOCK / 8 > block.data.capacity()) {
-            let span = (self.newest - self.entries.front().map_or(self.newest, |entry| entry.dts)).as_ms().max(1);
-            let per_half_second = (self.end - self.start()).saturating_mul(500) / span as u64;
-            let size = (per_half_second as usize).clamp(SMALLEST_BLOCK, LARGEST_BLOCK);
-            self.blocks.push_back(Block { start: self.end, data: Vec::with_capacity(size) });
+    /// The absolute index of the first entry from `index` on that is not before `line`.
+    fn first_since(&self, mut index: u64, line: Timestamp) -> u64 {
+        while self.entry_at(index).is_some_and(|entry| entry.dts < line) {
+            index += 1;
         }
+        index
+    }
+
+    /// The index of the block to append a unit of about `payload` bytes to: the last, or a new one where
+    /// that would have to grow. Only one that is less than half full grows, so that blocks are never waste
+    /// for the greater part.
+    fn room(&mut self, payload: usize) -> usize {
+        // Message, tag and chunk headers, and room for a small prologue.
+        let need = payload.saturating_add(payload / 64 + 512);
+        if let Some(Block { data, .. }) = self.blocks.back_mut()
+            && (data.capacity() - data.len() >= need || data.len() < data.capacity() / 2)
+        {
+            data.reserve_exact(need);
+            return self.blocks.len() - 1;
+        }
+        let span = (self.newest - self.entries.front().map_or(self.newest, |entry| entry.dts)).as_ms().max(1);
+        let per_half_second = (self.end - self.start()).saturating_mul(500) / span as u64;
+        let size = (per_half_second as usize).clamp(SMALLEST_BLOCK, LARGEST_BLOCK).max(need);
+        self.blocks.push_back(Block { start: self.end, data: Vec::with_capacity(size) });
         self.blocks.len() - 1
     }
 
@@ -234,13 +330,15 @@ impl Tape {
         let bytes = self.policy.bytes as u64;
         while self.entries.len() > 1 {
             let front = &self.entries[0];
-            if front.dts >= horizon && self.end - front.start <= bytes {
+            let kept = self.end - front.start + self.entries.len() as u64 * ENTRY_OVERHEAD;
+            if front.dts >= horizon && kept <= bytes {
                 break;
             }
             self.entries.pop_front();
             self.popped += 1;
         }
         self.skip_index = self.skip_index.max(self.popped);
+        self.live_index = self.live_index.max(self.popped);
         let start = self.start();
         while self.blocks.front().is_some_and(|block| block.start + block.data.len() as u64 <= start) {
             self.blocks.pop_front();
@@ -250,6 +348,12 @@ impl Tape {
     fn unit_of(&self, position: u64) -> Option<&Entry> {
         let next = self.entries.partition_point(|entry| entry.start <= position);
         self.entries.get(next.checked_sub(1)?)
+    }
+
+    /// The units from the one that `position` lies in.
+    fn units_from(&self, position: u64) -> impl Iterator<Item = &Entry> {
+        let next = self.entries.partition_point(|entry| entry.start <= position);
+        self.entries.range(next.saturating_sub(1)..)
     }
 
     fn entry_at(&self, index: u64) -> Option<&Entry> {

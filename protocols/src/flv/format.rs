@@ -20,7 +20,8 @@ impl Format for Flv {
     }
 
     fn prologue(&self, prologue: &Prologue, at: Timestamp, out: &mut Vec<u8>) {
-        tag(TagKind::Script, at, out, |out| metadata_body(prologue, out));
+        // At zero wherever it stands: ffmpeg takes metadata of any other time for a track of text.
+        tag(TagKind::Script, Timestamp::ZERO, out, |out| metadata_body(prologue, out));
         for track in [&prologue.video, &prologue.audio].into_iter().flatten() {
             tag(body::tag_kind(track.kind()), at, out, |out| {
                 sequence_header_body(track, out);
@@ -160,7 +161,7 @@ mod tests {
             assert_eq!(out[..13], [b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]);
             let tags = tags(&out);
             assert_eq!(tags.len(), 1 + usize::from(video) + usize::from(audio));
-            assert!(tags.iter().all(|tag| tag.timestamp_ms == 7));
+            assert!(tags.iter().all(|tag| tag.timestamp_ms == if tag.kind == TagKind::Script { 0 } else { 7 }));
         }
     }
 

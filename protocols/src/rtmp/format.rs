@@ -25,7 +25,8 @@ impl Format for Rtmp {
 
     fn prologue(&self, prologue: &Prologue, at: Timestamp, out: &mut Vec<u8>) {
         let writer = ChunkWriter { chunk_size: self.chunk_size };
-        write_metadata(writer, STREAM, prologue, at, out);
+        // At zero wherever it stands: ffmpeg takes metadata of any other time for a track of text.
+        write_metadata(writer, STREAM, prologue, Timestamp::ZERO, out);
         for track in [&prologue.video, &prologue.audio].into_iter().flatten() {
             write_track(writer, STREAM, track, at, out);
         }

@@ -1,9 +1,9 @@
 //! The RTMP handshake, both sides: three packets each way that agree on nothing but "we speak RTMP".
 //!
-//! RTMP 1.0 §5.2 is the simple form: 0 is the version, 1 is time and random bytes, 2 echoes the peer's
-//! 1. Flash Player, librtmp and FFmpeg use a form that Adobe never published, in which 1 carries an
-//! HMAC-SHA256 digest of itself and 2 is signed with a key made from the peer's digest. A server tries
-//! the digest form and falls back to the simple one.
+//! RTMP 1.0 §5.2 has the simple form: packet 0 is the version, packet 1 time and random bytes, packet 2
+//! echoes the peer's packet 1. Flash Player, librtmp and FFmpeg use a form that Adobe never published:
+//! packet 1 carries an HMAC-SHA256 digest of itself, packet 2 is signed with a key made from the peer's
+//! digest. A server tries the digest form and falls back to the simple one.
 //!
 //! ```text
 //!        0      4         8                    772                   1536

@@ -97,10 +97,12 @@ impl Target {
     }
 }
 
-/// The name under which a stream is known: without a file extension, so `s.flv` is `s`.
+/// The name under which a stream is known: without a media file's extension, so `s.flv` is `s`; other
+/// dots belong to the name.
 pub fn identity(stream: &str) -> &str {
+    const EXTENSIONS: [&str; 6] = ["flv", "ts", "m3u8", "mp4", "mp3", "aac"];
     match stream.rsplit_once('.') {
-        Some((name, _)) if !name.is_empty() => name,
+        Some((name, extension)) if !name.is_empty() && EXTENSIONS.contains(&extension) => name,
         _ => stream,
     }
 }

@@ -50,6 +50,9 @@ impl Audience {
         self.hurried.retain(|viewer| viewer.number != number);
         let index = self.viewers.iter().position(|viewer| viewer.number == number)?;
         let viewer = self.viewers.swap_remove(index);
+        if !viewer.cursor.borrow_mut().leave(&self.tape) {
+            viewer.close("reads too slowly to finish what it was sent".into());
+        }
         if self.viewers.is_empty() {
             self.empty_since = Some(Instant::now());
         }
@@ -57,8 +60,7 @@ impl Audience {
     }
 
     /// The stream is over: who has seen some of it ends with it, who waits goes on waiting.
-    pub fn end(&mut self, ring: &Ring) {
-        self.tape.catch_up(ring);
+    pub fn end(&mut self) {
         for viewer in &self.viewers {
             if viewer.cursor.borrow().opened() {
                 viewer.ending.set(true);

@@ -138,6 +138,7 @@ impl Driver<'_> {
             Event::Media(_) => return Ok(()),
             Event::Pause(paused) => {
                 self.seat.connection.cursor.borrow_mut().park(paused);
+                self.seat.hurry();
                 return Ok(());
             }
             Event::Stop => {

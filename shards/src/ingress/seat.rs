@@ -7,7 +7,10 @@ use crate::{
     stream::{Publication, Wire},
 };
 use shardcast_engine::{frame::Media, key::StreamKey};
-use shardcast_protocols::session::{Request, Verdict};
+use shardcast_protocols::{
+    rtmp::url,
+    session::{Request, Verdict},
+};
 use std::rc::Rc;
 use tracing::info;
 
@@ -97,5 +100,5 @@ impl Drop for Seat<'_> {
 }
 
 fn key(vhost: &Vhost, request: &Request) -> StreamKey {
-    StreamKey::new(&vhost.name, &request.app, &request.stream)
+    StreamKey::new(&vhost.name, &request.app, url::identity(&request.stream))
 }

@@ -22,13 +22,13 @@ use std::{
     net::{SocketAddr, TcpListener},
     rc::Rc,
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
     time::{Duration, Instant},
 };
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 /// How long the shards have to close their connections.
 const PARTING: Duration = Duration::from_millis(300);
@@ -120,15 +120,16 @@ pub fn run(options: Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Ends the server at SIGINT or SIGTERM, reopens the log at SIGUSR1. Call before any other thread starts.
-pub fn heed_signals(quit: Arc<AtomicBool>, log: log::Handle) -> io::Result<()> {
-    let signals = sys::signals()?;
+/// Ends the server at SIGINT or SIGTERM, reopens the log at SIGUSR1.
+pub fn heed_signals(signals: sys::Signals, quit: Arc<AtomicBool>, log: Weak<log::Handle>) -> io::Result<()> {
     thread::Builder::new().name("signals".into()).spawn(move || {
         while let Ok(signal) = signals.wait() {
             match signal {
                 sys::Signal::ReopenLog => {
-                    if let Err(error) = log.reopen() {
-                        error!("reopen the log: {error}");
+                    if let Some(log) = log.upgrade() {
+                        if let Err(error) = log.reopen() {
+                            error!("reopen the log: {error}");
+                        }
                     }
                 }
                 sys::Signal::Reload => info!("SIGHUP: reload is not supported yet"),
@@ -145,6 +146,7 @@ pub fn heed_signals(quit: Arc<AtomicBool>, log: log::Handle) -> io::Result<()> {
 /// One media shard, until it is told to quit.
 async fn media(index: usize, common: Common, ends: Ends, listeners: Vec<(TcpListener, Service)>) {
     let (mesh, inboxes) = Mesh::connect(index, ends).await;
+    debug!("shard {index} is connected to {} peers", inboxes.len());
     let shard = Shard::new(common, mesh);
     let (sender, quit) = local_channel::new_bounded(1);
     shard.on_quit(sender);

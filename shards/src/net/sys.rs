@@ -254,16 +254,21 @@ pub struct Signals(File);
 /// instead. Call it before any thread is started, else a thread without the mask takes the signal and dies.
 /// SIGPIPE needs nothing: Rust ignores it.
 pub fn signals() -> io::Result<Signals> {
+    block_signals()?;
     let set = signal_set();
-    // SAFETY: both calls only read the set; -1 asks signalfd for a new descriptor, which becomes ours.
-    let fd = unsafe {
-        let error = libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
-        if error != 0 {
-            return Err(io::Error::from_raw_os_error(error));
-        }
-        OwnedFd::from_raw_fd(check(libc::signalfd(-1, &set, libc::SFD_CLOEXEC))?)
-    };
+    // SAFETY: the call only reads the set; -1 asks for a new descriptor, which becomes ours.
+    let fd = unsafe { OwnedFd::from_raw_fd(check(libc::signalfd(-1, &set, libc::SFD_CLOEXEC))?) };
     Ok(Signals(File::from(fd)))
+}
+
+/// Leaves our signals to other threads: for a thread that may start before [`signals`] is called.
+pub fn block_signals() -> io::Result<()> {
+    let set = signal_set();
+    // SAFETY: the call only reads the set, and null asks for no copy of the old mask.
+    match unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut()) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
 }
 
 impl Signals {

@@ -2,6 +2,7 @@
 
 mod hostile;
 mod pair;
+mod peers;
 mod raw;
 
 use crate::codec::{aac, avc, hostile::hex};

@@ -78,7 +78,7 @@ impl Pair {
             while let Some(output) = self.server.poll() {
                 quiet = false;
                 match output {
-                    Output::Send(bytes) => self.to_client(&bytes),
+                    Output::Send(bytes) => self.deliver(&bytes),
                     Output::Event(event) => {
                         let verdict = match event {
                             Event::Connect(_) => Some(Verdict::Allowed),
@@ -103,7 +103,7 @@ impl Pair {
         self.server_error = self.server_error.take().or(result.err());
     }
 
-    pub fn to_client(&mut self, bytes: &[u8]) {
+    pub fn deliver(&mut self, bytes: &[u8]) {
         for piece in self.random.pieces(bytes) {
             let result = self.client.input(piece);
             self.client_error = self.client_error.take().or(result.err());
@@ -206,7 +206,7 @@ fn what_the_driver_appends_plays() {
             format.mux(&prologue, frame, &mut tape);
         }
         pair.client_events.clear();
-        pair.to_client(&tape);
+        pair.deliver(&tape);
         pair.settle();
         assert_eq!(pair.client_error, None);
         let media: Vec<Media> = pair

@@ -76,15 +76,28 @@ impl Raw {
     pub fn messages(&mut self) -> Vec<Message> {
         let mut messages = Vec::new();
         while let Some(Output::Send(bytes)) = self.server.poll() {
-            let mut bytes = &bytes[..];
-            while let Some(message) = self.reader.read(&mut bytes).unwrap() {
-                if let (kind::SET_CHUNK_SIZE, [a, b, c, d]) = (message.kind, &message.payload[..]) {
-                    self.reader.set_chunk_size(u32::from_be_bytes([*a, *b, *c, *d])).unwrap();
-                }
-                messages.push(message);
-            }
+            messages.extend(self.read(&bytes));
         }
         messages
+    }
+
+    /// The whole messages that `bytes` must be.
+    fn read(&mut self, mut bytes: &[u8]) -> Vec<Message> {
+        let mut messages = Vec::new();
+        while let Some(message) = self.reader.read(&mut bytes).unwrap() {
+            if let (kind::SET_CHUNK_SIZE, [a, b, c, d]) = (message.kind, &message.payload[..]) {
+                self.reader.set_chunk_size(u32::from_be_bytes([*a, *b, *c, *d])).unwrap();
+            }
+            messages.push(message);
+        }
+        messages
+    }
+
+    /// The names of the commands in `bytes`.
+    pub fn names(&mut self, bytes: &[u8]) -> Vec<String> {
+        let messages = self.read(bytes);
+        let commands = messages.iter().filter(|message| message.kind == kind::COMMAND);
+        commands.map(|message| Command::read(message).unwrap().name).collect()
     }
 
     pub fn answer(&mut self) -> Command {

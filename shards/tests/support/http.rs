@@ -1,0 +1,58 @@
+//! A small HTTP/1.1 client that shows what came over the wire.
+
+use super::{PATIENCE, server::local};
+use serde_json::Value;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+pub struct Response {
+    pub status: u16,
+    /// Names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+/// Asks and reads to the end of the connection.
+pub fn request(port: u16, method: &str, path: &str, headers: &[&str]) -> Response {
+    let mut stream = open(port, method, path, headers);
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+    Response::parse(&bytes).unwrap_or_else(|| panic!("{method} {path}: {:?}", String::from_utf8_lossy(&bytes)))
+}
+
+/// Asks; the answer is the caller's to read.
+pub fn open(port: u16, method: &str, path: &str, headers: &[&str]) -> TcpStream {
+    let mut stream = TcpStream::connect(local(port)).expect("connect");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    let extra: String = headers.iter().map(|header| format!("{header}\r\n")).collect();
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n{extra}\r\n");
+    stream.write_all(request.as_bytes()).expect("send a request");
+    stream
+}
+
+impl Response {
+    pub fn parse(bytes: &[u8]) -> Option<Self> {
+        let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
+        let head = std::str::from_utf8(&bytes[..end]).ok()?;
+        let mut lines = head.split("\r\n");
+        let status = lines.next()?.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
+        let header = |line: &str| line.split_once(": ").map(|(n, v)| (n.to_ascii_lowercase(), v.to_owned()));
+        let headers = lines.map(header).collect::<Option<_>>()?;
+        Some(Self { status, headers, body: bytes[end + 4..].to_vec() })
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(found, _)| found == name).map(|(_, value)| value.as_str())
+    }
+
+    pub fn text(&self) -> String {
+        String::from_utf8(self.body.clone()).expect("UTF-8")
+    }
+
+    pub fn json(&self) -> Value {
+        assert_eq!(self.status, 200);
+        serde_json::from_slice(&self.body).expect("JSON")
+    }
+}

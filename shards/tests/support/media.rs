@@ -1,0 +1,70 @@
+//! Test media, made once by ffmpeg and kept under `target/`.
+
+use super::process::Process;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    time::Duration,
+};
+
+/// All have a 440 Hz tone with a little noise, so that no two packets of sound are the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Media {
+    /// 640×360, 25 a second, a keyframe a second, without B-frames. 10 s.
+    Plain,
+    /// The same with B-frames. 10 s.
+    Reordered,
+    /// As `Plain`. 4 s.
+    Short,
+    /// 1280×720, 25 a second, 20 Mbit/s. 20 s.
+    Heavy,
+}
+
+pub const FRAMES_PER_SECOND: usize = 25;
+
+impl Media {
+    /// The file, an FLV, so that its times are those that RTMP carries.
+    pub fn file(self) -> PathBuf {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("test-media");
+        let file = folder.join(format!("{self:?}-2.flv").to_lowercase());
+        if !file.exists() {
+            fs::create_dir_all(&folder).expect("a folder for media");
+            self.make(&folder, &file);
+        }
+        file
+    }
+
+    pub fn size(self) -> (u64, u64) {
+        if self == Media::Heavy { (1280, 720) } else { (640, 360) }
+    }
+
+    fn make(self, folder: &Path, file: &Path) {
+        let (width, height) = self.size();
+        let (seconds, picture, coding): (u32, &str, &[&str]) = match self {
+            Media::Plain => (10, "", &["-profile:v", "baseline", "-bf", "0"]),
+            Media::Short => (4, "", &["-profile:v", "baseline", "-bf", "0"]),
+            Media::Reordered => (10, "", &["-profile:v", "main", "-bf", "2", "-b_strategy", "0"]),
+            // Noise that changes with each picture fills the rate.
+            Media::Heavy => {
+                (20, ",noise=alls=60:allf=t", &["-bf", "0", "-b:v", "20M", "-maxrate", "20M", "-bufsize", "4M"])
+            }
+        };
+        // Written beside its place and moved there whole: other tests may be making it too.
+        let making = tempfile::Builder::new().suffix(".flv").tempfile_in(folder).expect("a file").into_temp_path();
+        let made = Process::start(
+            Command::new("ffmpeg")
+                .args(["-v", "error", "-y", "-f", "lavfi", "-i"])
+                .arg(format!("testsrc2=size={width}x{height}:rate={FRAMES_PER_SECOND}{picture}"))
+                .args(["-f", "lavfi", "-i"])
+                .arg("aevalsrc=0.4*sin(2*PI*440*t)+0.01*(random(0)-0.5):s=48000:c=stereo")
+                .args(["-t", &seconds.to_string(), "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast"])
+                .args(coding)
+                .args(["-g", "25", "-keyint_min", "25", "-sc_threshold", "0"])
+                .args(["-c:a", "aac", "-b:a", "96k", "-f", "flv"])
+                .arg(&making),
+        );
+        made.finish(Duration::from_secs(120)).clean("making test media");
+        making.persist(file).expect("move a file to its place");
+    }
+}

@@ -1,0 +1,166 @@
+//! Viewers over HTTP-FLV that keep all they get: one reads as fast as it can, one only when told to.
+
+use super::{flv, flv::Tag, http, server::local, within};
+use socket2::{Domain, Socket, Type};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::{Shutdown, TcpStream},
+    sync::{Arc, Mutex},
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// Reads as fast as it can, on a thread of its own.
+pub struct Viewer {
+    got: Arc<Mutex<Got>>,
+    socket: TcpStream,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// What came so far.
+#[derive(Default)]
+struct Got {
+    /// With the answer's head.
+    bytes: Vec<u8>,
+    head: Option<usize>,
+    /// Bytes of the FLV that are in `tags`.
+    parsed: usize,
+    tags: Vec<Tag>,
+    reads: usize,
+    ended: bool,
+}
+
+impl Viewer {
+    pub fn open(port: u16, stream: &str) -> Self {
+        let socket = http::open(port, "GET", &format!("/{stream}.flv"), &[]);
+        socket.set_read_timeout(None).expect("no deadline");
+        let got = Arc::new(Mutex::new(Got::default()));
+        let (to, mut from) = (got.clone(), socket.try_clone().expect("a second handle"));
+        let reader = thread::spawn(move || {
+            let mut buffer = vec![0; 256 << 10];
+            while let Ok(count @ 1..) = from.read(&mut buffer) {
+                to.lock().expect("what came").take(&buffer[..count]);
+            }
+            to.lock().expect("what came").ended = true;
+        });
+        Self { got, socket, reader: Some(reader) }
+    }
+
+    /// The server has closed the connection.
+    pub fn ended(&self) -> bool {
+        self.got(|got| got.ended)
+    }
+
+    /// All frames so far.
+    pub fn frames(&self) -> Vec<Tag> {
+        self.got(|got| got.tags.iter().filter(|tag| tag.is_frame()).cloned().collect())
+    }
+
+    /// Time of the newest picture.
+    pub fn newest_ms(&self) -> Option<u32> {
+        self.got(|got| got.newest(|tag| tag.kind == flv::VIDEO && tag.is_frame()))
+    }
+
+    /// Time of the newest keyframe.
+    pub fn newest_keyframe_ms(&self) -> Option<u32> {
+        self.got(|got| got.newest(Tag::is_keyframe))
+    }
+
+    /// How often something came.
+    pub fn reads(&self) -> usize {
+        self.got(|got| got.reads)
+    }
+
+    /// The FLV so far, up to its last whole tag.
+    pub fn flv(&self) -> Vec<u8> {
+        self.got(|got| got.flv().to_vec())
+    }
+
+    fn got<R>(&self, look: impl FnOnce(&Got) -> R) -> R {
+        look(&self.got.lock().expect("what came"))
+    }
+}
+
+impl Drop for Viewer {
+    fn drop(&mut self) {
+        // Fails only where the server closed it already.
+        let _ = self.socket.shutdown(Shutdown::Both);
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
+
+/// Reads only when told to, into a small receive buffer.
+pub struct Laggard {
+    socket: TcpStream,
+    got: Got,
+}
+
+impl Laggard {
+    pub fn open(port: u16, stream: &str) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        // Set before connecting, or the window is agreed on without it.
+        socket.set_recv_buffer_size(32 << 10).expect("a small buffer");
+        socket.connect(&local(port).into()).expect("connect");
+        let mut socket: TcpStream = socket.into();
+        let request = format!("GET /{stream}.flv HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        socket.write_all(request.as_bytes()).expect("send a request");
+        socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a deadline");
+        Self { socket, got: Got::default() }
+    }
+
+    pub fn peer(&self) -> String {
+        self.socket.local_addr().expect("its address").to_string()
+    }
+
+    /// Reads until it has a picture of `time_ms` or later.
+    pub fn read_up_to(&mut self, time_ms: u32, limit: Duration) {
+        let mut buffer = vec![0; 64 << 10];
+        within(limit, "the laggard catches up", || {
+            loop {
+                match self.socket.read(&mut buffer) {
+                    Ok(0) => panic!("the server closed the laggard's connection"),
+                    Ok(count) => self.got.take(&buffer[..count]),
+                    Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => return None,
+                    Err(error) => panic!("the laggard: {error}"),
+                }
+                if self.got.newest(|tag| tag.kind == flv::VIDEO && tag.is_frame()) >= Some(time_ms) {
+                    return Some(());
+                }
+            }
+        });
+    }
+
+    pub fn frames(&self) -> Vec<Tag> {
+        self.got.tags.iter().filter(|tag| tag.is_frame()).cloned().collect()
+    }
+
+    /// The FLV so far, up to its last whole tag.
+    pub fn flv(&self) -> &[u8] {
+        self.got.flv()
+    }
+}
+
+impl Got {
+    fn take(&mut self, bytes: &[u8]) {
+        self.reads += 1;
+        self.bytes.extend_from_slice(bytes);
+        if self.head.is_none() {
+            self.head = self.bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
+        }
+        let Some(head) = self.head else { return };
+        let (tags, parsed) = flv::tags_from(&self.bytes[head..], self.parsed);
+        self.tags.extend(tags);
+        self.parsed = parsed;
+    }
+
+    fn newest(&self, wanted: impl Fn(&Tag) -> bool) -> Option<u32> {
+        self.tags.iter().rev().find(|tag| wanted(tag)).map(|tag| tag.time_ms)
+    }
+
+    fn flv(&self) -> &[u8] {
+        let head = self.head.unwrap_or_default();
+        &self.bytes[head..head + self.parsed]
+    }
+}
