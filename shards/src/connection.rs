@@ -131,6 +131,12 @@ impl Connection {
         }
     }
 
+    /// Bounds what the kernel holds unsent.
+    pub fn bound_unsent(&self, bytes: u32) {
+        // Only an optimisation: a socket that is closing refuses it.
+        let _ = self.socket.bound_unsent(bytes);
+    }
+
     /// Queues control bytes and sends what goes at once.
     pub fn say(&self, bytes: &[u8]) {
         if !self.cursor.borrow_mut().say(bytes) {

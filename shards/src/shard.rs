@@ -25,6 +25,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     net::SocketAddr,
+    panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     sync::{
         Arc,
@@ -32,7 +33,7 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 /// Payload bytes that one stream's ring, and each of its tapes, may hold.
 const STREAM_BYTES: usize = 64 << 20;
@@ -126,6 +127,9 @@ impl Shard {
         self.streams.borrow_mut().retain(|key, stream| {
             stream.measure();
             for slot in &mut stream.audiences {
+                if let Some(audience) = slot {
+                    audience.measure();
+                }
                 if slot.as_ref().is_some_and(|a| a.empty_since.is_some_and(|since| now - since >= IDLE)) {
                     *slot = None;
                 }
@@ -289,9 +293,16 @@ impl Shard {
         let mut busy = self.mesh.flush();
         for stream in self.streams.borrow_mut().values_mut() {
             stream.forward(&self.mesh);
-            for audience in stream.audiences.iter_mut().flatten() {
-                audience.tick(&stream.ring, tick, elapsed);
+            for slot in &mut stream.audiences {
+                let Some(audience) = slot else { continue };
                 busy |= audience.len() > 0;
+                let ring = &stream.ring;
+                if catch_unwind(AssertUnwindSafe(|| audience.tick(ring, tick, elapsed))).is_err() {
+                    error!("{} panicked while it was sent, its viewers are closed; please report this", stream.key);
+                    metrics::counter!("shardcast_session_panics_total").increment(1);
+                    audience.abort();
+                    *slot = None;
+                }
             }
             busy |= matches!(&stream.role, Role::Home(home) if !home.subscribers.is_empty());
         }

@@ -37,7 +37,7 @@ LISTEN = """() => {
   const bins = new Float32Array(analyser.frequencyBinCount);
   analyser.getFloatFrequencyData(bins);
   const loudest = bins.indexOf(Math.max(...bins));
-  return { state: context.state, hz: loudest * context.sampleRate / analyser.fftSize, db: bins[loudest] };
+  return { state: context.state, hz: loudest * context.sampleRate / analyser.fftSize, db: Math.max(bins[loudest], -999) };
 }"""
 
 

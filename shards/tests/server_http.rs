@@ -5,6 +5,7 @@ mod support;
 use serde_json::Value;
 use std::{
     io::{Read, Write},
+    net::TcpStream,
     time::Duration,
 };
 use support::{
@@ -14,7 +15,7 @@ use support::{
     media::{FRAMES_PER_SECOND, Media},
     probe::{Decoder, Kind, Probe},
     publisher::Publisher,
-    server::{Server, stream_at},
+    server::{Server, local, stream_at},
     until,
     viewer::Viewer,
 };
@@ -56,6 +57,20 @@ fn api_and_pages_allow_other_origins_as_srs_does() {
         assert_eq!(http::request(port, "OPTIONS", "/api/v1/streams/", &["Origin: http://e.example"]).status, 200);
         assert_eq!(http::request(port, "DELETE", "/api/v1/versions", &[]).status, 405);
     }
+    server.stop();
+}
+
+#[test]
+fn a_page_ends_its_connection_so_that_no_stream_is_asked_for_on_it() {
+    // Pages are not the media shards' business: a browser that kept the connection would ask the wrong one.
+    let server = Server::start(SHARDS);
+    let mut socket = TcpStream::connect(local(server.ports.http)).expect("connect");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    socket.write_all(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: keep-alive\r\n\r\n").expect("send a request");
+    let mut answer = Vec::new();
+    socket.read_to_end(&mut answer).expect("the connection's end");
+    let answer = http::Response::parse(&answer).expect("an answer");
+    assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     server.stop();
 }
 

@@ -28,12 +28,15 @@ const IDLE: Duration = Duration::from_secs(15);
 
 pub async fn serve(control: Rc<Control>, stream: TcpStream, peer: SocketAddr, read: Bytes) {
     let active = Rc::new(Cell::new(Instant::now()));
+    let handed_over = !read.is_empty();
     let io = Io::new(stream, read, active.clone());
     let service = service_fn(|request| {
         let control = control.clone();
         async move { Ok::<_, Infallible>(answer(&control, request).await) }
     });
-    let connection = http1::Builder::new().max_buf_size(64 << 10).serve_connection(io, service);
+    // One that a shard handed over must not come back here with a request for a stream: it ends.
+    let connection =
+        http1::Builder::new().keep_alive(!handed_over).max_buf_size(64 << 10).serve_connection(io, service);
     let idle = async {
         while active.get().elapsed() < IDLE {
             sleep(IDLE / 5).await;

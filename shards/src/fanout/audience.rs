@@ -18,16 +18,33 @@ pub struct Audience {
     due: u128,
     /// Viewers to look at on every tick: newcomers, those catching up, those that end.
     hurried: Vec<Rc<Connection>>,
+    /// What the kernel may hold unsent of each viewer, in bytes, and the tape's end when that was set.
+    unsent: u32,
+    measured_end: u64,
     /// Since when nobody watches.
     pub empty_since: Option<Instant>,
 }
+
+/// The kernel may always hold so much unsent, in bytes.
+const LEAST_UNSENT: u32 = 32 << 10;
 
 /// Served at the most in one tick and audience, so that publishers get their turn.
 const BURST: usize = 4096;
 
 impl Audience {
     pub fn new(tape: Tape, window: Duration) -> Self {
-        Self { tape, viewers: Vec::new(), window, hand: 0, due: 0, hurried: Vec::new(), empty_since: None }
+        let measured_end = tape.end();
+        Self {
+            tape,
+            viewers: Vec::new(),
+            window,
+            hand: 0,
+            due: 0,
+            hurried: Vec::new(),
+            unsent: LEAST_UNSENT,
+            measured_end,
+            empty_since: None,
+        }
     }
 
     pub fn viewers(&self) -> impl Iterator<Item = &Rc<Connection>> {
@@ -41,6 +58,7 @@ impl Audience {
     /// A newcomer: gets its head, and the entry GOP where there is one, at once.
     pub fn join(&mut self, viewer: Rc<Connection>) {
         viewer.cursor.borrow_mut().join(&self.tape);
+        viewer.bound_unsent(self.unsent);
         self.viewers.push(viewer.clone());
         self.empty_since = None;
         self.hurry(&viewer);
@@ -50,6 +68,7 @@ impl Audience {
         self.hurried.retain(|viewer| viewer.number != number);
         let index = self.viewers.iter().position(|viewer| viewer.number == number)?;
         let viewer = self.viewers.swap_remove(index);
+        viewer.hurried.set(false);
         if !viewer.cursor.borrow_mut().leave(&self.tape) {
             viewer.close("reads too slowly to finish what it was sent".into());
         }
@@ -57,6 +76,20 @@ impl Audience {
             self.empty_since = Some(Instant::now());
         }
         Some(viewer)
+    }
+
+    /// Once a second: bounds what the kernel holds of a viewer that does not read, at two windows of the
+    /// stream's bitrate. (A send buffer of that size would starve fast streams over long ways; this does not.)
+    pub fn measure(&mut self) {
+        let per_second = self.tape.end() - std::mem::replace(&mut self.measured_end, self.tape.end());
+        let windows = per_second.saturating_mul(2 * self.window.as_millis() as u64) / 1000;
+        let wanted = u32::try_from(windows).unwrap_or(u32::MAX).max(LEAST_UNSENT);
+        if wanted.abs_diff(self.unsent) > self.unsent / 4 {
+            self.unsent = wanted;
+            for viewer in &self.viewers {
+                viewer.bound_unsent(wanted);
+            }
+        }
     }
 
     /// The stream is over: who has seen some of it ends with it, who waits goes on waiting.
@@ -104,6 +137,13 @@ impl Audience {
             viewer.hurried.set(flow == Flow::Blocked);
             viewer.hurried.get()
         });
+    }
+
+    /// Something is wrong with the tape or its format: nobody can go on.
+    pub fn abort(&mut self) {
+        for viewer in &self.viewers {
+            viewer.close("internal error in its stream".into());
+        }
     }
 
     /// A viewer's own bytes (an answer to a command) must go out now, not at its turn.

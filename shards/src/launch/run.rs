@@ -33,6 +33,11 @@ use tracing::{debug, error, info, warn};
 /// How long the shards have to close their connections.
 const PARTING: Duration = Duration::from_millis(300);
 
+/// Directives on which an operator relies to keep people out.
+const GUARDS: [&str; 4] =
+    ["http_api.auth.enabled", "vhost.security.enabled", "vhost.refer.enabled", "vhost.http_hooks.enabled"];
+const LETTING_GO: Duration = Duration::from_secs(2);
+
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error(transparent)]
@@ -67,6 +72,10 @@ pub fn run(options: Options) -> Result<(), Failure> {
     }
     if !config.accepted.is_empty() {
         info!("accepted, not supported yet: {}", config.accepted.join(", "));
+    }
+    let unguarded: Vec<_> = config.accepted.iter().filter(|name| GUARDS.contains(&name.as_str())).cloned().collect();
+    if !unguarded.is_empty() {
+        warn!("NOT ENFORCED by this version, what they guard is open: {}", unguarded.join(", "));
     }
     for warning in &config.warnings {
         warn!("{warning}");
@@ -222,7 +231,7 @@ impl Ports {
             .filter(|api| config.http_api.enabled && !wanted.iter().any(|(listen, _)| listen == api))
             .collect();
         for listen in wanted.iter().map(|(listen, _)| *listen).chain(api.iter().copied()) {
-            port::probe(address(listen))?;
+            free(address(listen))?;
         }
         let bind = |listen: &Listen, shared: bool| {
             let address = address(listen);
@@ -244,6 +253,20 @@ impl Ports {
             words: format!("RTMP on {}, HTTP on {}, API on {api_words}", words(Service::Rtmp), words(Service::Http)),
             api: api.into_iter().map(|listen| bind(listen, false)).collect::<Result<_, _>>()?,
         })
+    }
+}
+
+/// Refuses a port that is taken. One that nobody seems to hold may be a server's that has just ended: the
+/// kernel lets go of the sockets in its rings a little later.
+fn free(address: SocketAddr) -> Result<(), port::Unavailable> {
+    let deadline = Instant::now() + LETTING_GO;
+    loop {
+        match port::probe(address) {
+            Err(port::Unavailable::Taken(taken)) if taken.holder.is_none() && Instant::now() < deadline => {
+                thread::sleep(Duration::from_millis(20));
+            }
+            probed => return probed,
+        }
     }
 }
 
