@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod amf;
+pub mod chunked;
 pub mod codec;
 pub mod flv;
 pub mod rtmp;

@@ -27,8 +27,8 @@ pub struct Connection {
     pub received: Cell<u64>,
     pub sent: Cell<u64>,
     pub skips: Cell<u64>,
-    /// It ends when it has got everything: its stream is over.
-    pub ending: Cell<bool>,
+    /// It ends when it has got everything, these bytes at last: its stream is over.
+    pub ending: Cell<Option<&'static [u8]>>,
     /// It is on its audience's list for every tick.
     pub hurried: Cell<bool>,
     /// The hand need not look at it before this tick.

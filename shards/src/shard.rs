@@ -17,6 +17,7 @@ use shardcast_engine::{
     time::Timestamp,
 };
 use shardcast_protocols::{
+    chunked::Chunked,
     flv::Flv,
     rtmp::format::Rtmp,
     session::{Refusal, Verdict},
@@ -158,6 +159,7 @@ impl Shard {
                 let format: Box<dyn Format> = match wire {
                     Wire::Rtmp => Box::new(Rtmp { chunk_size: vhost.chunk_size }),
                     Wire::Flv => Box::new(Flv),
+                    Wire::ChunkedFlv => Box::new(Chunked(Flv)),
                 };
                 let window = if vhost.min_latency { Duration::ZERO } else { vhost.mw_latency };
                 Audience::new(Tape::new(format, &stream.ring), window)

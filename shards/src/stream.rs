@@ -16,7 +16,7 @@ use shardcast_engine::{
     prologue::Prologue,
     timeline::{Placed, Timeline},
 };
-use shardcast_protocols::session::Request;
+use shardcast_protocols::{chunked::LAST_CHUNK, session::Request};
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 use tracing::{info, warn};
 
@@ -44,11 +44,14 @@ impl Publication {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     Rtmp,
+    /// FLV in a body that ends with the connection, for HTTP/1.0.
     Flv,
+    /// FLV in chunks, for HTTP/1.1.
+    ChunkedFlv,
 }
 
 /// How many [`Wire`]s there are.
-const WIRES: usize = 2;
+const WIRES: usize = 3;
 
 /// Units in one mail.
 const BATCH: usize = 256;
@@ -209,8 +212,10 @@ impl Stream {
             audience.tape.catch_up(&self.ring);
             audience.tape.splice();
         }
-        if let Some(audience) = &mut self.audiences[Wire::Flv as usize] {
-            audience.end();
+        for (wire, last) in [(Wire::Flv, &b""[..]), (Wire::ChunkedFlv, LAST_CHUNK)] {
+            if let Some(audience) = &mut self.audiences[wire as usize] {
+                audience.end(last);
+            }
         }
         self.ring.clear();
     }

@@ -93,10 +93,11 @@ impl Audience {
     }
 
     /// The stream is over: who has seen some of it ends with it, who waits goes on waiting.
-    pub fn end(&mut self) {
+    /// `last` closes the body of each.
+    pub fn end(&mut self, last: &'static [u8]) {
         for viewer in &self.viewers {
             if viewer.cursor.borrow().opened() {
-                viewer.ending.set(true);
+                viewer.ending.set(Some(last));
                 viewer.deadline.set(Some(Instant::now() + Duration::from_secs(10)));
                 push(&mut self.hurried, viewer);
             }
@@ -128,10 +129,17 @@ impl Audience {
             if viewer.retry_tick.get() > tick {
                 return true;
             }
-            let flow = viewer.flush(Some(tape));
+            let mut flow = viewer.flush(Some(tape));
+            if flow == Flow::Drained
+                && let Some(last) = viewer.ending.get().filter(|last| !last.is_empty())
+            {
+                viewer.ending.set(Some(b""));
+                viewer.say(last);
+                flow = viewer.flush(Some(tape));
+            }
             match flow {
                 Flow::Blocked => viewer.back_off(tick),
-                Flow::Drained if viewer.ending.get() => viewer.close("stream ended".into()),
+                Flow::Drained if viewer.ending.get().is_some() => viewer.close("stream ended".into()),
                 Flow::Drained | Flow::Closed => {}
             }
             viewer.hurried.set(flow == Flow::Blocked);

@@ -58,7 +58,7 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         connection.flush(None);
         return connection.close("answered a HEAD".into());
     }
-    seat.play(vhost, &request, Wire::Flv);
+    seat.play(vhost, &request, if head.chunks { Wire::ChunkedFlv } else { Wire::Flv });
     // A viewer says nothing more; what it says all the same is read and dropped, so that its end is seen.
     while let Ok(Some(count)) = connection.socket.read(&shard.buffer, <[u8]>::len).await {
         connection.received.set(connection.received.get() + count as u64);
@@ -74,6 +74,8 @@ struct Head {
     query: String,
     host: String,
     origin: bool,
+    /// The client knows chunked bodies: HTTP/1.1.
+    chunks: bool,
 }
 
 fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
@@ -94,6 +96,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
         query: query.to_owned(),
         host: header("host").unwrap_or_default().to_owned(),
         origin: header("origin").is_some(),
+        chunks: request.version == Some(1),
     }))
 }
 
@@ -149,13 +152,16 @@ fn host_name(host: &str) -> &str {
     }
 }
 
-/// The head of a live FLV body, which ends with the connection (RFC 9112 §6.3 rule 8).
+/// The head of a live FLV body: chunked, or for HTTP/1.0 one that ends with the connection (RFC 9112 §6.3).
 fn answer(head: &Head, crossdomain: bool) -> String {
     let mut answer = String::from("HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\n");
     if crossdomain && head.origin {
         for (name, value) in crate::control::CORS {
             answer.push_str(&format!("{name}: {value}\r\n"));
         }
+    }
+    if head.chunks {
+        answer.push_str("Transfer-Encoding: chunked\r\n");
     }
     answer.push_str(&format!(
         "Cache-Control: no-cache, no-store\r\nConnection: close\r\nServer: {}\r\n\r\n",
