@@ -41,7 +41,18 @@ fn a_live_stream_answers_head_cors_and_get() {
     let get = http::Response::parse(&start).expect("an answer");
     assert_eq!((get.status, get.header("content-type")), (200, Some("video/x-flv")));
     assert_eq!(get.header("access-control-allow-origin"), Some("*"));
-    assert_eq!(&get.body[..4], b"FLV\x01");
+    let mut body = Vec::new();
+    http::Chunks::default().take(&get.body, &mut body);
+    assert_eq!(&body[..4], b"FLV\x01");
+
+    // Who speaks HTTP/1.0 knows no chunks.
+    let mut old = TcpStream::connect(local(server.ports.http)).expect("connect");
+    old.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    old.write_all(b"GET /live/head.flv HTTP/1.0\r\n\r\n").expect("send a request");
+    old.read_exact(&mut start).expect("the start of a stream");
+    let old = http::Response::parse(&start).expect("an answer");
+    assert_eq!((old.status, old.header("transfer-encoding")), (200, None));
+    assert_eq!(&old.body[..4], b"FLV\x01");
     server.stop();
 }
 

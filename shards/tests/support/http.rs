@@ -56,3 +56,31 @@ impl Response {
         serde_json::from_slice(&self.body).expect("JSON")
     }
 }
+
+/// A body in chunks (RFC 9112 §7.1), decoded as it comes.
+#[derive(Default)]
+pub struct Chunks {
+    waiting: Vec<u8>,
+    /// The last chunk was there: the body is whole.
+    pub complete: bool,
+}
+
+impl Chunks {
+    /// Decodes `bytes` into `body`.
+    pub fn take(&mut self, bytes: &[u8], body: &mut Vec<u8>) {
+        self.waiting.extend_from_slice(bytes);
+        let mut at = 0;
+        while let Some(length) = self.waiting[at..].windows(2).position(|window| window == b"\r\n") {
+            let size = std::str::from_utf8(&self.waiting[at..at + length]).expect("a chunk's size");
+            let size = usize::from_str_radix(size, 16).unwrap_or_else(|_| panic!("{size:?} as a chunk's size"));
+            let start = at + length + 2;
+            let Some(end) = self.waiting.get(start + size..start + size + 2) else { break };
+            assert_eq!(end, b"\r\n", "a chunk's end");
+            assert!(!self.complete, "a chunk after the last one");
+            body.extend_from_slice(&self.waiting[start..start + size]);
+            self.complete = size == 0;
+            at = start + size + 2;
+        }
+        self.waiting.drain(..at);
+    }
+}

@@ -20,9 +20,11 @@ pub struct Viewer {
 /// What came so far.
 #[derive(Default)]
 struct Got {
-    /// With the answer's head.
-    bytes: Vec<u8>,
-    head: Option<usize>,
+    /// The answer's head, until that is whole.
+    head: Vec<u8>,
+    answered: bool,
+    chunks: http::Chunks,
+    flv: Vec<u8>,
     /// Bytes of the FLV that are in `tags`.
     parsed: usize,
     tags: Vec<Tag>,
@@ -46,9 +48,9 @@ impl Viewer {
         Self { got, socket, reader: Some(reader) }
     }
 
-    /// The server has closed the connection.
+    /// The server has closed the connection, after a whole body.
     pub fn ended(&self) -> bool {
-        self.got(|got| got.ended)
+        self.got(|got| got.ended && got.chunks.complete)
     }
 
     /// All frames so far.
@@ -145,12 +147,16 @@ impl Laggard {
 impl Got {
     fn take(&mut self, bytes: &[u8]) {
         self.reads += 1;
-        self.bytes.extend_from_slice(bytes);
-        if self.head.is_none() {
-            self.head = self.bytes.windows(4).position(|window| window == b"\r\n\r\n").map(|at| at + 4);
+        if self.answered {
+            self.chunks.take(bytes, &mut self.flv);
+        } else {
+            self.head.extend_from_slice(bytes);
+            let Some(answer) = http::Response::parse(&self.head) else { return };
+            assert_eq!((answer.status, answer.header("transfer-encoding")), (200, Some("chunked")));
+            self.answered = true;
+            self.chunks.take(&answer.body, &mut self.flv);
         }
-        let Some(head) = self.head else { return };
-        let (tags, parsed) = flv::tags_from(&self.bytes[head..], self.parsed);
+        let (tags, parsed) = flv::tags_from(&self.flv, self.parsed);
         self.tags.extend(tags);
         self.parsed = parsed;
     }
@@ -160,7 +166,6 @@ impl Got {
     }
 
     fn flv(&self) -> &[u8] {
-        let head = self.head.unwrap_or_default();
-        &self.bytes[head..head + self.parsed]
+        &self.flv[..self.parsed]
     }
 }
