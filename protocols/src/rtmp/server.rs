@@ -33,7 +33,7 @@ pub struct ServerConfig {
     pub chunk_size: u32,
     /// After how many bytes the peer is to acknowledge.
     pub ack_window: u32,
-    /// Longest message from the peer, bytes.
+    /// Longest message from a publisher, bytes; others may send 64 KiB.
     pub max_message: usize,
     /// From the start to connect, and from there to publish or play.
     pub handshake_timeout: Duration,
@@ -45,6 +45,9 @@ pub struct ServerConfig {
     /// From the system's random generator.
     pub seed: Seed,
 }
+
+/// Longest message of a peer that may not publish yet: commands are short.
+const COMMAND_BYTES: usize = 64 << 10;
 
 impl Default for ServerConfig {
     fn default() -> Self {
@@ -200,6 +203,7 @@ impl Session for Server {
                 reply::publish_started(&self.writer, fmle, &mut out);
                 self.phase = Phase::Publishing;
                 self.media = MediaReader::default();
+                self.reader.limit_messages(self.config.max_message);
                 self.wait(now, self.config.first_packet_timeout, "the first media message");
             }
             Question::Play => {
@@ -215,7 +219,7 @@ impl Session for Server {
 
 impl Server {
     pub fn new(now: Instant, config: ServerConfig) -> Self {
-        let limits = Limits { message: config.max_message, ..Limits::default() };
+        let limits = Limits { message: config.max_message.min(COMMAND_BYTES), ..Limits::default() };
         let mut server = Self {
             phase: Phase::Handshake,
             asked: None,

@@ -13,7 +13,7 @@ use shardcast_protocols::{
         reply::Identity,
         server::{Server, ServerConfig, ServerError},
     },
-    session::{Event, Output, Refusal, Session, Verdict},
+    session::{Event, Output, Refusal, Request, Session, Verdict},
 };
 use std::{
     rc::Rc,
@@ -34,6 +34,7 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
     let mut driver = Driver {
         seat: Seat::new(shard, connection),
         session: Server::new(Instant::now(), config),
+        cue: None,
     };
     if let Err(error) = driver.run().await {
         metrics::counter!("shardcast_session_errors_total", "protocol" => "rtmp").increment(1);
@@ -51,6 +52,8 @@ fn seed() -> Seed {
 struct Driver<'s> {
     seat: Seat<'s>,
     session: Server,
+    /// A play that is allowed and not yet answered.
+    cue: Option<Request>,
 }
 
 impl Driver<'_> {
@@ -91,6 +94,7 @@ impl Driver<'_> {
                 }
                 Output::Event(Event::Media(media)) => batch.push(media),
                 Output::Event(event) => {
+                    self.start();
                     if !batch.is_empty() {
                         self.seat.bring(std::mem::take(&mut batch)).await;
                     }
@@ -98,6 +102,7 @@ impl Driver<'_> {
                 }
             }
         }
+        self.start();
         if !batch.is_empty() {
             self.seat.bring(batch).await;
         }
@@ -105,6 +110,16 @@ impl Driver<'_> {
             self.settle().await;
         }
         result
+    }
+
+    /// Starts the play that was allowed: what it is answered with has been said.
+    fn start(&mut self) {
+        let config = self.seat.shard.config.clone();
+        if let Some(request) = self.cue.take()
+            && let Some(vhost) = config.vhost(&request.vhost)
+        {
+            self.seat.play(vhost, &request, Wire::Rtmp);
+        }
     }
 
     async fn act(&mut self, event: Event) -> Result<(), ServerError> {
@@ -124,14 +139,9 @@ impl Driver<'_> {
             },
             Event::Play(request) => match config.clone().vhost(&request.vhost) {
                 Some(vhost) => {
-                    // What play is answered with comes before the first byte of the stream.
-                    self.session.verdict(Instant::now(), Verdict::Allowed)?;
-                    while let Some(Output::Send(bytes)) = self.session.poll() {
-                        self.seat.connection.say(&bytes);
-                    }
                     let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
-                    self.seat.play(vhost, &request, Wire::Rtmp);
-                    return Ok(());
+                    self.cue = Some(request);
+                    Verdict::Allowed
                 }
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
             },

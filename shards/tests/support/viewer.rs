@@ -106,7 +106,7 @@ impl Laggard {
         socket.set_recv_buffer_size(32 << 10).expect("a small buffer");
         socket.connect(&local(port).into()).expect("connect");
         let mut socket: TcpStream = socket.into();
-        let request = format!("GET /{stream}.flv HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n");
+        let request = format!("GET /{stream}.flv HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
         socket.write_all(request.as_bytes()).expect("send a request");
         socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a deadline");
         Self { socket, got: Got::default() }

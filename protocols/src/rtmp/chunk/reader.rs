@@ -81,6 +81,11 @@ impl ChunkReader {
         }
     }
 
+    /// Bounds the messages that begin from now on, in bytes.
+    pub fn limit_messages(&mut self, bytes: usize) {
+        self.limits.message = bytes;
+    }
+
     /// Obeys the peer's Set Chunk Size (RTMP 1.0 §5.4.1).
     pub fn set_chunk_size(&mut self, size: u32) -> Result<(), ChunkError> {
         if !(1..=0x7fff_ffff).contains(&size) {

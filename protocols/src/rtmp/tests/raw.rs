@@ -324,6 +324,13 @@ fn impossible_chunks_end_the_session() {
     let source = ChunkError::MessageTooLong { len: 1001, max: 1000 };
     assert_eq!(error, ServerError::Chunk { at: 1 + 2 * 1536 + 12, source });
 
+    // Commands are short; only a publisher may send long messages.
+    let long = vec![0; (64 << 10) + 1];
+    let error = Raw::connected().message(kind::VIDEO, &long).unwrap_err();
+    let source = ChunkError::MessageTooLong { len: long.len(), max: 64 << 10 };
+    assert!(matches!(error, ServerError::Chunk { source: s, .. } if s == source));
+    assert_eq!(Raw::publishing().message(kind::VIDEO, &long), Ok(()));
+
     let mut raw = Raw::connected();
     let mut error = None;
     for id in 2..=63 + 4 {

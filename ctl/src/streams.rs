@@ -1,0 +1,68 @@
+//! `shardctl streams`: one line a stream.
+
+use crate::http::{self, Error};
+use serde_json::Value;
+
+/// Streams asked for at once.
+const PAGE: usize = 500;
+
+pub fn run(server: &str) -> Result<(), Error> {
+    println!("{:<32} {:>7} {:>9} {:>9}  {:<24} SOUND", "STREAM", "CLIENTS", "IN kbit/s", "OUT", "PICTURE");
+    let mut start = 0;
+    loop {
+        let answer = http::json(server, &format!("/api/v1/streams/?start={start}&count={PAGE}"))?;
+        let streams = answer["streams"].as_array().map(Vec::as_slice).unwrap_or_default();
+        for stream in streams {
+            println!("{}", line(stream));
+        }
+        if streams.len() < PAGE {
+            return Ok(());
+        }
+        start += PAGE;
+    }
+}
+
+fn line(stream: &Value) -> String {
+    let kbps = &stream["kbps"];
+    let (video, audio) = (&stream["video"], &stream["audio"]);
+    let picture = match video["codec"].as_str() {
+        Some(codec) => format!("{codec} {}x{} {}", video["width"], video["height"], text(&video["profile"])),
+        None if stream["publish"]["active"] == true => "no picture".into(),
+        None => "no publisher".into(),
+    };
+    let sound = match audio["codec"].as_str() {
+        Some(codec) => format!("{codec} {} Hz, {} ch", audio["sample_rate"], audio["channel"]),
+        None => String::new(),
+    };
+    format!(
+        "{:<32} {:>7} {:>9} {:>9}  {picture:<24} {sound}",
+        text(&stream["url"]),
+        stream["clients"],
+        kbps["recv_30s"],
+        kbps["send_30s"],
+    )
+    .trim_end()
+    .to_owned()
+}
+
+/// A string of the server's, safe for a terminal.
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().chars().filter(|c| !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_live_stream_fills_its_line() {
+        let stream = json!({
+            "url": "/live/a\u{1b}[31m", "clients": 3, "kbps": {"recv_30s": 1500, "send_30s": 3000},
+            "publish": {"active": true}, "audio": null,
+            "video": {"codec": "H264", "profile": "High", "width": 1280, "height": 720},
+        });
+        let columns: Vec<_> = line(&stream).split_whitespace().map(str::to_owned).collect();
+        assert_eq!(columns, ["/live/a[31m", "3", "1500", "3000", "H264", "1280x720", "High"]);
+    }
+}
