@@ -37,9 +37,9 @@ fn line(stream: &Value) -> String {
     format!(
         "{:<32} {:>7} {:>9} {:>9}  {picture:<24} {sound}",
         text(&stream["url"]),
-        stream["clients"],
-        kbps["recv_30s"],
-        kbps["send_30s"],
+        stream["clients"].to_string(),
+        kbps["recv_30s"].to_string(),
+        kbps["send_30s"].to_string(),
     )
     .trim_end()
     .to_owned()

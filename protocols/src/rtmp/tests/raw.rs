@@ -325,7 +325,8 @@ fn impossible_chunks_end_the_session() {
     assert_eq!(error, ServerError::Chunk { at: 1 + 2 * 1536 + 12, source });
 
     // Commands are short; only a publisher may send long messages.
-    let long = vec![0; (64 << 10) + 1];
+    let mut long = vec![0; (64 << 10) + 1];
+    long[..2].copy_from_slice(&[0x27, 1]); // H.264
     let error = Raw::connected().message(kind::VIDEO, &long).unwrap_err();
     let source = ChunkError::MessageTooLong { len: long.len(), max: 64 << 10 };
     assert!(matches!(error, ServerError::Chunk { source: s, .. } if s == source));
