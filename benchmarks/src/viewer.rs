@@ -80,7 +80,7 @@ enum State {
 }
 
 enum Protocol {
-    Rtmp(Client),
+    Rtmp(Box<Client>),
     Flv { answer: Answer, reader: FlvReader, tags: TagReader, clock_ms: i64 },
 }
 
@@ -150,7 +150,9 @@ impl Viewer {
 
     fn open(&mut self, mut wire: Wire) -> Result<(), ViewerError> {
         let protocol = match self.endpoint.scheme {
-            Scheme::Rtmp => Protocol::Rtmp(Client::play(&self.endpoint.url, seed().map_err(ViewerError::Seed)?)?),
+            Scheme::Rtmp => {
+                Protocol::Rtmp(Box::new(Client::play(&self.endpoint.url, seed().map_err(ViewerError::Seed)?)?))
+            }
             Scheme::Http => {
                 wire.send(http::request(&self.endpoint).into())?;
                 Protocol::Flv {

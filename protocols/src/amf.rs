@@ -179,10 +179,7 @@ impl Value {
 
     /// The member `name` of an object, typed object or ECMA array.
     pub fn field(&self, name: &str) -> Option<&Value> {
-        let (Value::Object(members)
-        | Value::EcmaArray(members)
-        | Value::TypedObject { members, .. }) = self
-        else {
+        let (Value::Object(members) | Value::EcmaArray(members) | Value::TypedObject { members, .. }) = self else {
             return None;
         };
         members.iter().find(|(n, _)| n == name).map(|(_, value)| value)
@@ -439,8 +436,7 @@ mod tests {
             ("b".into(), Value::from(true)),
         ];
         let plain = metadata(&Value::Object(members)).unwrap();
-        let expected =
-            [("n".into(), metadata::Value::Number(1.5)), ("b".into(), metadata::Value::Bool(true))];
+        let expected = [("n".into(), metadata::Value::Number(1.5)), ("b".into(), metadata::Value::Bool(true))];
         assert_eq!(plain.0, expected);
         assert_eq!(metadata(&Value::from("no object")), None);
     }
@@ -450,27 +446,19 @@ mod tests {
         assert_eq!(decode(&[AVMPLUS, 1]), Err(AmfError::Amf3 { at: 0 }));
         assert_eq!(decode_all(&[NULL, 0x0e]), Err(AmfError::UnknownMarker { marker: 0x0e, at: 1 }));
         assert_eq!(decode(&[REFERENCE, 0, 7, NULL]), Ok((Value::Null, 3)));
-        assert_eq!(
-            decode(&[STRING, 0, 5, b'a']),
-            Err(AmfError::Truncated { at: 3, need: 5, left: 1 })
-        );
+        assert_eq!(decode(&[STRING, 0, 5, b'a']), Err(AmfError::Truncated { at: 3, need: 5, left: 1 }));
         assert_eq!(decode(&[]), Err(AmfError::Truncated { at: 0, need: 1, left: 0 }));
     }
 
     #[test]
     fn nesting_and_values_are_bounded() {
-        let nested = |depth: usize| {
-            [STRICT_ARRAY, 0, 0, 0, 1].repeat(depth).into_iter().chain([NULL]).collect()
-        };
+        let nested = |depth: usize| [STRICT_ARRAY, 0, 0, 0, 1].repeat(depth).into_iter().chain([NULL]).collect();
         let deepest: Vec<u8> = nested(MAX_DEPTH);
         assert!(decode(&deepest).is_ok());
         let deeper: Vec<u8> = nested(MAX_DEPTH + 1);
         assert_eq!(decode(&deeper), Err(AmfError::TooDeep { max: MAX_DEPTH }));
         assert!(decode_all(&[NULL; MAX_VALUES]).is_ok());
-        assert_eq!(
-            decode_all(&[NULL; MAX_VALUES + 1]),
-            Err(AmfError::TooManyValues { max: MAX_VALUES })
-        );
+        assert_eq!(decode_all(&[NULL; MAX_VALUES + 1]), Err(AmfError::TooManyValues { max: MAX_VALUES }));
         let claimed = [&[STRICT_ARRAY, 0xff, 0xff, 0xff, 0xff][..], &[NULL; MAX_VALUES]].concat();
         assert_eq!(decode(&claimed), Err(AmfError::TooManyValues { max: MAX_VALUES }));
     }
@@ -481,9 +469,7 @@ mod tests {
         assert_eq!(encoded(&text)[..5], [LONG_STRING, 0, 1, 0x38, 0x80]);
         assert_eq!(decode(&encoded(&text)).unwrap().0, text);
         let object = Value::Object(vec![("é".repeat(40_000), Value::Null)]);
-        let (Value::Object(members), _) = decode(&encoded(&object)).unwrap() else {
-            panic!("no object")
-        };
+        let (Value::Object(members), _) = decode(&encoded(&object)).unwrap() else { panic!("no object") };
         assert_eq!(members[0].0.len(), 65_534);
     }
 
@@ -496,16 +482,13 @@ mod tests {
             }
             let _ = decode_all(bytes);
         });
-        let nested = hex(
-            "03000161 0a00000002 0b0000000000000000003c 10000143 000178 0f0000000178 000009 000009",
-        );
+        let nested = hex("03000161 0a00000002 0b0000000000000000003c 10000143 000178 0f0000000178 000009 000009");
         assert!(decode(&nested).is_ok());
         mutations(&nested, 20_000, |bytes| drop(decode_all(bytes)));
     }
 
     fn values() -> impl Strategy<Value = Value> {
-        let number =
-            any::<f64>().prop_filter("NaN is not equal to itself", |number| !number.is_nan());
+        let number = any::<f64>().prop_filter("NaN is not equal to itself", |number| !number.is_nan());
         let leaf = prop_oneof![
             number.prop_map(Value::Number),
             any::<bool>().prop_map(Value::Boolean),
@@ -521,8 +504,7 @@ mod tests {
             prop_oneof![
                 members.clone().prop_map(Value::Object),
                 members.clone().prop_map(Value::EcmaArray),
-                (any::<String>(), members)
-                    .prop_map(|(class, members)| Value::TypedObject { class, members }),
+                (any::<String>(), members).prop_map(|(class, members)| Value::TypedObject { class, members }),
                 collection::vec(inner, 0..6).prop_map(Value::StrictArray),
             ]
         })

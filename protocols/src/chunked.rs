@@ -65,8 +65,7 @@ mod tests {
         };
         let prologue = Prologue { audio: Some(sound), ..Prologue::default() };
         let at = Timestamp::from_ms(40);
-        let frame =
-            Frame { kind: Kind::Audio, dts: at, pts: at, keyframe: false, payload: Bytes::from(vec![7; 300]) };
+        let frame = Frame { kind: Kind::Audio, dts: at, pts: at, keyframe: false, payload: Bytes::from(vec![7; 300]) };
         let (mut plain, mut chunked) = (Vec::new(), Vec::new());
         Flv.head(&prologue, at, &mut plain);
         Chunked(Flv).head(&prologue, at, &mut chunked);
@@ -84,8 +83,13 @@ mod tests {
 
     #[test]
     fn nothing_is_no_chunk() {
-        let picture_without_track =
-            Frame { kind: Kind::Video, dts: Timestamp::ZERO, pts: Timestamp::ZERO, keyframe: true, payload: Bytes::new() };
+        let picture_without_track = Frame {
+            kind: Kind::Video,
+            dts: Timestamp::ZERO,
+            pts: Timestamp::ZERO,
+            keyframe: true,
+            payload: Bytes::new(),
+        };
         let mut out = Vec::new();
         Chunked(Flv).mux(&Prologue::default(), &picture_without_track, &mut out);
         assert_eq!(out, b"");

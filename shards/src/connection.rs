@@ -1,10 +1,7 @@
 //! One peer's TCP connection: its socket, its cursor, and how it ends.
 
 use crate::net::socket::Socket;
-use shardcast_engine::fanout::{
-    Cursor, Step, Tape,
-    cursor::SLICES,
-};
+use shardcast_engine::fanout::{Cursor, Step, Tape, cursor::SLICES};
 use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice},

@@ -30,23 +30,51 @@ pub enum Mail {
     /// To the home: may this publisher have the stream?
     Publish(Box<Publication>),
     /// Back to the publisher's shard.
-    Verdict { session: u64, verdict: Verdict },
+    Verdict {
+        session: u64,
+        verdict: Verdict,
+    },
     /// To the home: what a publisher on another shard brought.
-    Media { key: StreamKey, publisher: u64, batch: Vec<Media> },
+    Media {
+        key: StreamKey,
+        publisher: u64,
+        batch: Vec<Media>,
+    },
     /// To the home: the publisher is gone.
-    Unpublish { key: StreamKey, publisher: u64 },
+    Unpublish {
+        key: StreamKey,
+        publisher: u64,
+    },
     /// To the home: this shard has viewers of the stream, or has them no more.
-    Subscribe { key: StreamKey, from: usize },
-    Unsubscribe { key: StreamKey, from: usize },
+    Subscribe {
+        key: StreamKey,
+        from: usize,
+    },
+    Unsubscribe {
+        key: StreamKey,
+        from: usize,
+    },
     /// From the home to a subscriber.
-    Units { key: StreamKey, batch: Vec<Arc<Unit>> },
+    Units {
+        key: StreamKey,
+        batch: Vec<Arc<Unit>>,
+    },
     /// From the home to a subscriber: a publisher starts.
-    Published { key: StreamKey },
+    Published {
+        key: StreamKey,
+    },
     /// From the home to a subscriber: the publisher is gone.
-    Unpublished { key: StreamKey },
+    Unpublished {
+        key: StreamKey,
+    },
     /// From the control shard, and the answer.
-    Snapshot { request: u64 },
-    Shard { request: u64, snapshot: Box<snapshot::Shard> },
+    Snapshot {
+        request: u64,
+    },
+    Shard {
+        request: u64,
+        snapshot: Box<snapshot::Shard>,
+    },
     /// To the control shard: a connection that asks for something else than a stream.
     Http(Handover),
     /// End all sessions and stop.
@@ -70,10 +98,7 @@ pub struct Ends {
 /// The ends of `peers` peers, each connected to each other.
 pub fn ends(peers: usize) -> Vec<Ends> {
     let mut ends: Vec<Ends> = (0..peers)
-        .map(|_| Ends {
-            senders: (0..peers).map(|_| None).collect(),
-            receivers: (0..peers).map(|_| None).collect(),
-        })
+        .map(|_| Ends { senders: (0..peers).map(|_| None).collect(), receivers: (0..peers).map(|_| None).collect() })
         .collect();
     for from in 0..peers {
         for to in (0..peers).filter(|to| *to != from) {

@@ -7,7 +7,7 @@ use crate::{
     fanout::audience::Audience,
     mesh::{Handover, Mail, Mesh},
     net::socket::{READ_BUFFER, ReadBuffer, Socket},
-    stream::{Home, Publication, Role, Stream, Wire},
+    stream::{Publication, Role, Stream, Wire},
 };
 use glommio::channels::local_channel::{self, LocalSender};
 use shardcast_engine::{
@@ -297,7 +297,7 @@ impl Shard {
             stream.forward(&self.mesh);
             for slot in &mut stream.audiences {
                 let Some(audience) = slot else { continue };
-                busy |= audience.len() > 0;
+                busy |= !audience.is_empty();
                 let ring = &stream.ring;
                 if catch_unwind(AssertUnwindSafe(|| audience.tick(ring, tick, elapsed))).is_err() {
                     error!("{} panicked while it was sent, its viewers are closed; please report this", stream.key);
@@ -353,7 +353,7 @@ impl Shard {
         let stream = streams.entry(key.clone()).or_insert_with(|| {
             let home = key.home(self.shards());
             let role = if home == self.index() {
-                Role::Home(Home::default())
+                Role::Home(Box::default())
             } else {
                 self.mesh.post(home, Mail::Subscribe { key: key.clone(), from: self.index() });
                 Role::Mirror { home }

@@ -1,16 +1,13 @@
 //! A stream as one shard has it: at home with its publisher, or mirrored for viewers elsewhere.
 
 use crate::{
-    meter::Meter,
     connection::Connection,
     fanout::audience::Audience,
     mesh::{Mail, Mesh},
+    meter::Meter,
 };
 use shardcast_engine::{
-    fanout::{
-        Ring, Unit,
-        ring::Policy,
-    },
+    fanout::{Ring, Unit, ring::Policy},
     frame::Media,
     key::StreamKey,
     prologue::Prologue,
@@ -77,7 +74,7 @@ pub struct Stream {
 }
 
 pub enum Role {
-    Home(Home),
+    Home(Box<Home>),
     Mirror { home: usize },
 }
 

@@ -134,7 +134,7 @@ fn bars(canvas: &mut Canvas, places: &Places) {
 
 fn strip(canvas: &mut Canvas, rect: Rect, count: usize, colour: impl Fn(usize) -> Colour) {
     for n in 0..count {
-        let (from, to) = (rect.width * n / count & !1, rect.width * (n + 1) / count & !1);
+        let (from, to) = ((rect.width * n / count) & !1, (rect.width * (n + 1) / count) & !1);
         canvas.fill(Rect { x: rect.x + from, width: to - from, ..rect }, colour(n));
     }
 }

@@ -77,8 +77,7 @@ fn object_type(bits: &mut Bits) -> Result<u32, AacError> {
 
 /// samplingFrequencyIndex (ISO 14496-3 table 1.18), or after its escape the frequency itself.
 fn rate(bits: &mut Bits) -> Result<u32, AacError> {
-    const RATES: [u32; 13] =
-        [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
+    const RATES: [u32; 13] = [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
     match bits.bits(4)? {
         15 => Ok(bits.bits(24)?),
         index => RATES.get(index as usize).copied().ok_or(AacError::ReservedRate(index)),
@@ -98,11 +97,7 @@ fn channels_of(configuration: u32) -> u8 {
 
 /// GASpecificConfig (ISO 14496-3 §4.4.1) of the object types that have it; the channels of its program
 /// config element, if it has one.
-fn skip_general_audio(
-    bits: &mut Bits,
-    object: u32,
-    channels: u32,
-) -> Result<Option<u8>, BitsError> {
+fn skip_general_audio(bits: &mut Bits, object: u32, channels: u32) -> Result<Option<u8>, BitsError> {
     if !matches!(object, 1..=4 | 6 | 7 | 17 | 19..=23) {
         // Another object's configuration may be of any length: there is nothing to find behind it.
         bits.skip(bits.left())?;
@@ -198,11 +193,7 @@ mod tests {
             // 44 056 Hz behind the escape
             ("1780560c10", 44_056, 2, "LC"),
         ] {
-            assert_eq!(
-                sound(&hex(config)),
-                Ok(Sound { sample_rate, channels, profile }),
-                "{config}"
-            );
+            assert_eq!(sound(&hex(config)), Ok(Sound { sample_rate, channels, profile }), "{config}");
         }
     }
 
@@ -211,8 +202,7 @@ mod tests {
         // LC, 48 kHz, configuration 0: one pair and one single in front, a pair behind, one LFE.
         let bits = "00010 0011 0000 000 0000 01 0011 0010 0000 0001 01 000 0000 0 0 0 \
                     0 0000 1 0000 1 0001 0000 0000 00000000";
-        let digits: Vec<u8> =
-            bits.bytes().filter(|byte| *byte != b' ').map(|byte| byte & 1).collect();
+        let digits: Vec<u8> = bits.bytes().filter(|byte| *byte != b' ').map(|byte| byte & 1).collect();
         let byte = |bits: &[u8]| (0..8).fold(0, |sum, at| sum << 1 | bits.get(at).unwrap_or(&0));
         let config: Vec<u8> = digits.chunks(8).map(byte).collect();
         let expected = Sound { sample_rate: 48_000, channels: 6, profile: "LC" };
@@ -229,9 +219,7 @@ mod tests {
 
     #[test]
     fn hostile_bytes_never_panic() {
-        for config in
-            ["121056e500", "eb8a0800", "138856e5a54880", "118004c810100800410000", "f95e00000000"]
-        {
+        for config in ["121056e500", "eb8a0800", "138856e5a54880", "118004c810100800410000", "f95e00000000"] {
             mutations(&hex(config), 20_000, |bytes| drop(sound(bytes)));
         }
     }

@@ -62,9 +62,7 @@ impl<'a> Config<'a> {
     /// | 111 | SPS count 5 | { length 16, SPS } | PPS count 8 | { length 16, PPS } | … |
     /// ```
     pub fn parse(record: &'a [u8]) -> Result<Self, AvcError> {
-        let Some((&[version, profile, constraints, level, lengths, sps_count], _)) =
-            record.split_first_chunk()
-        else {
+        let Some((&[version, profile, constraints, level, lengths, sps_count], _)) = record.split_first_chunk() else {
             return Err(AvcError::ConfigTruncated { len: record.len(), need: 6 });
         };
         if version != 1 {
@@ -91,8 +89,7 @@ fn sets<'a>(record: &'a [u8], at: &mut usize, count: u8) -> Result<Vec<&'a [u8]>
 
 fn field<'a>(record: &'a [u8], at: &mut usize, len: usize) -> Result<&'a [u8], AvcError> {
     let need = at.saturating_add(len);
-    let field =
-        record.get(*at..need).ok_or(AvcError::ConfigTruncated { len: record.len(), need })?;
+    let field = record.get(*at..need).ok_or(AvcError::ConfigTruncated { len: record.len(), need })?;
     *at = need;
     Ok(field)
 }
@@ -162,10 +159,7 @@ impl Sps {
         at_most("seq_parameter_set_id", bits.ue()?, 31)?;
 
         let (mut chroma_format, mut luma_depth, mut chroma_depth, mut planes) = (1, 0, 0, false);
-        if matches!(
-            profile,
-            100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135
-        ) {
+        if matches!(profile, 100 | 110 | 122 | 244 | 44 | 83 | 86 | 118 | 128 | 138 | 139 | 134 | 135) {
             chroma_format = at_most("chroma_format_idc", bits.ue()?, 3)?;
             planes = chroma_format == 3 && bits.bit()?;
             luma_depth = at_most("bit_depth_luma_minus8", bits.ue()?, 6)?;
@@ -217,16 +211,7 @@ impl Sps {
                 .zip(cropped(height, top, bottom, unit_y * fields))
                 .ok_or(AvcError::SpsCrop { width, height })?;
         }
-        Ok(Self {
-            profile,
-            constraints,
-            level,
-            chroma_format,
-            luma_depth,
-            chroma_depth,
-            width,
-            height,
-        })
+        Ok(Self { profile, constraints, level, chroma_format, luma_depth, chroma_depth, width, height })
     }
 }
 
@@ -423,26 +408,14 @@ mod tests {
     /// Sequence parameter sets of x264 r3095 (through ffmpeg 5.1), with what ffprobe says of them.
     const GOLDEN: [(&str, u32, u32, &str, &str); 15] = [
         ("67640028acd940780227e5c044000003000400000300c83c60c658", 1920, 1080, "High", "4"),
-        (
-            "6742c00cd901419f9f011000000300100000030320f142a480",
-            320,
-            180,
-            "Baseline(Constrained)",
-            "1.2",
-        ),
+        ("6742c00cd901419f9f011000000300100000030320f142a480", 320, 180, "Baseline(Constrained)", "1.2"),
         ("674d401feca02802dd80880000030008000003019078c18cb0", 1280, 720, "Main", "3.1"),
         // interlaced
         ("67640028acd94078044fde0220000003002000000643e2c5b2c0", 1920, 1080, "High", "4"),
         ("677a0015bcd941533c44d8088000000300800000190f8a14cb", 322, 182, "High(422)", "2.1"),
         ("676e000da6cd941519e226c044000003000400000300c83c50a658", 322, 182, "High(10)", "1.3"),
         ("677a000dbcd941519e222f011000000300100000030320f1429960", 322, 182, "High(422)", "1.3"),
-        (
-            "67f4000c919b282833f1b808800000030080000019078a14cb",
-            320,
-            180,
-            "High(444+Predictive)",
-            "1.2",
-        ),
+        ("67f4000c919b282833f1b808800000030080000019078a14cb", 320, 180, "High(444+Predictive)", "1.2"),
         // monochrome
         ("6764000df365054678f8bc05b2000003000200000300641e28532c", 322, 182, "High", "1.3"),
         ("676e100da6cb82a33c44d80880000003008000001902", 322, 182, "High(10+Intra)", "1.3"),
@@ -476,8 +449,7 @@ mod tests {
         bits += &"1 000010001".repeat(8);
         // frame number, order count type 2, references, gaps, 2x2 macroblocks, frames only, no cropping
         bits += "1 011 010 0 010 010 1 1 0 0 1";
-        let digits: Vec<u8> =
-            bits.bytes().filter(|byte| *byte != b' ').map(|byte| byte & 1).collect();
+        let digits: Vec<u8> = bits.bytes().filter(|byte| *byte != b' ').map(|byte| byte & 1).collect();
         let byte = |bits: &[u8]| (0..8).fold(0, |sum, at| sum << 1 | bits.get(at).unwrap_or(&0));
         let nal: Vec<u8> = [0x67].into_iter().chain(digits.chunks(8).map(byte)).collect();
         let picture = picture(&nal).unwrap();
@@ -487,20 +459,15 @@ mod tests {
     #[test]
     fn record_is_what_ffmpeg_writes() {
         // AVCDecoderConfigurationRecord from the FLV of ffmpeg 5.1
-        let golden =
-            hex("014d400dffe10019674d400deca0a8cf11360220000003002000000641e28532c001000468ce0fc8");
+        let golden = hex("014d400dffe10019674d400deca0a8cf11360220000003002000000641e28532c001000468ce0fc8");
         let config = Config::parse(&golden).unwrap();
         assert_eq!((config.profile, config.level, config.nal_length_size), (77, 13, 4));
         assert_eq!(config.pps, [&[0x68, 0xce, 0x0f, 0xc8]]);
         assert_eq!(config_record(config.sps[0], config.pps[0]), golden);
-        let Shape::Video(picture) = track(golden.into()).unwrap().shape else {
-            panic!("no picture")
-        };
+        let Shape::Video(picture) = track(golden.into()).unwrap().shape else { panic!("no picture") };
         assert_eq!((picture.width, picture.height), (322, 182));
 
-        let high = hex(
-            "0164000affe100196764000aacd9497e23011000000300100000030320f122596001000668ebe3cb22c0fdf8f800",
-        );
+        let high = hex("0164000affe100196764000aacd9497e23011000000300100000030320f122596001000668ebe3cb22c0fdf8f800");
         let config = Config::parse(&high).unwrap();
         assert_eq!(config_record(config.sps[0], config.pps[0]), high);
     }
@@ -516,9 +483,7 @@ mod tests {
     fn unreadable_parameter_set_leaves_the_record_to_tell() {
         let mut record = config_record(&sps(2), &[0x68]).to_vec();
         record[11..20].fill(0);
-        let Shape::Video(picture) = track(record.into()).unwrap().shape else {
-            panic!("no picture")
-        };
+        let Shape::Video(picture) = track(record.into()).unwrap().shape else { panic!("no picture") };
         let expected = Picture { width: 0, height: 0, profile: "Main", level: "3.1".into() };
         assert_eq!(picture, expected);
     }
@@ -527,10 +492,7 @@ mod tests {
     fn refuses_broken_records() {
         let golden = config_record(&sps(2), &hex("68ebe3cb20"));
         for len in 0..golden.len() {
-            assert!(
-                matches!(Config::parse(&golden[..len]), Err(AvcError::ConfigTruncated { .. })),
-                "{len}"
-            );
+            assert!(matches!(Config::parse(&golden[..len]), Err(AvcError::ConfigTruncated { .. })), "{len}");
         }
         let with = |at: usize, byte: u8| {
             let mut record = golden.to_vec();
@@ -545,9 +507,7 @@ mod tests {
     fn crop_larger_than_the_picture_is_refused() {
         let mut cropped = 0;
         mutations(&sps(1), 20_000, |bytes| match picture(bytes) {
-            Ok(picture) => assert!(
-                (1..=65_536).contains(&picture.width) && (1..=131_072).contains(&picture.height)
-            ),
+            Ok(picture) => assert!((1..=65_536).contains(&picture.width) && (1..=131_072).contains(&picture.height)),
             Err(AvcError::SpsCrop { .. }) => cropped += 1,
             Err(_) => {}
         });
@@ -611,13 +571,11 @@ mod tests {
         for size in 0..6 {
             mutations(&payload, 5_000, |bytes| {
                 is_random_access(bytes, size);
-                let len: usize =
-                    nal_units(bytes, size).map_while(Result::ok).map(<[u8]>::len).sum();
+                let len: usize = nal_units(bytes, size).map_while(Result::ok).map(<[u8]>::len).sum();
                 assert!(len <= bytes.len());
             });
         }
-        let annexb =
-            [&[0, 0, 0, 1, 0x67, 1][..], &[0, 0, 1, 0x68, 2, 0], &[0, 0, 1, 0x65, 3]].concat();
+        let annexb = [&[0, 0, 0, 1, 0x67, 1][..], &[0, 0, 1, 0x68, 2, 0], &[0, 0, 1, 0x65, 3]].concat();
         mutations(&annexb, 20_000, |bytes| {
             assert!(annexb_units(bytes).all(|unit| !unit.is_empty() && !unit.ends_with(&[0])));
         });

@@ -125,14 +125,8 @@ mod tests {
         let longest = [0, 0, 0, 1, 0xff, 0xff, 0xff, 0xff];
         assert_eq!(Bits::new(&longest).ue(), Ok(u32::MAX - 1));
         assert_eq!(Bits::new(&longest).se(), Ok(-i32::MAX));
-        assert_eq!(
-            Bits::new(&[0, 0, 0, 0, 0x80, 0, 0, 0, 0]).ue(),
-            Err(BitsError::CodeTooLong { at: 0 })
-        );
-        assert!(matches!(
-            Bits::new(&[0, 1]).ue(),
-            Err(BitsError::Exhausted { at: 16, want: 15, left: 0 })
-        ));
+        assert_eq!(Bits::new(&[0, 0, 0, 0, 0x80, 0, 0, 0, 0]).ue(), Err(BitsError::CodeTooLong { at: 0 }));
+        assert!(matches!(Bits::new(&[0, 1]).ue(), Err(BitsError::Exhausted { at: 16, want: 15, left: 0 })));
     }
 
     #[test]

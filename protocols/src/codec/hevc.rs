@@ -86,8 +86,7 @@ fn size(sps: &[u8]) -> Result<Option<(u32, u32)>, BitsError> {
         2 if !planes => (2, 1),
         _ => (1, 1),
     };
-    let cropped =
-        |len: u32, a: u32, b: u32, unit: u32| len.checked_sub(a.checked_add(b)?.checked_mul(unit)?);
+    let cropped = |len: u32, a: u32, b: u32, unit: u32| len.checked_sub(a.checked_add(b)?.checked_mul(unit)?);
     Ok(cropped(width, left, right, unit_x).zip(cropped(height, top, bottom, unit_y)))
 }
 

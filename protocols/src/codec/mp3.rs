@@ -65,9 +65,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_layer_iii_header() {
-        for header in
-            [[0xff, 0xfd, 0x90, 0], [0xff, 0xfb, 0x9c, 0], [0xff, 0xeb, 0x90, 0], [0, 0, 0, 0]]
-        {
+        for header in [[0xff, 0xfd, 0x90, 0], [0xff, 0xfb, 0x9c, 0], [0xff, 0xeb, 0x90, 0], [0, 0, 0, 0]] {
             assert_eq!(track(&header), Err(Mp3Error::NotMp3(u32::from_be_bytes(header))));
         }
         assert_eq!(track(&[0xff, 0xfb, 0x90]), Err(Mp3Error::Truncated(3)));

@@ -52,17 +52,14 @@ pub fn tag_body_len(prologue: &Prologue, frame: &Frame) -> usize {
 pub fn body_header(prologue: &Prologue, frame: &Frame) -> Option<BodyHeader> {
     let track = prologue.track(frame.kind)?;
     let frame_type = if frame.keyframe { 0x10 } else { 0x20 };
-    let composition_ms =
-        (frame.pts.as_ms() - frame.dts.as_ms()).clamp(-0x80_0000, 0x7f_ffff) as i32;
+    let composition_ms = (frame.pts.as_ms() - frame.dts.as_ms()).clamp(-0x80_0000, 0x7f_ffff) as i32;
     let [_, c1, c2, c3] = composition_ms.to_be_bytes();
     Some(match track.codec {
         Codec::H264 => BodyHeader::new([frame_type | 7, 1, c1, c2, c3]),
         Codec::Hevc if composition_ms == 0 => {
             BodyHeader::new([0x80 | frame_type | CODED_FRAMES_X, b'h', b'v', b'c', b'1'])
         }
-        Codec::Hevc => {
-            BodyHeader::new([0x80 | frame_type | CODED_FRAMES, b'h', b'v', b'c', b'1', c1, c2, c3])
-        }
+        Codec::Hevc => BodyHeader::new([0x80 | frame_type | CODED_FRAMES, b'h', b'v', b'c', b'1', c1, c2, c3]),
         Codec::Aac => BodyHeader::new([AAC, 1]),
         Codec::Mp3 => BodyHeader::new([mp3_flags(track)]),
     })

@@ -99,9 +99,7 @@ mod tests {
     fn track(codec: Codec, config: &[u8]) -> Track {
         let shape = match codec.kind() {
             Kind::Video => Shape::Video(Picture::default()),
-            Kind::Audio => {
-                Shape::Audio(Sound { sample_rate: 22_050, channels: 1, profile: "Other" })
-            }
+            Kind::Audio => Shape::Audio(Sound { sample_rate: 22_050, channels: 1, profile: "Other" }),
         };
         Track { codec, config: Bytes::copy_from_slice(config), shape }
     }
@@ -133,8 +131,7 @@ mod tests {
         let head_len = out.len();
         frames.iter().for_each(|frame| Flv.mux(&prologue, frame, &mut out));
         // From its first frame to its end-of-sequence tag, ffmpeg's file is what is written here.
-        let first = golden.windows(5).position(|window| window == [0x17, 1, 0, 0, 0x50]).unwrap()
-            - TAG_HEADER_LEN;
+        let first = golden.windows(5).position(|window| window == [0x17, 1, 0, 0, 0x50]).unwrap() - TAG_HEADER_LEN;
         assert_eq!(out[head_len..], golden[first..golden.len() - 20]);
         let again = media(&out);
         assert_eq!(again[3..].to_vec(), frames.into_iter().map(Media::Frame).collect::<Vec<_>>());
@@ -148,9 +145,7 @@ mod tests {
 
     #[test]
     fn head_tells_which_tracks_there_are() {
-        for (video, audio, flags) in
-            [(false, false, 5), (true, false, 1), (false, true, 4), (true, true, 5)]
-        {
+        for (video, audio, flags) in [(false, false, 5), (true, false, 1), (false, true, 4), (true, true, 5)] {
             let prologue = Prologue {
                 video: video.then(|| track(Codec::H264, &[1])),
                 audio: audio.then(|| track(Codec::Aac, &[2])),
@@ -168,10 +163,7 @@ mod tests {
     #[test]
     fn timestamps_wrap_and_composition_times_may_be_negative() {
         let prologue = Prologue { video: Some(track(Codec::H264, &[1])), ..Prologue::default() };
-        let out = muxed(
-            &prologue,
-            &frame(Kind::Video, (1 << 32) + 0x0102_0304, (1 << 32) + 0x0102_0303, true),
-        );
+        let out = muxed(&prologue, &frame(Kind::Video, (1 << 32) + 0x0102_0304, (1 << 32) + 0x0102_0303, true));
         assert_eq!(out, hex("09 000007 020304 01 000000 17 01 ffffff aabb 00000012"));
     }
 

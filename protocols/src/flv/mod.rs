@@ -6,9 +6,7 @@ pub mod format;
 pub mod stream;
 pub mod tag;
 
-pub use body::{
-    BodyHeader, body_header, metadata_body, sequence_header_body, tag_body, tag_body_len,
-};
+pub use body::{BodyHeader, body_header, metadata_body, sequence_header_body, tag_body, tag_body_len};
 pub use format::Flv;
 pub use stream::{FlvReader, StreamError, Tag, TagKind};
 pub use tag::{TagError, TagReader};

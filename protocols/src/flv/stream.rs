@@ -71,9 +71,7 @@ impl FlvReader {
         if self.skip > 0 {
             return Ok(None);
         }
-        let Some(&[kind, l1, l2, l3, t1, t2, t3, t0, ..]) =
-            self.buffer.first_chunk::<TAG_HEADER_LEN>()
-        else {
+        let Some(&[kind, l1, l2, l3, t1, t2, t3, t0, ..]) = self.buffer.first_chunk::<TAG_HEADER_LEN>() else {
             return Ok(None);
         };
         let at = self.at;
@@ -148,8 +146,7 @@ mod tests {
     fn splits_ffmpegs_stream_however_it_arrives() {
         let stream = hex(golden::FLV);
         let tags = read(&stream, stream.len()).unwrap();
-        let kinds: Vec<_> =
-            tags.iter().map(|tag| (tag.kind, tag.timestamp_ms, tag.body.len())).collect();
+        let kinds: Vec<_> = tags.iter().map(|tag| (tag.kind, tag.timestamp_ms, tag.body.len())).collect();
         assert_eq!(kinds.len(), 15);
         assert_eq!(kinds[..2], [(TagKind::Script, 0, 230), (TagKind::Video, 0, 51)]);
         assert_eq!(kinds[13..], [(TagKind::Audio, 165, 6), (TagKind::Video, 160, 5)]);

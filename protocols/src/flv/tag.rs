@@ -61,12 +61,7 @@ enum Packet {
 
 impl TagReader {
     /// An AUDIODATA body (annex E.4.2). Empty bodies and sequence ends say nothing.
-    pub fn audio(
-        &mut self,
-        dts: Timestamp,
-        body: Bytes,
-        out: &mut VecDeque<Media>,
-    ) -> Result<(), TagError> {
+    pub fn audio(&mut self, dts: Timestamp, body: Bytes, out: &mut VecDeque<Media>) -> Result<(), TagError> {
         let Some(first) = body.first() else { return Ok(()) };
         match first >> 4 {
             10 => self.aac(dts, body, out),
@@ -75,29 +70,19 @@ impl TagReader {
                 self.mp3(dts, body.slice(1..), out);
                 Ok(())
             }
-            id => Err(TagError::UnsupportedCodec {
-                kind: Kind::Audio,
-                id,
-                name: sound_name(id).into(),
-            }),
+            id => Err(TagError::UnsupportedCodec { kind: Kind::Audio, id, name: sound_name(id).into() }),
         }
     }
 
     /// A VIDEODATA body (annex E.4.3), or an ExVideoTagHeader (Enhanced RTMP v1) and what follows it.
-    pub fn video(
-        &mut self,
-        dts: Timestamp,
-        body: Bytes,
-        out: &mut VecDeque<Media>,
-    ) -> Result<(), TagError> {
+    pub fn video(&mut self, dts: Timestamp, body: Bytes, out: &mut VecDeque<Media>) -> Result<(), TagError> {
         let Some(&first) = body.first() else { return Ok(()) };
         let enhanced = first & 0x80 != 0;
         let frame_type = (first >> 4) & 7;
         if frame_type == COMMAND {
             return Ok(());
         }
-        let (codec, packet, header_len) =
-            if enhanced { enhanced_header(&body)? } else { legacy_header(&body)? };
+        let (codec, packet, header_len) = if enhanced { enhanced_header(&body)? } else { legacy_header(&body)? };
         let payload = body.get(header_len..).map_or_else(Bytes::new, |rest| body.slice_ref(rest));
         if payload.is_empty() {
             return Ok(());
@@ -107,16 +92,9 @@ impl TagReader {
             Packet::Frames { composition_ms } => match self.video {
                 Some(video) if video.codec == codec => {
                     let keyframe = frame_type == KEY
-                        || codec == Codec::H264
-                            && avc::is_random_access(&payload, video.nal_length_size);
+                        || codec == Codec::H264 && avc::is_random_access(&payload, video.nal_length_size);
                     let pts = dts + Timestamp::from_ms(composition_ms.into());
-                    out.push_back(Media::Frame(Frame {
-                        kind: Kind::Video,
-                        dts,
-                        pts,
-                        keyframe,
-                        payload,
-                    }));
+                    out.push_back(Media::Frame(Frame { kind: Kind::Video, dts, pts, keyframe, payload }));
                 }
                 _ => self.dropped += 1,
             },
@@ -148,12 +126,7 @@ impl TagReader {
         Ok(())
     }
 
-    fn aac(
-        &mut self,
-        dts: Timestamp,
-        body: Bytes,
-        out: &mut VecDeque<Media>,
-    ) -> Result<(), TagError> {
+    fn aac(&mut self, dts: Timestamp, body: Bytes, out: &mut VecDeque<Media>) -> Result<(), TagError> {
         let &[_, packet_type, ..] = &body[..] else {
             return Err(TagError::Truncated { kind: Kind::Audio, len: body.len(), need: 2 });
         };
@@ -221,11 +194,7 @@ fn legacy_header(body: &[u8]) -> Result<(Codec, Packet, usize), TagError> {
         // Not Adobe's: what HEVC used before Enhanced RTMP.
         12 => Codec::Hevc,
         _ => {
-            return Err(TagError::UnsupportedCodec {
-                kind: Kind::Video,
-                id,
-                name: picture_name(id).into(),
-            });
+            return Err(TagError::UnsupportedCodec { kind: Kind::Video, id, name: picture_name(id).into() });
         }
     };
     let &[_, packet_type, ..] = body else {
@@ -343,8 +312,7 @@ mod tests {
 
     #[test]
     fn reads_ffmpegs_stream_into_media() {
-        let (mut flv, mut reader, mut media) =
-            (FlvReader::new(1024), TagReader::default(), VecDeque::new());
+        let (mut flv, mut reader, mut media) = (FlvReader::new(1024), TagReader::default(), VecDeque::new());
         flv.push(&hex(golden::FLV));
         while let Some(tag) = flv.next().unwrap() {
             let dts = Timestamp::from_ms(tag.timestamp_ms.into());
@@ -357,29 +325,18 @@ mod tests {
         let media = Vec::from(media);
         let Media::Metadata(metadata) = &media[0] else { panic!("{:?}", media[0]) };
         assert_eq!(metadata.value("audiosamplerate"), Some(&metadata::Value::Number(48_000.0)));
-        let Media::Track(Track { codec: Codec::H264, shape: Shape::Video(picture), .. }) =
-            &media[1]
-        else {
+        let Media::Track(Track { codec: Codec::H264, shape: Shape::Video(picture), .. }) = &media[1] else {
             panic!("{:?}", media[1])
         };
         assert_eq!((picture.width, picture.height, picture.profile), (32, 18, "High"));
-        let Media::Track(Track { codec: Codec::Aac, shape: Shape::Audio(sound), .. }) = &media[2]
-        else {
+        let Media::Track(Track { codec: Codec::Aac, shape: Shape::Audio(sound), .. }) = &media[2] else {
             panic!("{:?}", media[2])
         };
         assert_eq!((sound.sample_rate, sound.channels, sound.profile), (48_000, 1, "LC"));
         let frames = media[3..].iter().map(|media| frame(std::slice::from_ref(media)));
-        let (pictures, sounds): (Vec<_>, Vec<_>) =
-            frames.partition(|frame| frame.kind == Kind::Video);
-        let times: Vec<_> =
-            pictures.iter().map(|f| (f.dts.as_ms(), f.pts.as_ms(), f.keyframe)).collect();
-        let expected = [
-            (0, 80, true),
-            (40, 200, false),
-            (80, 120, false),
-            (120, 160, false),
-            (160, 240, false),
-        ];
+        let (pictures, sounds): (Vec<_>, Vec<_>) = frames.partition(|frame| frame.kind == Kind::Video);
+        let times: Vec<_> = pictures.iter().map(|f| (f.dts.as_ms(), f.pts.as_ms(), f.keyframe)).collect();
+        let expected = [(0, 80, true), (40, 200, false), (80, 120, false), (120, 160, false), (160, 240, false)];
         assert_eq!(times, expected);
         assert_eq!(sounds.len(), 6);
         assert!(sounds.iter().all(|f| f.pts == f.dts && f.payload[..] == [1, 0x18, 0x20, 7]));
@@ -430,9 +387,7 @@ mod tests {
     #[test]
     fn what_says_nothing_is_ignored() {
         let mut reader = TagReader::default();
-        for body in
-            ["", "1700000000", "1702000000", "1701000000", "5700", "92 68766331", "94 68766331 00"]
-        {
+        for body in ["", "1700000000", "1702000000", "1701000000", "5700", "92 68766331", "94 68766331 00"] {
             assert_eq!(video(&mut reader, body), Ok(vec![]), "{body}");
         }
         for body in ["", "af00", "af01", "2f"] {
@@ -467,9 +422,7 @@ mod tests {
         assert_eq!(audio(&mut reader, "2f fffb9064 0000").unwrap().len(), 2);
         assert_eq!(audio(&mut reader, "2f fffb9264 0000").unwrap().len(), 1);
         let media = audio(&mut reader, "2f fffb94c4 0000").unwrap();
-        let Media::Track(Track { shape: Shape::Audio(sound), .. }) = &media[0] else {
-            panic!("{media:?}")
-        };
+        let Media::Track(Track { shape: Shape::Audio(sound), .. }) = &media[0] else { panic!("{media:?}") };
         assert_eq!((sound.sample_rate, sound.channels), (48_000, 1));
         assert_eq!(frame(&media).payload[..], hex("fffb94c40000"));
     }
@@ -481,8 +434,7 @@ mod tests {
             let expected = TagError::UnsupportedCodec { kind: Kind::Video, id, name: name.into() };
             assert_eq!(video(&mut reader, body), Err(expected));
         }
-        let expected =
-            TagError::UnsupportedCodec { kind: Kind::Audio, id: 11, name: "Speex".into() };
+        let expected = TagError::UnsupportedCodec { kind: Kind::Audio, id: 11, name: "Speex".into() };
         assert_eq!(audio(&mut reader, "b2 00"), Err(expected));
         let cut = TagError::Truncated { kind: Kind::Video, len: 4, need: 5 };
         assert_eq!(video(&mut reader, "17 01 0000"), Err(cut));
@@ -501,9 +453,7 @@ mod tests {
         for names in [&["onMetaData"][..], &["@setDataFrame", "onMetaData"]] {
             assert_eq!(script(&mut reader, names), [Media::Metadata(expected.clone())]);
         }
-        for names in
-            [&["onCuePoint"][..], &["@clearDataFrame", "onMetaData"], &["@setDataFrame", "x"], &[]]
-        {
+        for names in [&["onCuePoint"][..], &["@clearDataFrame", "onMetaData"], &["@setDataFrame", "x"], &[]] {
             assert_eq!(script(&mut reader, names), []);
         }
         assert!(matches!(read(&mut reader, TagKind::Script, &[0x0e]), Err(TagError::Script(_))));
@@ -512,10 +462,7 @@ mod tests {
     #[test]
     fn hostile_bytes_never_panic() {
         let hevc = "90687663310101600000009000000000003cf000fcfdf8f800000f00";
-        let frames = [
-            "27 01 000000 00000005 060601c480 00000002 4101",
-            "91 68766331 000028 00000003 260101",
-        ];
+        let frames = ["27 01 000000 00000005 060601c480 00000002 4101", "91 68766331 000028 00000003 260101"];
         for golden in [AVC_CONFIG, hevc, frames[0], frames[1]] {
             mutations(&hex(golden), 20_000, |body| {
                 let mut reader = TagReader::default();
@@ -529,12 +476,8 @@ mod tests {
                 let _ = read(&mut TagReader::default(), TagKind::Audio, body);
             });
         }
-        mutations(
-            &hex("02000a6f6e4d65746144617461 0300017700 40740000000000000009 000009"),
-            20_000,
-            |body| {
-                let _ = read(&mut TagReader::default(), TagKind::Script, body);
-            },
-        );
+        mutations(&hex("02000a6f6e4d65746144617461 0300017700 40740000000000000009 000009"), 20_000, |body| {
+            let _ = read(&mut TagReader::default(), TagKind::Script, body);
+        });
     }
 }

@@ -20,11 +20,7 @@ const STREAM_NOT_FOUND: u64 = 2048;
 pub fn versions(control: &Control) -> Value {
     let (major, minor, revision) = COMPATIBLE;
     let version = format!("{major}.{minor}.{revision}");
-    envelope(
-        control,
-        "data",
-        json!({ "major": major, "minor": minor, "revision": revision, "version": version }),
-    )
+    envelope(control, "data", json!({ "major": major, "minor": minor, "revision": revision, "version": version }))
 }
 
 /// Where things are, for the page.
@@ -177,9 +173,9 @@ fn envelope(control: &Control, name: &str, content: Value) -> Value {
 
 /// Names a vhost for good: the same in every process.
 fn vhost_id(name: &str) -> String {
-    let hash = name.bytes().fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-    });
+    let hash = name
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
     format!("vid-{:07x}", hash >> 36)
 }
 

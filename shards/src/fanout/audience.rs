@@ -51,6 +51,10 @@ impl Audience {
         self.viewers.iter()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.viewers.is_empty()
+    }
+
     pub fn len(&self) -> usize {
         self.viewers.len()
     }

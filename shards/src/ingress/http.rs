@@ -187,9 +187,7 @@ mod tests {
     #[test]
     fn paths_find_their_streams() {
         let usual = "[vhost]/[app]/[stream].flv";
-        let found = |mount, path| {
-            mounted(mount, "v.io", path).map(|(app, stream)| format!("{app} {stream}"))
-        };
+        let found = |mount, path| mounted(mount, "v.io", path).map(|(app, stream)| format!("{app} {stream}"));
         assert_eq!(found(usual, "/live/a.flv").as_deref(), Some("live a"));
         assert_eq!(found(usual, "/a/b/c.flv").as_deref(), Some("a/b c"));
         assert_eq!(found("v.io/x/[stream].flv", "/x/a.flv").as_deref(), Some("x a"));

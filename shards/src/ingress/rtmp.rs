@@ -31,11 +31,8 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         pid: std::process::id().to_string(),
     };
     let config = ServerConfig { identity, seed: seed(), ..ServerConfig::default() };
-    let mut driver = Driver {
-        seat: Seat::new(shard, connection),
-        session: Server::new(Instant::now(), config),
-        cue: None,
-    };
+    let mut driver =
+        Driver { seat: Seat::new(shard, connection), session: Server::new(Instant::now(), config), cue: None };
     if let Err(error) = driver.run().await {
         metrics::counter!("shardcast_session_errors_total", "protocol" => "rtmp").increment(1);
         connection.close(error.to_string());

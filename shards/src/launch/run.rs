@@ -135,10 +135,10 @@ pub fn heed_signals(signals: sys::Signals, quit: Arc<AtomicBool>, log: Weak<log:
         while let Ok(signal) = signals.wait() {
             match signal {
                 sys::Signal::ReopenLog => {
-                    if let Some(log) = log.upgrade() {
-                        if let Err(error) = log.reopen() {
-                            error!("reopen the log: {error}");
-                        }
+                    if let Some(log) = log.upgrade()
+                        && let Err(error) = log.reopen()
+                    {
+                        error!("reopen the log: {error}");
                     }
                 }
                 sys::Signal::Reload => info!("SIGHUP: reload is not supported yet"),

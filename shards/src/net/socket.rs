@@ -38,11 +38,7 @@ impl Socket {
 
     /// Waits for bytes and hands them to `parse`; `None` at the end of the connection.
     /// One task may wait at a time.
-    pub async fn read<R>(
-        &self,
-        buffer: &ReadBuffer,
-        mut parse: impl FnMut(&[u8]) -> R,
-    ) -> io::Result<Option<R>> {
+    pub async fn read<R>(&self, buffer: &ReadBuffer, mut parse: impl FnMut(&[u8]) -> R) -> io::Result<Option<R>> {
         poll_fn(|cx| {
             let mut buffer = buffer.borrow_mut();
             let mut stream = self.stream.borrow_mut();
