@@ -51,6 +51,15 @@ impl Prologue {
         Self { version: self.version + 1, ..Self::default() }
     }
 
+    /// Bytes of memory that it holds, about.
+    pub fn weight(&self) -> usize {
+        let tracks = [&self.video, &self.audio].into_iter().flatten().map(|track| track.config.len());
+        let metadata = self.metadata.iter().flat_map(|metadata| &metadata.0).map(|(name, value)| {
+            name.len() + size_of_val(value) + if let Value::Text(text) = value { text.len() } else { 0 }
+        });
+        size_of::<Self>() + tracks.sum::<usize>() + metadata.sum::<usize>()
+    }
+
     /// The publisher's metadata corrected by what its tracks say, without what a live stream has not.
     pub fn corrected_metadata(&self) -> Metadata {
         let mut metadata = self.metadata.clone().unwrap_or_default();

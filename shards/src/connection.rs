@@ -23,7 +23,6 @@ pub struct Connection {
     pub deadline: Cell<Option<Instant>>,
     pub received: Cell<u64>,
     pub sent: Cell<u64>,
-    pub skips: Cell<u64>,
     /// It ends when it has got everything, these bytes at last: its stream is over.
     pub ending: Cell<Option<&'static [u8]>>,
     /// It is on its audience's list for every tick.
@@ -31,6 +30,8 @@ pub struct Connection {
     /// The hand need not look at it before this tick.
     pub retry_tick: Cell<u64>,
     backoff: Cell<u64>,
+    /// Since when the kernel takes nothing.
+    blocked_since: Cell<Option<Instant>>,
     /// Its socket lives on elsewhere.
     handed_over: Cell<bool>,
     /// Why the server ended it.
@@ -56,6 +57,8 @@ pub enum Flow {
     Closed,
 }
 
+/// A viewer that takes nothing for so long, while there is something for it, is gone.
+const STALL: Duration = Duration::from_secs(30);
 /// The longest pause of a blocked connection, in ticks: 320 ms.
 const LONGEST_BACKOFF: u64 = 32;
 
@@ -71,11 +74,11 @@ impl Connection {
             deadline: Cell::default(),
             received: Cell::default(),
             sent: Cell::default(),
-            skips: Cell::default(),
             ending: Cell::default(),
             hurried: Cell::default(),
             retry_tick: Cell::default(),
             backoff: Cell::new(1),
+            blocked_since: Cell::default(),
             handed_over: Cell::default(),
             closed: RefCell::default(),
         }
@@ -110,6 +113,7 @@ impl Connection {
                 Ok(sent) => {
                     cursor.advance(tape, sent);
                     self.backoff.set(1);
+                    self.blocked_since.set(None);
                     self.sent.set(self.sent.get() + sent as u64);
                     if sent < wanted {
                         return Flow::Blocked;
@@ -144,6 +148,11 @@ impl Connection {
     /// The kernel took nothing: leaves it alone for some ticks, for longer each time.
     pub fn back_off(&self, tick: u64) {
         let pause = self.backoff.get();
+        let since = self.blocked_since.get().unwrap_or_else(Instant::now);
+        self.blocked_since.set(Some(since));
+        if since.elapsed() > STALL {
+            self.close(format!("took nothing for {} s", STALL.as_secs()));
+        }
         self.retry_tick.set(tick + pause);
         self.backoff.set((pause * 2).min(LONGEST_BACKOFF));
     }
@@ -178,7 +187,6 @@ impl Connection {
     }
 
     fn note_skip(&self, lag_ms: i64) {
-        self.skips.set(self.skips.get() + 1);
         metrics::counter!("shardcast_viewer_skips_total").increment(1);
         warn!(cid = %self.id, "viewer {} was {lag_ms} ms behind, skipped to the newest keyframe", self.peer);
     }

@@ -39,7 +39,7 @@ const BAD_CONFIG: u8 = 255;
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let env = Env::of_process();
-    let conf = env.value("SRS_CONFIG_FILE").map(PathBuf::from).or(arguments.conf);
+    let conf = if env.env_only() { None } else { env.config_file().or(arguments.conf) };
     let loaded = match &conf {
         Some(file) => Config::load(file, &env),
         None => Config::built_in(&env),

@@ -81,6 +81,23 @@ pub enum Mail {
     Quit,
 }
 
+impl Mail {
+    /// The stream that it is about.
+    pub fn key(&self) -> Option<&StreamKey> {
+        match self {
+            Mail::Publish(publication) => Some(&publication.key),
+            Mail::Media { key, .. }
+            | Mail::Unpublish { key, .. }
+            | Mail::Subscribe { key, .. }
+            | Mail::Unsubscribe { key, .. }
+            | Mail::Units { key, .. }
+            | Mail::Published { key }
+            | Mail::Unpublished { key } => Some(key),
+            Mail::Verdict { .. } | Mail::Snapshot { .. } | Mail::Shard { .. } | Mail::Http(_) | Mail::Quit => None,
+        }
+    }
+}
+
 /// A connection on its way to another shard.
 pub struct Handover {
     pub fd: OwnedFd,

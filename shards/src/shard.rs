@@ -38,6 +38,8 @@ use tracing::{error, info, warn};
 
 /// Payload bytes that one stream's ring, and each of its tapes, may hold.
 const STREAM_BYTES: usize = 64 << 20;
+/// Streams that one shard may have, mirrors included.
+const STREAMS: usize = 20_000;
 /// A stream without publisher, viewers and subscribers is forgotten after this; a tape without viewers too.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -120,6 +122,9 @@ impl Shard {
 
     /// Looks for deadlines that have passed and things that nobody needs any more. Once a second.
     pub fn sweep(&self, now: Instant) {
+        if self.mesh.flush() {
+            self.wake();
+        }
         for connection in self.connections.borrow().values() {
             if connection.deadline.get().is_some_and(|deadline| deadline <= now) {
                 connection.expire();
@@ -184,6 +189,7 @@ impl Shard {
             stream.sent_before += connection.sent.get();
             info!(cid = %connection.id, "{} stops playing {key}", connection.peer);
         }
+        self.forget_unused(key);
     }
 
     /// A viewer's answers and the like go out at its next boundary, now if that is now.
@@ -230,7 +236,19 @@ impl Shard {
         if to == self.index() { self.handle(mail) } else { self.mesh.post(to, mail) }
     }
 
+    /// Acts on mail. A panic on the way ends the stream that it is about, and nothing else.
     pub fn handle(&self, mail: Mail) {
+        let key = mail.key().cloned();
+        if catch_unwind(AssertUnwindSafe(|| self.act(mail))).is_err() {
+            metrics::counter!("shardcast_session_panics_total").increment(1);
+            error!("mail about {key:?} panicked, its stream here is dropped; please report this");
+            if let Some(mut stream) = key.and_then(|key| self.streams.borrow_mut().remove(&key)) {
+                stream.abort();
+            }
+        }
+    }
+
+    fn act(&self, mail: Mail) {
         match mail {
             Mail::Publish(publication) => self.publish_here(*publication),
             Mail::Verdict { session, verdict } => {
@@ -249,15 +267,19 @@ impl Shard {
                         info!("{key} has no publisher any more");
                     }
                 });
+                self.forget_unused(&key);
                 self.wake();
             }
             Mail::Subscribe { key, from } => {
                 let config = self.config.clone();
-                let Some(vhost) = config.vhost(key.vhost()) else { return };
+                let Some(vhost) = config.vhost(key.vhost()).filter(|_| !self.is_full(&key)) else { return };
                 self.with_stream(&key, vhost, |stream| stream.subscribe(from, &self.mesh));
                 self.wake();
             }
-            Mail::Unsubscribe { key, from } => self.with_known(&key, |stream| stream.unsubscribe(from)),
+            Mail::Unsubscribe { key, from } => {
+                self.with_known(&key, |stream| stream.unsubscribe(from));
+                self.forget_unused(&key);
+            }
             Mail::Units { key, batch } => {
                 self.with_known(&key, |stream| stream.mirror(batch));
                 self.wake();
@@ -326,11 +348,20 @@ impl Shard {
         *self.quit.borrow_mut() = Some(sender);
     }
 
+    /// No room for another stream than those that are here.
+    pub fn is_full(&self, key: &StreamKey) -> bool {
+        let streams = self.streams.borrow();
+        streams.len() >= STREAMS && !streams.contains_key(key)
+    }
+
     fn publish_here(&self, publication: Publication) {
         let (shard, session) = (publication.shard, publication.session);
         let config = self.config.clone();
         let verdict = match config.vhost(publication.key.vhost()) {
             None => Verdict::Refused(Refusal::NoVhost(publication.key.vhost().into())),
+            Some(_) if self.is_full(&publication.key) => {
+                Verdict::Refused(Refusal::Other("the server has too many streams".into()))
+            }
             Some(vhost) => self.with_stream(&publication.key.clone(), vhost, |stream| {
                 match stream.publish(publication, &self.mesh) {
                     Ok(()) => Verdict::Allowed,
@@ -339,6 +370,17 @@ impl Shard {
             }),
         };
         self.post(shard, Mail::Verdict { session, verdict });
+    }
+
+    /// Drops a stream that nobody uses and that never had a frame: names are cheap to invent.
+    fn forget_unused(&self, key: &StreamKey) {
+        let mut streams = self.streams.borrow_mut();
+        if let Some(stream) = streams.get(key).filter(|stream| stream.is_idle() && stream.frames == 0) {
+            if let Role::Mirror { home } = stream.role {
+                self.mesh.post(home, Mail::Unsubscribe { key: key.clone(), from: self.index() });
+            }
+            streams.remove(key);
+        }
     }
 
     fn with_known(&self, key: &StreamKey, act: impl FnOnce(&mut Stream)) {

@@ -176,14 +176,17 @@ impl Stream {
         }
     }
 
-    /// Elsewhere: takes what the home's ring has.
+    /// Elsewhere: takes what the home's ring has. Units that were on the way to an earlier mirror of the
+    /// stream, which this shard has forgotten, come before word of a publisher and are dropped.
     pub fn mirror(&mut self, batch: Vec<Arc<Unit>>) {
+        if !self.live {
+            return;
+        }
         for unit in batch {
             self.prologue = unit.prologue.clone();
             self.frames += 1;
             self.ring.mirror(unit);
         }
-        self.live = true;
     }
 
     /// At home: true where `publisher` had the stream and has left it.
@@ -257,6 +260,13 @@ impl Stream {
     /// Viewers on this shard.
     pub fn viewers(&self) -> impl Iterator<Item = &Rc<Connection>> {
         self.audiences.iter().flatten().flat_map(|audience| audience.viewers())
+    }
+
+    /// Something is wrong with it: its viewers are closed.
+    pub fn abort(&mut self) {
+        for audience in self.audiences.iter_mut().flatten() {
+            audience.abort();
+        }
     }
 
     /// Bytes sent to viewers on this shard, of now and before.

@@ -60,6 +60,7 @@ impl Cursor {
         self.place = Place::Waiting(tape.earliest_entry());
         self.within = false;
         self.blind = false;
+        self.parked = false;
     }
 
     /// Leaves `tape`, for another or for none. A unit that was begun is copied and will be finished first;
@@ -303,6 +304,15 @@ mod tests {
         cursor.park(false);
         assert!(matches!(cursor.step(&tape), Step::Skip { .. }));
         assert!(cursor.lag(&tape) < Timestamp::from_ms(400));
+    }
+
+    #[test]
+    fn a_pause_ends_with_its_stream() {
+        let (_, tape, mut cursor) = joined();
+        cursor.park(true);
+        assert!(cursor.leave(&tape));
+        cursor.join(&tape);
+        assert_eq!(cursor.step(&tape), Step::Send);
     }
 
     #[test]

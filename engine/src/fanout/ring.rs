@@ -81,6 +81,9 @@ impl Ring {
         }
         self.next = unit.seq + 1;
         self.bytes += unit.frame.payload.len() + UNIT_OVERHEAD;
+        if self.units.back().is_none_or(|last| !Arc::ptr_eq(&last.prologue, &unit.prologue)) {
+            self.bytes += unit.prologue.weight();
+        }
         self.newest = self.newest.max(unit.frame.dts);
         self.opened.get_or_insert(unit.frame.dts);
         if unit.frame.kind == Kind::Video {
@@ -167,6 +170,9 @@ impl Ring {
                 break;
             }
             self.bytes -= front.frame.payload.len() + UNIT_OVERHEAD;
+            if !Arc::ptr_eq(&front.prologue, &self.units[1].prologue) {
+                self.bytes -= front.prologue.weight();
+            }
             self.units.pop_front();
         }
     }
@@ -175,6 +181,10 @@ impl Ring {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
+    use crate::{
+        codec::Codec,
+        track::{Shape, Sound, Track},
+    };
     use bytes::Bytes;
 
     pub fn policy() -> Policy {
@@ -226,6 +236,23 @@ pub(super) mod tests {
         let by_bytes = ring(policy(), (0..1_000).map(|n| frame(Kind::Video, n, false, 100_000)));
         assert!(by_bytes.bytes() <= 1 << 20);
         assert_eq!(by_bytes.next(), 1_000);
+    }
+
+    #[test]
+    fn prologues_count_as_memory() {
+        let mut ring = Ring::new(policy());
+        for n in 0..1_000u32 {
+            let config = Bytes::from(vec![n as u8; 60_000]);
+            let shape = Shape::Audio(Sound::default());
+            let audio = Some(Track { codec: Codec::Aac, config, shape });
+            let prologue = Arc::new(Prologue { version: n, audio, ..Prologue::default() });
+            ring.append(prologue.clone(), frame(Kind::Audio, 0, false, 1));
+            ring.append(prologue, frame(Kind::Audio, 0, false, 1));
+        }
+        assert!(ring.bytes() <= 1 << 20);
+        assert!((17..40).contains(&(ring.next() - ring.oldest())), "{} units", ring.next() - ring.oldest());
+        ring.clear();
+        assert_eq!(ring.bytes(), 0);
     }
 
     #[test]

@@ -18,6 +18,9 @@ use shardcast_engine::{
 };
 use std::collections::VecDeque;
 
+/// Longest metadata and codec configuration, bytes: every viewer gets a copy, and a change makes another.
+pub const LARGEST_PROLOGUE: usize = 64 << 10;
+
 /// What one publisher's tags have said so far. Everything it reads it appends to `out`: at most a track
 /// and a frame a tag; payloads are slices of the body.
 #[derive(Debug, Default)]
@@ -38,6 +41,8 @@ struct Video {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TagError {
+    #[error("codec configuration of {len} bytes, at most {max} allowed")]
+    ConfigurationTooLong { len: usize, max: usize },
     #[error("{kind:?} tag of {len} bytes is too short, it wants {need}")]
     Truncated { kind: Kind, len: usize, need: usize },
     #[error("{kind:?} codec {name} (id {id}) is not supported")]
@@ -105,7 +110,12 @@ impl TagReader {
 
     /// A SCRIPTDATA body (annex E.4.4): onMetaData, alone or behind RTMP's @setDataFrame. Other names
     /// say nothing.
+    ///
+    /// What is longer than [`LARGEST_PROLOGUE`] is ignored.
     pub fn script(&mut self, body: &[u8], out: &mut VecDeque<Media>) -> Result<(), TagError> {
+        if body.len() > LARGEST_PROLOGUE {
+            return Ok(());
+        }
         let mut rest = body;
         for _ in 0..2 {
             if rest.is_empty() {
@@ -165,6 +175,9 @@ impl TagReader {
     }
 
     fn configure(&mut self, codec: Codec, config: Bytes) -> Result<Track, TagError> {
+        if config.len() > LARGEST_PROLOGUE {
+            return Err(TagError::ConfigurationTooLong { len: config.len(), max: LARGEST_PROLOGUE });
+        }
         let (track, nal_length_size) = match codec {
             Codec::Hevc => {
                 let nal_length_size = hevc::length_size(&config)?;
@@ -371,6 +384,23 @@ mod tests {
         assert!(frame(&media).keyframe);
         let media = video(&mut reader, "27 01 000000 00000005 060501c480 00000002 4101").unwrap();
         assert!(!frame(&media).keyframe);
+    }
+
+    #[test]
+    fn prologues_have_a_bound() {
+        let mut reader = TagReader::default();
+        let mut out = VecDeque::new();
+        let mut sequence_header = vec![0xaf, 0];
+        sequence_header.resize(2 + LARGEST_PROLOGUE + 1, 0x12);
+        let refused = reader.audio(Timestamp::ZERO, sequence_header.into(), &mut out);
+        assert!(matches!(refused, Err(TagError::ConfigurationTooLong { max: LARGEST_PROLOGUE, .. })), "{refused:?}");
+
+        let mut script = Vec::new();
+        amf::Value::from("onMetaData").encode(&mut script);
+        let text = amf::Value::from(&*"x".repeat(LARGEST_PROLOGUE));
+        amf::Value::EcmaArray(vec![("title".into(), text)]).encode(&mut script);
+        assert_eq!(reader.script(&script, &mut out), Ok(()));
+        assert!(out.is_empty());
     }
 
     #[test]

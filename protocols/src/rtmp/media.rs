@@ -53,7 +53,8 @@ impl MediaReader {
             if rest.len() - 11 < len {
                 break;
             }
-            let body = rest.slice(11..11 + len);
+            // A copy, so that a frame does not keep the whole aggregate in memory.
+            let body = Bytes::copy_from_slice(rest.get(11..11 + len).unwrap_or_default());
             self.part(kind & 0x1f, message.timestamp_ms.saturating_add(offset.into()), body, out)?;
             // The tag is followed by its size, 4 bytes.
             let next = (11 + len + 4).min(rest.len());

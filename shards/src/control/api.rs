@@ -60,12 +60,11 @@ pub async fn metrics(control: &Control) -> Answer {
         let publishers = home.clone().filter(|home| home.publication.is_some()).count();
         let ring_bytes: usize = home.map(|home| home.ring_bytes).sum();
         let viewers: usize = shard.streams.iter().map(|share| share.viewers).sum();
-        let skips: u64 = shard.streams.iter().map(|share| share.skips).sum();
         let gauge = |name: &'static str, value: f64| metrics::gauge!(name, "shard" => label.clone()).set(value);
         gauge("shardcast_connections", shard.connections as f64);
         gauge("shardcast_publishers", publishers as f64);
         gauge("shardcast_viewers", viewers as f64);
-        gauge("shardcast_viewers_skips", skips as f64);
+        gauge("shardcast_streams", shard.streams.len() as f64);
         gauge("shardcast_ring_bytes", ring_bytes as f64);
         metrics::counter!("shardcast_mesh_frames_total", "shard" => label.clone()).absolute(shard.frames_crossed);
     }
@@ -95,10 +94,15 @@ async fn gather(control: &Control) -> BTreeMap<String, Whole> {
         }
         whole.add(share);
     }
-    by_key.into_values().collect()
+    // A stream that nobody publishes or plays is only remembered for a moment.
+    by_key.into_values().filter(|(_, whole)| whole.is_in_use()).collect()
 }
 
 impl Whole {
+    fn is_in_use(&self) -> bool {
+        self.viewers > 0 || self.home.as_ref().is_some_and(|home| home.publication.is_some())
+    }
+
     fn add(&mut self, share: Share) {
         self.name = share.key.stream().into();
         self.app = share.key.app().into();

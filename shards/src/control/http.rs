@@ -76,6 +76,7 @@ async fn answer(control: &Control, request: Request<Incoming>) -> Answer {
 
 async fn route(control: &Control, path: &str, query: &str) -> Option<Answer> {
     match path {
+        _ if path.starts_with("/api/") && path != "/api/v1/versions" && !control.common.config.http_api.enabled => None,
         "/api/v1/versions" => Some(json(&api::versions(control))),
         "/api/v1/streams" => Some(redirect("/api/v1/streams/", query)),
         "/config.json" => Some(json(&api::page_config(control))),

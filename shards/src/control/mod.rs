@@ -11,12 +11,14 @@ use crate::{
     net::sys,
     shard::{Common, random_id},
 };
+use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::{
     channels::{
         local_channel::{self, LocalSender},
         shared_channel::ConnectedReceiver,
     },
+    net::TcpStream,
     spawn_local,
     timer::sleep,
 };
@@ -25,10 +27,11 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     net::SocketAddr,
+    panic::AssertUnwindSafe,
     rc::Rc,
     time::{Duration, Instant, SystemTime},
 };
-use tracing::warn;
+use tracing::{error, warn};
 
 /// What SRS answers to a request of another origin.
 pub const CORS: [(&str, &str); 6] = [
@@ -40,6 +43,8 @@ pub const CORS: [(&str, &str); 6] = [
     ("Access-Control-Request-Private-Network", "true"),
 ];
 
+/// API and page connections at a time.
+const CONNECTIONS: usize = 1024;
 /// A shard that does not answer in this time is left out.
 const SNAPSHOT_TIME: Duration = Duration::from_secs(2);
 
@@ -53,6 +58,7 @@ pub struct Control {
     pub service_id: String,
     pub started: SystemTime,
     mesh: Mesh,
+    connections: Cell<usize>,
     next_request: Cell<u64>,
     waiting: RefCell<HashMap<u64, LocalSender<snapshot::Shard>>>,
 }
@@ -67,6 +73,7 @@ impl Control {
             service_id: random_id(),
             started: SystemTime::now(),
             mesh,
+            connections: Cell::new(0),
             next_request: Cell::new(1),
             waiting: RefCell::default(),
         })
@@ -82,8 +89,7 @@ impl Control {
         while let Some(mail) = inbox.recv().await {
             match mail {
                 Mail::Http(handover) => {
-                    let stream = sys::adopt(handover.fd);
-                    spawn_local(http::serve(self.clone(), stream, handover.peer, handover.read)).detach();
+                    self.serve(sys::adopt(handover.fd), handover.peer, handover.read);
                 }
                 Mail::Shard { request, snapshot } => {
                     if let Some(waiting) = self.waiting.borrow().get(&request) {
@@ -104,8 +110,7 @@ impl Control {
                 Ok(stream) => {
                     let _ = sys::set_cloexec(sys::borrow(&stream));
                     let peer = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
-                    let read = bytes::Bytes::new();
-                    spawn_local(http::serve(self.clone(), stream, peer, read)).detach();
+                    self.serve(stream, peer, Bytes::new());
                 }
                 Err(error) => {
                     warn!("accept for the API: {error}");
@@ -113,6 +118,24 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// Serves a connection in a task of its own, or drops it where there are too many.
+    fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, read: Bytes) {
+        if self.connections.get() >= CONNECTIONS {
+            metrics::counter!("shardcast_connections_refused_total").increment(1);
+            return warn!("API connection of {peer} refused: {CONNECTIONS} are open");
+        }
+        self.connections.set(self.connections.get() + 1);
+        let control = self.clone();
+        spawn_local(async move {
+            let served = AssertUnwindSafe(http::serve(control.clone(), stream, peer, read));
+            if served.catch_unwind().await.is_err() {
+                error!("an API request of {peer} panicked; please report this");
+            }
+            control.connections.set(control.connections.get() - 1);
+        })
+        .detach();
     }
 
     /// What each media shard says of itself now, in order.

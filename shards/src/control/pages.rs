@@ -16,7 +16,7 @@ const BUILT_IN: &[(&str, &[u8])] = &[
 ];
 
 /// A file of the operator's larger than this is not for this server to send.
-const LARGEST_FILE: u64 = 64 << 20;
+const LARGEST_FILE: u64 = 16 << 20;
 
 pub async fn page(server: &HttpServer, path: &str) -> Option<Answer> {
     let decoded = decode(path);

@@ -22,7 +22,6 @@ pub struct Share {
     pub sent: u64,
     /// Kilobits per second sent over the last 30 s.
     pub sent_kbps: u64,
-    pub skips: u64,
 }
 
 pub struct Home {
@@ -57,7 +56,6 @@ impl Share {
             viewers: stream.viewers().count(),
             sent: stream.sent(),
             sent_kbps: stream.meter_out.kbps(),
-            skips: stream.viewers().map(|viewer| viewer.skips.get()).sum(),
         }
     }
 }

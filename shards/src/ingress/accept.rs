@@ -7,7 +7,7 @@ use crate::{
     shard::Shard,
 };
 use futures_lite::FutureExt;
-use glommio::{spawn_local, timer::sleep};
+use glommio::{spawn_local, timer::sleep, yield_if_needed};
 use std::{panic::AssertUnwindSafe, rc::Rc, time::Duration};
 use tracing::{error, info, warn};
 
@@ -41,6 +41,7 @@ pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, service: Ser
                 sleep(PAUSE).await;
             }
         }
+        yield_if_needed().await;
     }
 }
 

@@ -9,6 +9,7 @@ use crate::{
     stream::Wire,
 };
 use bytes::BytesMut;
+use glommio::yield_if_needed;
 use shardcast_protocols::session::{Client, Request};
 use std::{
     net::IpAddr,
@@ -62,6 +63,7 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
     // A viewer says nothing more; what it says all the same is read and dropped, so that its end is seen.
     while let Ok(Some(count)) = connection.socket.read(&shard.buffer, <[u8]>::len).await {
         connection.received.set(connection.received.get() + count as u64);
+        yield_if_needed().await;
     }
 }
 

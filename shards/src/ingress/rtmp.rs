@@ -6,7 +6,7 @@ use crate::{
     shard::Shard,
     stream::Wire,
 };
-use glommio::timer::sleep;
+use glommio::{timer::sleep, yield_if_needed};
 use shardcast_protocols::{
     rtmp::{
         handshake::Seed,
@@ -20,6 +20,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// A peer reads its answers within this time.
+const READING: Duration = Duration::from_secs(10);
 /// Between two tries to send answers to a peer that reads slowly.
 const RETRY: Duration = Duration::from_millis(10);
 
@@ -75,6 +77,8 @@ impl Driver<'_> {
             // A refusal goes out even where the session ends with it.
             let drained = self.drain().await;
             result.and(drained)?;
+            // A peer that always has more to say must not keep the shard from all others.
+            yield_if_needed().await;
         }
     }
 
@@ -162,6 +166,7 @@ impl Driver<'_> {
         if self.seat.is_playing() {
             return self.seat.hurry();
         }
+        connection.deadline.set(Some(Instant::now() + READING));
         while connection.flush(None) == Flow::Blocked {
             sleep(RETRY).await;
         }

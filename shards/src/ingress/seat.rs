@@ -28,6 +28,7 @@ impl<'s> Seat<'s> {
     }
 
     pub async fn publish(&mut self, vhost: &Vhost, request: Request) -> Verdict {
+        self.stop();
         let publication = Publication {
             key: key(vhost, &request),
             shard: self.shard.index(),
@@ -57,12 +58,18 @@ impl<'s> Seat<'s> {
             if self.shard.fault.as_deref() == Some(key.stream()) {
                 panic!("the fault that was asked for");
             }
+            // The way may be congested; that is not the publisher's silence.
+            self.connection.deadline.set(None);
             self.shard.bring(key, *publisher, batch).await;
         }
     }
 
     pub fn play(&mut self, vhost: &Vhost, request: &Request, wire: Wire) {
+        self.stop();
         let key = key(vhost, request);
+        if self.shard.is_full(&key) {
+            return self.connection.close("this server has too many streams".into());
+        }
         self.shard.play(self.connection, &key, wire, vhost);
         self.playing = Some((key, wire));
     }

@@ -48,6 +48,8 @@ pub enum Failure {
     Listen { address: SocketAddr, error: io::Error },
     #[error("start executor {name}: {error}")]
     Executor { name: String, error: String },
+    #[error("a shard ended badly: {0}")]
+    Shard(String),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -94,11 +96,11 @@ pub fn run(options: Options) -> Result<(), Failure> {
     let control_ends = ends.pop();
     let mut handles = Vec::new();
     for ((index, ends), listeners) in ends.into_iter().enumerate().zip(ports.media) {
-        let common = common.clone();
+        let (common, quit) = (common.clone(), options.quit.clone());
         let name = format!("shard-{index}");
         let builder = executor(&name, Some(limits.cpus[index]), limits.ring_depth);
         let handle = builder
-            .spawn(move || media(index, common, ends, listeners))
+            .spawn(move || media(index, common, ends, listeners, quit))
             .map_err(|error| Failure::Executor { name, error: error.to_string() })?;
         handles.push(handle);
     }
@@ -120,13 +122,14 @@ pub fn run(options: Options) -> Result<(), Failure> {
         .spawn(move || control(index, control_common, control_ends, api, metrics, rtmp_port, quit, ready))
         .map_err(|error| Failure::Executor { name: "control".into(), error: error.to_string() })?;
     handles.push(control);
+    let mut ended = Ok(());
     for handle in handles {
         if let Err(error) = handle.join() {
-            error!("a shard ended badly: {error}");
+            ended = Err(Failure::Shard(error.to_string()));
         }
     }
     info!("{} has ended", crate::SERVER);
-    Ok(())
+    ended
 }
 
 /// Ends the server at SIGINT or SIGTERM, reopens the log at SIGUSR1.
@@ -153,7 +156,15 @@ pub fn heed_signals(signals: sys::Signals, quit: Arc<AtomicBool>, log: Weak<log:
 }
 
 /// One media shard, until it is told to quit.
-async fn media(index: usize, common: Common, ends: Ends, listeners: Vec<(TcpListener, Service)>) {
+async fn media(
+    index: usize,
+    common: Common,
+    ends: Ends,
+    listeners: Vec<(TcpListener, Service)>,
+    quit: Arc<AtomicBool>,
+) {
+    // A shard that is gone takes its streams along: better the whole server ends, and is started again.
+    let _alarm = Alarm(quit);
     let (mesh, inboxes) = Mesh::connect(index, ends).await;
     debug!("shard {index} is connected to {} peers", inboxes.len());
     let shard = Shard::new(common, mesh);
@@ -204,7 +215,22 @@ async fn control(
         control.deliver();
     }
     control.quit();
-    sleep(PARTING).await;
+    let parted = Instant::now() + PARTING;
+    while Instant::now() < parted {
+        control.deliver();
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Ends the server where the shard that holds it panics.
+struct Alarm(Arc<AtomicBool>);
+
+impl Drop for Alarm {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
 }
 
 /// Listening sockets, bound before any shard runs so that a port that is taken stops the start.

@@ -3,6 +3,7 @@
 use super::sys;
 use futures_lite::io::AsyncRead;
 use glommio::net::TcpStream;
+use socket2::{SockRef, TcpKeepalive};
 use std::{
     cell::RefCell,
     future::poll_fn,
@@ -11,6 +12,7 @@ use std::{
     os::fd::OwnedFd,
     pin::Pin,
     task::{Poll, ready},
+    time::Duration,
 };
 
 /// Received bytes wait here only while they are parsed, so one buffer serves all sockets of a shard.
@@ -28,6 +30,12 @@ impl Socket {
         // glommio accepts without CLOEXEC.
         sys::set_cloexec(sys::borrow(&stream))?;
         sys::set_nodelay(sys::borrow(&stream), true)?;
+        // A peer whose network is gone is noticed after a minute and a half, though nothing is sent to it.
+        let keepalive = TcpKeepalive::new()
+            .with_time(Duration::from_secs(60))
+            .with_interval(Duration::from_secs(10))
+            .with_retries(3);
+        SockRef::from(&sys::borrow(&stream)).set_tcp_keepalive(&keepalive)?;
         Ok(Self { stream: RefCell::new(stream) })
     }
 
@@ -72,6 +80,6 @@ impl Socket {
     pub fn shutdown(&self) {
         let stream = self.stream.borrow();
         // Fails only where the peer has gone already.
-        let _ = socket2::SockRef::from(&sys::borrow(&*stream)).shutdown(Shutdown::Both);
+        let _ = SockRef::from(&sys::borrow(&*stream)).shutdown(Shutdown::Both);
     }
 }
