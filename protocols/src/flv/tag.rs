@@ -146,6 +146,7 @@ impl TagReader {
         }
         match packet_type {
             0 => {
+                bounded(&payload)?;
                 out.push_back(Media::Track(aac::track(payload)?));
                 self.audio = Some(Codec::Aac);
             }
@@ -175,9 +176,7 @@ impl TagReader {
     }
 
     fn configure(&mut self, codec: Codec, config: Bytes) -> Result<Track, TagError> {
-        if config.len() > LARGEST_PROLOGUE {
-            return Err(TagError::ConfigurationTooLong { len: config.len(), max: LARGEST_PROLOGUE });
-        }
+        bounded(&config)?;
         let (track, nal_length_size) = match codec {
             Codec::Hevc => {
                 let nal_length_size = hevc::length_size(&config)?;
@@ -282,6 +281,13 @@ fn picture_name(id: u8) -> &'static str {
         6 => "Screen video version 2",
         13 => "AV1",
         _ => "unknown",
+    }
+}
+
+fn bounded(config: &Bytes) -> Result<(), TagError> {
+    match config.len() {
+        0..=LARGEST_PROLOGUE => Ok(()),
+        len => Err(TagError::ConfigurationTooLong { len, max: LARGEST_PROLOGUE }),
     }
 }
 
