@@ -173,11 +173,7 @@ impl Mesh {
         self.index
     }
 
-    /// The number of peers, this one included; the last is the control shard.
-    pub fn peers(&self) -> usize {
-        self.links.len()
-    }
-
+    /// The control shard: the last peer.
     pub fn control(&self) -> usize {
         self.links.len() - 1
     }

@@ -259,13 +259,6 @@ impl Server {
         self.handshake.proxied_for()
     }
 
-    /// Tells a player that the stream has ended, for now.
-    pub fn stream_eof(&mut self) {
-        if self.phase == Phase::Playing {
-            self.say(|writer, out| reply::stream_event(writer, event::STREAM_EOF, out));
-        }
-    }
-
     /// Parses `input` up to a question, and holds what follows that.
     fn run(&mut self, now: Instant, mut input: &[u8]) -> Result<(), ServerError> {
         let result = self.parse(now, &mut input);

@@ -19,6 +19,7 @@ use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
+use tracing::info;
 
 /// A peer reads its answers within this time.
 const READING: Duration = Duration::from_secs(10);
@@ -128,6 +129,10 @@ impl Driver<'_> {
         let verdict = match event {
             Event::Connect(request) => match config.vhost(&request.vhost) {
                 Some(vhost) => {
+                    if let Some(client) = self.session.proxied_for() {
+                        let (id, peer) = (&self.seat.connection.id, self.seat.connection.peer);
+                        info!(cid = %id, "{peer} is a proxy, its client is {client}");
+                    }
                     self.session.set_chunk_size(vhost.chunk_size);
                     self.session.set_timeouts(vhost.first_packet_timeout, vhost.normal_timeout);
                     Verdict::Allowed

@@ -145,7 +145,7 @@ pub fn heed_signals(signals: sys::Signals, quit: Arc<AtomicBool>, log: Weak<log:
                     }
                 }
                 sys::Signal::Reload => info!("SIGHUP: reload is not supported yet"),
-                sys::Signal::Stop | sys::Signal::Drain => {
+                sys::Signal::Stop => {
                     info!("{signal:?}: ending");
                     quit.store(true, Ordering::Relaxed);
                 }
