@@ -10,7 +10,7 @@ use super::{
     format::STREAM,
     handshake::{HandshakeError, Seed, ServerHandshake},
     media::MediaReader,
-    message::{Control, ControlTooShort, Message, event, kind},
+    message::{Control, ControlTooShort, Message, kind},
     reply::{self, Identity},
     url,
 };
