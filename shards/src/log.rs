@@ -4,6 +4,7 @@
 //! the connection it is about; all other fields follow the text. Lines are made where the event is and written
 //! by a thread of their own: a slow disk costs lines, which are counted, and never holds up a shard.
 
+use crate::config::Level;
 use crate::net::sys::{block_signals, local_time};
 use std::fmt::{self, Write as _};
 use std::fs::OpenOptions;
@@ -38,15 +39,6 @@ pub enum Tank {
     File(PathBuf),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Level {
-    Trace,
-    Debug,
-    Info,
-    Warn,
-    Error,
-}
-
 /// Starts the log of the process. Fails if the file cannot be opened or there is a log already.
 pub fn start(tank: Tank, level: Level) -> io::Result<Handle> {
     let (subscriber, handle) = log(tank, level)?;
@@ -74,6 +66,7 @@ fn log(tank: Tank, level: Level) -> io::Result<(impl Subscriber + Send + Sync, H
         Level::Info => LevelFilter::INFO,
         Level::Warn => LevelFilter::WARN,
         Level::Error => LevelFilter::ERROR,
+        Level::Off => LevelFilter::OFF,
     };
     let subscriber = tracing_subscriber::registry().with(lines).with(level);
     Ok((subscriber, Handle { tank, queue, shared, writer: Some(writer) }))

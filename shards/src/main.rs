@@ -2,7 +2,7 @@
 
 use clap::Parser;
 use shardcast::{
-    config::{Config, Env, Level, Tank},
+    config::{Config, Env, Tank},
     launch::{self, Options},
     log,
     net::sys,
@@ -75,24 +75,12 @@ fn serve(config: Config) -> Result<(), launch::Failure> {
     // Before any other thread starts: one that has not blocked a signal gets it.
     let signals = sys::signals()?;
     // Dropped last: what is still queued is written then.
-    let log = level(config.log.level).map(|level| log::start(tank, level)).transpose()?.map(Arc::new);
+    let log = Arc::new(log::start(tank, config.log.level)?);
     let quit = Arc::new(AtomicBool::new(false));
-    launch::heed_signals(signals, quit.clone(), log.as_ref().map(Arc::downgrade).unwrap_or_default())?;
+    launch::heed_signals(signals, quit.clone(), Arc::downgrade(&log))?;
     let served = launch::run(Options { config, fault: None, quit });
     if let Err(failure) = &served {
         error!("{failure}");
     }
     served
-}
-
-/// `None`: no log at all.
-fn level(level: Level) -> Option<log::Level> {
-    Some(match level {
-        Level::Trace => log::Level::Trace,
-        Level::Debug => log::Level::Debug,
-        Level::Info => log::Level::Info,
-        Level::Warn => log::Level::Warn,
-        Level::Error => log::Level::Error,
-        Level::Off => return None,
-    })
 }

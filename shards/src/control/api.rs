@@ -54,7 +54,7 @@ pub async fn streams(control: &Control, id: &str, query: &str) -> Value {
 
 /// Prometheus text.
 pub async fn metrics(control: &Control) -> Answer {
-    for shard in control.snapshot().await {
+    for shard in control.snapshot().await.iter() {
         let label = shard.index.to_string();
         let home = shard.streams.iter().filter_map(|share| share.home.as_ref());
         let publishers = home.clone().filter(|home| home.publication.is_some()).count();
@@ -87,7 +87,7 @@ struct Whole {
 /// All streams by id: the one that their home gave them.
 async fn gather(control: &Control) -> BTreeMap<String, Whole> {
     let mut by_key: BTreeMap<_, (String, Whole)> = BTreeMap::new();
-    for share in control.snapshot().await.into_iter().flat_map(|shard| shard.streams) {
+    for share in control.snapshot().await.iter().flat_map(|shard| &shard.streams) {
         let (id, whole) = by_key.entry(share.key.clone()).or_default();
         if id.is_empty() || share.home.is_some() {
             *id = share.id.clone();
@@ -103,7 +103,7 @@ impl Whole {
         self.viewers > 0 || self.home.as_ref().is_some_and(|home| home.publication.is_some())
     }
 
-    fn add(&mut self, share: Share) {
+    fn add(&mut self, share: &Share) {
         self.name = share.key.stream().into();
         self.app = share.key.app().into();
         self.vhost = share.key.vhost().into();
@@ -111,7 +111,7 @@ impl Whole {
         self.viewers += share.viewers;
         self.sent += share.sent;
         self.sent_kbps += share.sent_kbps;
-        self.home = share.home.or(self.home.take());
+        self.home = share.home.clone().or(self.home.take());
     }
 
     fn to_json(&self, id: &str) -> Value {

@@ -20,6 +20,7 @@ use glommio::{
     },
     net::TcpStream,
     spawn_local,
+    sync::Semaphore,
     timer::sleep,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -45,6 +46,8 @@ pub const CORS: [(&str, &str); 6] = [
 
 /// API and page connections at a time.
 const CONNECTIONS: usize = 1024;
+/// A snapshot is good for this time.
+const FRESH: Duration = Duration::from_millis(100);
 /// A shard that does not answer in this time is left out.
 const SNAPSHOT_TIME: Duration = Duration::from_secs(2);
 
@@ -59,6 +62,8 @@ pub struct Control {
     pub started: SystemTime,
     mesh: Mesh,
     connections: Cell<usize>,
+    asking: Semaphore,
+    newest: RefCell<Option<(Instant, Rc<Vec<snapshot::Shard>>)>>,
     next_request: Cell<u64>,
     waiting: RefCell<HashMap<u64, LocalSender<snapshot::Shard>>>,
 }
@@ -74,6 +79,8 @@ impl Control {
             started: SystemTime::now(),
             mesh,
             connections: Cell::new(0),
+            asking: Semaphore::new(1),
+            newest: RefCell::default(),
             next_request: Cell::new(1),
             waiting: RefCell::default(),
         })
@@ -138,8 +145,22 @@ impl Control {
         .detach();
     }
 
-    /// What each media shard says of itself now, in order.
-    pub async fn snapshot(&self) -> Vec<snapshot::Shard> {
+    /// What each media shard says of itself, in order; asked anew at most ten times a second, however many
+    /// clients want to know.
+    pub async fn snapshot(&self) -> Rc<Vec<snapshot::Shard>> {
+        // Closed only with the control shard itself.
+        let _one_at_a_time = self.asking.acquire_permit(1).await;
+        if let Some((at, snapshot)) = &*self.newest.borrow()
+            && at.elapsed() < FRESH
+        {
+            return snapshot.clone();
+        }
+        let snapshot = Rc::new(self.ask().await);
+        *self.newest.borrow_mut() = Some((Instant::now(), snapshot.clone()));
+        snapshot
+    }
+
+    async fn ask(&self) -> Vec<snapshot::Shard> {
         let request = self.next_request.replace(self.next_request.get() + 1);
         let (sender, receiver) = local_channel::new_bounded(self.shards());
         self.waiting.borrow_mut().insert(request, sender);

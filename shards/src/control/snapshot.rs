@@ -24,6 +24,7 @@ pub struct Share {
     pub sent_kbps: u64,
 }
 
+#[derive(Clone)]
 pub struct Home {
     pub publication: Option<Publication>,
     pub prologue: Arc<Prologue>,
