@@ -13,19 +13,19 @@ use support::{
     viewer::{Laggard, Viewer},
 };
 
-/// Viewers more than 3 s behind skip; 6 s are kept.
+/// Viewers more than 5 s behind skip; 10 s are kept.
 const CONF: &str = "
     srs_log_tank console;
     http_server { enabled on; }
     http_api { enabled on; }
     vhost __defaultVhost__ {
         http_remux { enabled on; }
-        play { queue_length 3; }
+        play { queue_length 5; }
     }
 ";
 
-/// At 20 Mbit/s this is far more than the 3 s and what the kernel holds for a viewer, and less than the 6 s.
-const PAUSE_MS: u32 = 5_500;
+/// At 20 Mbit/s this is well above the 5 s and what the kernel holds for a viewer, and well below the 10 s.
+const PAUSE_MS: u32 = 7_500;
 const PAUSES: u32 = 2;
 /// They never read.
 const STUCK: usize = 20;
