@@ -7,10 +7,10 @@
 use crate::config::Level;
 use crate::net::sys::{block_signals, local_time};
 use std::fmt::{self, Write as _};
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions, create_dir_all};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -312,8 +312,18 @@ type Out = Box<dyn Write + Send>;
 fn open(tank: &Tank) -> io::Result<Out> {
     Ok(match tank {
         Tank::Console => Box::new(io::stdout()),
-        Tank::File(path) => Box::new(OpenOptions::new().append(true).create(true).mode(0o644).open(path)?),
+        Tank::File(path) => Box::new(append(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("log file {} (srs_log_file): {error}", path.display()))
+        })?),
     })
+}
+
+/// Makes the folder too: SRS's default is a file below ./objs.
+fn append(path: &Path) -> io::Result<File> {
+    if let Some(folder) = path.parent() {
+        create_dir_all(folder)?;
+    }
+    OpenOptions::new().append(true).create(true).mode(0o644).open(path)
 }
 
 #[cfg(test)]
@@ -324,7 +334,7 @@ mod tests {
 
     fn logged(level: Level, events: impl FnOnce()) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("shardcast.log");
+        let path = folder.path().join("objs/shardcast.log");
         let (subscriber, handle) = log(Tank::File(path.clone()), level).unwrap();
         tracing::subscriber::with_default(subscriber, events);
         drop(handle);

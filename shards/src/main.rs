@@ -70,7 +70,10 @@ fn main() -> ExitCode {
 fn serve(config: Config) -> Result<(), launch::Failure> {
     let tank = match config.log.tank {
         Tank::Console => log::Tank::Console,
-        Tank::File => log::Tank::File(config.log.file.clone()),
+        Tank::File => {
+            println!("shardcast: the log goes to {}", config.log.file.display());
+            log::Tank::File(config.log.file.clone())
+        }
     };
     // Before any other thread starts: one that has not blocked a signal gets it.
     let signals = sys::signals()?;
