@@ -83,6 +83,19 @@ pub struct Home {
     pub publication: Option<Publication>,
     pub subscribers: Vec<Subscriber>,
     timeline: Timeline,
+    oddities: Oddities,
+}
+
+/// Track changes and clock jumps of a publisher: the first few are logged, then ever fewer, so that a mad one
+/// cannot fill the log.
+#[derive(Default)]
+struct Oddities(u64);
+
+impl Oddities {
+    fn is_worth_a_line(&mut self) -> bool {
+        self.0 += 1;
+        self.0 < 8 || self.0.is_power_of_two()
+    }
 }
 
 /// Another shard that has viewers: a cursor on the ring.
@@ -124,6 +137,7 @@ impl Stream {
             return Err(holder.id.clone());
         }
         home.timeline.splice();
+        home.oddities = Oddities::default();
         home.publication = Some(publication);
         for subscriber in &home.subscribers {
             mesh.post(subscriber.shard, Mail::Published { key: self.key.clone() });
@@ -151,13 +165,18 @@ impl Stream {
         for media in batch {
             let next = match media {
                 Media::Track(track) => {
-                    info!(cid = %publication.id, "{} {} track: {:?}", self.key, track.codec, track.shape);
-                    self.prologue.with_track(track)
+                    let (codec, shape) = (track.codec, track.shape.clone());
+                    let next = self.prologue.with_track(track);
+                    if next.is_some() && home.oddities.is_worth_a_line() {
+                        info!(cid = %publication.id, "{} {codec} track: {shape:?}", self.key);
+                    }
+                    next
                 }
                 Media::Metadata(metadata) => self.prologue.with_metadata(metadata),
                 Media::Frame(mut frame) => {
                     let before = frame.dts;
-                    if home.timeline.place(&mut frame) == Placed::Jumped {
+                    let jumped = home.timeline.place(&mut frame) == Placed::Jumped;
+                    if jumped && home.oddities.is_worth_a_line() {
                         warn!(
                             cid = %publication.id,
                             "{} {:?} time jumped to {before}, closed up to {}", self.key, frame.kind, frame.dts
