@@ -156,8 +156,7 @@ impl Sections {
         let Some(mut part) = self.part.take() else { return };
         // At most what was left of one section and one packet.
         part.extend_from_slice(bytes);
-        loop {
-            let Some(&[table, high, low]) = part.first_chunk() else { break };
+        while let Some(&[table, high, low]) = part.first_chunk() {
             if table == 0xff {
                 return;
             }

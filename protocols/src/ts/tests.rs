@@ -1,3 +1,5 @@
+//! Real streams of ffmpeg read, written and read again; gaps, noise and hostile bytes.
+
 use super::{packet::PACKET_LEN, *};
 use crate::codec::{
     avc,
