@@ -27,6 +27,14 @@ impl<F: Format> Format for Chunked<F> {
     fn mux(&mut self, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>) {
         chunk(out, |out| self.0.mux(prologue, frame, out));
     }
+
+    fn counters(&self) -> u16 {
+        self.0.counters()
+    }
+
+    fn enter(&self, prologue: &Prologue, counters: u16, newcomer: bool, out: &mut Vec<u8>) {
+        chunk(out, |out| self.0.enter(prologue, counters, newcomer, out));
+    }
 }
 
 /// Appends what `write` appends as one chunk; nothing where that is nothing, since an empty chunk is the last.

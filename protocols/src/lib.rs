@@ -9,3 +9,4 @@ pub mod codec;
 pub mod flv;
 pub mod rtmp;
 pub mod session;
+pub mod ts;

@@ -14,7 +14,7 @@ use std::{
 };
 use tracing::error;
 
-/// Live-media server: RTMP in, RTMP and HTTP-FLV out, on every core. Takes SRS's conf files.
+/// Live-media server: RTMP in, RTMP, HTTP-FLV and HTTP-TS out, on every core. Takes SRS's conf files.
 ///
 /// Without arguments: RTMP on 1935, HTTP with a player page on 8080, the API on 1985.
 #[derive(Parser)]

@@ -21,6 +21,7 @@ use shardcast_protocols::{
     flv::Flv,
     rtmp::format::Rtmp,
     session::{Refusal, Verdict},
+    ts::Ts,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -165,6 +166,8 @@ impl Shard {
                     Wire::Rtmp => Box::new(Rtmp { chunk_size: vhost.chunk_size }),
                     Wire::Flv => Box::new(Flv),
                     Wire::ChunkedFlv => Box::new(Chunked(Flv)),
+                    Wire::Ts => Box::<Ts>::default(),
+                    Wire::ChunkedTs => Box::<Chunked<Ts>>::default(),
                 };
                 let window = if vhost.min_latency { Duration::ZERO } else { vhost.mw_latency };
                 Audience::new(Tape::new(format, &stream.ring), window)

@@ -45,10 +45,13 @@ pub enum Wire {
     Flv,
     /// FLV in chunks, for HTTP/1.1.
     ChunkedFlv,
+    /// MPEG-TS, likewise.
+    Ts,
+    ChunkedTs,
 }
 
 /// How many [`Wire`]s there are.
-const WIRES: usize = 3;
+const WIRES: usize = 5;
 
 /// Units in one mail.
 const BATCH: usize = 256;
@@ -231,7 +234,9 @@ impl Stream {
             audience.tape.catch_up(&self.ring);
             audience.tape.splice();
         }
-        for (wire, last) in [(Wire::Flv, &b""[..]), (Wire::ChunkedFlv, LAST_CHUNK)] {
+        let bodies =
+            [(Wire::Flv, &b""[..]), (Wire::ChunkedFlv, LAST_CHUNK), (Wire::Ts, b""), (Wire::ChunkedTs, LAST_CHUNK)];
+        for (wire, last) in bodies {
             if let Some(audience) = &mut self.audiences[wire as usize] {
                 audience.end(last);
             }

@@ -208,12 +208,9 @@ impl Cursor {
 
     fn enter(&mut self, tape: &Tape, from: u64, target: u64) {
         let known = if self.opened { tape.version_before(from) } else { None };
-        let wanted = tape.version_at(target);
-        if !self.opened || known.is_none() || known != wanted {
-            let before = self.aside.len();
-            tape.opening(target, !self.opened, &mut self.aside);
-            self.granted += self.aside.len() - before;
-        }
+        let before = self.aside.len();
+        tape.opening(target, !self.opened, known, &mut self.aside);
+        self.granted += self.aside.len() - before;
         self.opened = true;
         self.blind = !tape.is_keyframe(target);
         self.place = Place::At(target);

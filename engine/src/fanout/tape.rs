@@ -52,6 +52,8 @@ struct Entry {
     body: u64,
     dts: Timestamp,
     content: Content,
+    /// Where the format's counters stood before the unit.
+    counters: u16,
     prologue: Arc<Prologue>,
 }
 
@@ -180,23 +182,24 @@ impl Tape {
         Some(last.prologue.version)
     }
 
-    /// The version of the prologue that the unit at `position` was made under.
-    pub fn version_at(&self, position: u64) -> Option<u32> {
-        self.unit_of(position).map(|entry| entry.prologue.version)
-    }
-
-    /// What must come before the unit at `position`: the whole head for a newcomer, else the prologue.
-    pub fn opening(&self, position: u64, newcomer: bool, out: &mut Vec<u8>) {
+    /// What must come before the unit at `position`: the whole head for a newcomer, the prologue for one who
+    /// knows another or none, and what the format wants where reading does not go on but starts.
+    pub fn opening(&self, position: u64, newcomer: bool, known: Option<u32>, out: &mut Vec<u8>) {
         let Some(entry) = self.unit_of(position) else { return };
-        if !newcomer {
-            return self.format.prologue(&entry.prologue, entry.dts, out);
-        }
         // A track that turned up just after the entry belongs into the head, which is written once.
         let then = &entry.prologue;
         let newest = self.prologue.as_ref().filter(|now| {
-            (then.video.is_none() || then.video == now.video) && (then.audio.is_none() || then.audio == now.audio)
+            newcomer
+                && (then.video.is_none() || then.video == now.video)
+                && (then.audio.is_none() || then.audio == now.audio)
         });
-        self.format.head(newest.unwrap_or(then), entry.dts, out);
+        let prologue = newest.unwrap_or(then);
+        if newcomer {
+            self.format.head(prologue, entry.dts, out);
+        } else if known != Some(then.version) {
+            self.format.prologue(prologue, entry.dts, out);
+        }
+        self.format.enter(prologue, entry.counters, newcomer, out);
     }
 
     /// The unit at `position` is a keyframe.
@@ -275,6 +278,7 @@ impl Tape {
             format.prologue(&unit.prologue, frame.dts, data);
         }
         let body = start + (data.len() - before) as u64;
+        let counters = format.counters();
         format.mux(&unit.prologue, frame, data);
         self.end = start + (data.len() - before) as u64;
         if self.end > start {
@@ -291,7 +295,7 @@ impl Tape {
                 Content::Sound => {}
             }
             let prologue = unit.prologue.clone();
-            self.entries.push_back(Entry { start, body, dts: frame.dts, content, prologue });
+            self.entries.push_back(Entry { start, body, dts: frame.dts, content, counters, prologue });
         }
         self.skip_index = self.first_since(self.skip_index, self.newest - self.policy.skip);
         self.live_index = self.first_since(self.live_index, self.newest - LIVE_BACK);

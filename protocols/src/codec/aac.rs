@@ -1,4 +1,4 @@
-//! AAC: AudioSpecificConfig. Access units are not looked into.
+//! AAC: AudioSpecificConfig and ADTS headers. Access units are not looked into.
 
 use super::bits::{Bits, BitsError};
 use bytes::Bytes;
@@ -62,6 +62,63 @@ pub fn sound(config: &[u8]) -> Result<Sound, AacError> {
     Ok(Sound { sample_rate, channels, profile })
 }
 
+/// Bytes of an ADTS header without its CRC.
+pub const ADTS_HEADER_LEN: usize = 7;
+
+/// The ADTS header (ISO 14496-3 §1.A.2.2) of a raw access unit of `len` bytes. HE-AAC is told as its core,
+/// which is how decoders expect it. `None` where ADTS has no words for the configuration or the length.
+///
+/// ```text
+/// | sync 12 | ID 1 = 0 | layer 2 | no CRC 1 | profile 2 | rate 4 | private 1 | channels 3 | 0000 |
+/// | frame length 13 | fullness 11 | blocks - 1: 2 |
+/// ```
+pub fn adts_header(config: &[u8], len: usize) -> Option<[u8; ADTS_HEADER_LEN]> {
+    let mut bits = Bits::new(config);
+    let mut object = object_type(&mut bits).ok()?;
+    let core_rate = rate(&mut bits).ok()?;
+    let index = RATES.iter().position(|known| *known == core_rate)? as u32;
+    let channels = bits.bits(4).ok()?;
+    if matches!(object, SBR | PS) {
+        rate(&mut bits).ok()?;
+        object = object_type(&mut bits).ok()?;
+    }
+    let len = u64::try_from(len.checked_add(ADTS_HEADER_LEN)?).ok().filter(|len| *len < 1 << 13)?;
+    if !(1..=4).contains(&object) || channels > 7 {
+        return None;
+    }
+    // Fullness of all ones: a variable rate.
+    let fields = u64::from((object - 1) << 12 | index << 8 | channels << 4) << 26 | len << 13 | 0x7ff << 2;
+    let [_, _, _, h1, h2, t0, t1, t2] = fields.to_be_bytes();
+    Some([0xff, 0xf1, h1, h2, t0, t1, t2])
+}
+
+/// One access unit of an ADTS stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adts {
+    pub header_len: usize,
+    /// With the header.
+    pub len: usize,
+    pub sample_rate: u32,
+    /// Its AudioSpecificConfig.
+    pub config: [u8; 2],
+    /// Access units in the frame; more than one cannot be told apart.
+    pub blocks: u8,
+}
+
+/// Reads the header that [`adts_header`] draws; `None` where `bytes` start with none, or are too few.
+pub fn adts(bytes: &[u8]) -> Option<Adts> {
+    let &[b0, b1, b2, b3, b4, b5, b6] = bytes.first_chunk::<ADTS_HEADER_LEN>()?;
+    let header_len = if b1 & 1 == 1 { ADTS_HEADER_LEN } else { ADTS_HEADER_LEN + 2 };
+    let len = usize::from(b3 & 3) << 11 | usize::from(b4) << 3 | usize::from(b5 >> 5);
+    if b0 != 0xff || b1 & 0xf6 != 0xf0 || len <= header_len {
+        return None;
+    }
+    let (object, index, channels) = ((b2 >> 6) + 1, b2 >> 2 & 15, (b2 & 1) << 2 | b3 >> 6);
+    let sample_rate = *RATES.get(usize::from(index))?;
+    let config = [object << 3 | index >> 1, index << 7 | channels << 3];
+    Some(Adts { header_len, len, sample_rate, config, blocks: (b6 & 3) + 1 })
+}
+
 // Audio object types, ISO 14496-3 §1.5.1.1.
 const SBR: u32 = 5;
 const ER_BSAC: u32 = 22;
@@ -75,9 +132,10 @@ fn object_type(bits: &mut Bits) -> Result<u32, AacError> {
     })
 }
 
+const RATES: [u32; 13] = [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
+
 /// samplingFrequencyIndex (ISO 14496-3 table 1.18), or after its escape the frequency itself.
 fn rate(bits: &mut Bits) -> Result<u32, AacError> {
-    const RATES: [u32; 13] = [96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350];
     match bits.bits(4)? {
         15 => Ok(bits.bits(24)?),
         index => RATES.get(index as usize).copied().ok_or(AacError::ReservedRate(index)),
@@ -208,6 +266,27 @@ mod tests {
         let expected = Sound { sample_rate: 48_000, channels: 6, profile: "LC" };
         assert_eq!(sound(&config), Ok(expected));
         assert_eq!(sound(&config[..5]).map(|sound| sound.channels), Ok(0));
+    }
+
+    #[test]
+    fn adts_headers_tell_configuration_and_length() {
+        // ffmpeg 5.1 (`-f adts`), 48 kHz mono and 44.1 kHz stereo
+        for (config, len, header) in [("1188", 142, "fff14c4012bffc"), ("1210", 16, "fff1508002fffc")] {
+            let written = adts_header(&hex(config), len).unwrap();
+            assert_eq!(written[..], hex(header));
+            let read = adts(&written).unwrap();
+            assert_eq!((&read.config[..], read.header_len, read.len), (&hex(config)[..], 7, len + 7));
+        }
+        // HE and HEv2 as their cores
+        assert_eq!(adts(&adts_header(&hex("2b920800"), 9).unwrap()).map(|adts| adts.config), Some([0x13, 0x90]));
+        assert_eq!(adts(&adts_header(&hex("eb8a0800"), 9).unwrap()).map(|adts| adts.config), Some([0x13, 0x88]));
+        assert_eq!(adts_header(&hex("1188"), 8185), None);
+        // 44 056 Hz, and an object type that ADTS has no number for
+        assert_eq!(adts_header(&hex("1780560c10"), 9), None);
+        assert_eq!(adts_header(&hex("8a10"), 9), None);
+        for broken in ["ffe14c4012bffc", "fff14c400000fc", "fff1744012bffc", "fff14c4012bf"] {
+            assert_eq!(adts(&hex(broken)), None, "{broken}");
+        }
     }
 
     #[test]

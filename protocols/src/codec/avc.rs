@@ -276,7 +276,9 @@ fn level_name(profile: u8, constraints: u8, level: u8) -> String {
 // nal_unit_type, ITU-T H.264 table 7-1.
 const IDR_SLICE: u8 = 5;
 const SEI: u8 = 6;
-const SPS: u8 = 7;
+pub const SPS: u8 = 7;
+pub const PPS: u8 = 8;
+pub const AUD: u8 = 9;
 
 /// Whether decoding may start at this access unit: it has an IDR slice or a recovery point SEI message.
 /// A payload that is broken before either is found is no such place.
@@ -316,6 +318,11 @@ fn has_recovery_point(sei: &[u8]) -> bool {
         skip = size;
     }
     false
+}
+
+/// nal_unit_type of a whole NAL unit (ITU-T H.264 §7.3.1).
+pub fn nal_type(nal: &[u8]) -> Option<u8> {
+    nal.first().map(|first| first & 31)
 }
 
 /// The NAL units of a payload, each behind a big-endian length of `nal_length_size` bytes

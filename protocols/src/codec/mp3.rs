@@ -44,6 +44,29 @@ pub fn track(frame: &[u8]) -> Result<Track, Mp3Error> {
     Ok(Track { codec: Codec::Mp3, config: Bytes::new(), shape: Shape::Audio(sound) })
 }
 
+/// How long a frame is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Length {
+    /// With its header.
+    pub bytes: usize,
+    pub samples: u32,
+    pub sample_rate: u32,
+}
+
+/// What a frame's header says of its length (ISO 11172-3 §2.4.2.3, ISO 13818-3 §2.4.2.3); `None` where it
+/// is no header, or its bitrate is free.
+pub fn length(frame: &[u8]) -> Option<Length> {
+    const MPEG1_KBPS: [u32; 16] = [0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320, 0];
+    const MPEG2_KBPS: [u32; 16] = [0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160, 0];
+    let Shape::Audio(Sound { sample_rate, .. }) = track(frame).ok()?.shape else { return None };
+    let &[_, version, rates, ..] = frame else { return None };
+    let mpeg1 = version >> 3 & 3 == 3;
+    let (table, samples) = if mpeg1 { (MPEG1_KBPS, 1152) } else { (MPEG2_KBPS, 576) };
+    let kbps = *table.get(usize::from(rates >> 4)).filter(|kbps| **kbps > 0)?;
+    let bytes = samples / 8 * kbps * 1000 / sample_rate + u32::from(rates >> 1 & 1);
+    Some(Length { bytes: bytes as usize, samples, sample_rate })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -61,6 +84,15 @@ mod tests {
         assert_eq!(sound([0xff, 0xfb, 0x94, 0xc4]), Some((48_000, 1)));
         assert_eq!(sound([0xff, 0xf3, 0x60, 0x40]), Some((22_050, 2)));
         assert_eq!(sound([0xff, 0xe3, 0x68, 0xc0]), Some((8_000, 1)));
+    }
+
+    #[test]
+    fn reads_lengths() {
+        let told = |header| length(header).map(|length| (length.bytes, length.samples, length.sample_rate));
+        assert_eq!(told(&[0xff, 0xfb, 0x90, 0x44]), Some((417, 1152, 44_100)));
+        assert_eq!(told(&[0xff, 0xfb, 0x92, 0x44]), Some((418, 1152, 44_100)));
+        assert_eq!(told(&[0xff, 0xf3, 0x60, 0x40]), Some((156, 576, 22_050)));
+        assert_eq!(told(&[0xff, 0xfb, 0x00, 0x44]), None);
     }
 
     #[test]

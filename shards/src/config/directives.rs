@@ -199,8 +199,8 @@ const INTRODUCTION: &str = "\
 
 Shardcast reads the configuration files of SRS, from its first versions up to 8.0. Bring the one you have:
 every name in it is known here, and what this version does not do yet is named in one line of the log at
-start (`accepted, not supported yet: ...`). Without a file it serves RTMP on port 1935, HTTP-FLV and pages
-on 8080 and the HTTP API on 1985, and logs to the console.
+start (`accepted, not supported yet: ...`). Without a file it serves RTMP on port 1935, HTTP-FLV, HTTP-TS
+and pages on 8080 and the HTTP API on 1985, and logs to the console.
 
 A file to start from:
 
@@ -232,6 +232,8 @@ vhost __defaultVhost__ {
   escapes.
 - `include a.conf b.conf;` puts the directives of other files in its place. Relative paths start at the
   working directory of the server. Sixteen levels deep is the limit.
+- An `http_remux` `mount` that ends in `.flv` serves FLV, and MPEG-TS at the same path with `.ts`; one that ends
+  in `.ts` serves MPEG-TS alone.
 - Of a directive that stands twice, the first one counts, unless the table says that it may repeat.
 - A name that is not in the table ends the start, with its place: `conf/srs.conf:12:5: illegal
   vhost.hls.foo of example.com`. Only in the blocks where SRS does not look (`https`, `threads`, `hds` and a

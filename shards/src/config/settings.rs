@@ -255,9 +255,9 @@ impl Vhost {
             _ => number(play, "mw_latency")?,
         };
         let http_remux = HttpRemux { enabled: remux.flag("enabled"), mount: remux.word("mount") };
-        if http_remux.enabled && !http_remux.mount.ends_with(".flv") {
+        if http_remux.enabled && ![".flv", ".ts"].iter().any(|suffix| http_remux.mount.ends_with(suffix)) {
             let HttpRemux { mount, .. } = &http_remux;
-            remarks.warnings.push(format!("vhost {name}: http_remux mount {mount}: only .flv is served yet"));
+            remarks.warnings.push(format!("vhost {name}: http_remux mount {mount}: only .flv and .ts are served yet"));
         }
         Ok(Self {
             enabled: scope.flag("enabled"),

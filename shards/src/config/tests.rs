@@ -358,8 +358,8 @@ fn what_is_odd_but_works_is_remarked_upon() {
         ("max_connections 1 2; vhost v { }", ":1:1: max_connections takes one argument, the rest is ignored"),
         ("listen 1;", "no vhost is configured: nobody can publish or play"),
         (
-            "vhost v { http_remux { enabled on; mount /[app]/[stream].ts; } }",
-            "vhost v: http_remux mount /[app]/[stream].ts: only .flv is served yet",
+            "vhost v { http_remux { enabled on; mount /[app]/[stream].aac; } }",
+            "vhost v: http_remux mount /[app]/[stream].aac: only .flv and .ts are served yet",
         ),
         ("vhost v { gop_cache on; }", ":1:11: vhost.gop_cache is now vhost.play.gop_cache"),
     ] {

@@ -12,6 +12,7 @@ use bytes::BytesMut;
 use glommio::yield_if_needed;
 use shardcast_protocols::session::{Client, Request};
 use std::{
+    borrow::Cow,
     net::IpAddr,
     rc::Rc,
     time::{Duration, Instant},
@@ -44,7 +45,7 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         connection.received.set(read.len() as u64);
     };
     connection.deadline.set(None);
-    let Some((vhost, request)) = live(shard, &head) else {
+    let Some((vhost, request, body)) = live(shard, &head) else {
         match connection.socket.duplicate() {
             Ok(fd) => {
                 connection.hand_over();
@@ -54,12 +55,12 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         }
         return;
     };
-    connection.say(answer(&head, shard.config.http_server.crossdomain).as_bytes());
+    connection.say(answer(&head, body, shard.config.http_server.crossdomain).as_bytes());
     if head.method == "HEAD" {
         connection.flush(None);
         return connection.close("answered a HEAD".into());
     }
-    seat.play(vhost, &request, if head.chunks { Wire::ChunkedFlv } else { Wire::Flv });
+    seat.play(vhost, &request, body.wire(head.chunks));
     // A viewer says nothing more; what it says all the same is read and dropped, so that its end is seen.
     while let Ok(Some(count)) = connection.socket.read(&shard.buffer, <[u8]>::len).await {
         connection.received.set(connection.received.get() + count as u64);
@@ -78,6 +79,42 @@ struct Head {
     origin: bool,
     /// The client knows chunked bodies: HTTP/1.1.
     chunks: bool,
+}
+
+/// What a live stream looks like over HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Body {
+    Flv,
+    Ts,
+}
+
+impl Body {
+    fn of_path(path: &str) -> Option<Self> {
+        [Self::Flv, Self::Ts].into_iter().find(|body| path.ends_with(body.suffix()))
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Flv => ".flv",
+            Self::Ts => ".ts",
+        }
+    }
+
+    fn content_type(self) -> &'static str {
+        match self {
+            Self::Flv => "video/x-flv",
+            Self::Ts => "video/mp2t",
+        }
+    }
+
+    fn wire(self, chunks: bool) -> Wire {
+        match (self, chunks) {
+            (Self::Flv, false) => Wire::Flv,
+            (Self::Flv, true) => Wire::ChunkedFlv,
+            (Self::Ts, false) => Wire::Ts,
+            (Self::Ts, true) => Wire::ChunkedTs,
+        }
+    }
 }
 
 fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
@@ -103,17 +140,18 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
 }
 
 /// The stream that a request asks for, where the vhost serves it over HTTP.
-fn live<'s>(shard: &'s Shard, head: &Head) -> Option<(&'s Vhost, Request)> {
-    if !matches!(&*head.method, "GET" | "HEAD") || !head.path.ends_with(".flv") {
+fn live<'s>(shard: &'s Shard, head: &Head) -> Option<(&'s Vhost, Request, Body)> {
+    if !matches!(&*head.method, "GET" | "HEAD") {
         return None;
     }
+    let body = Body::of_path(&head.path)?;
     let host = host_name(&head.host);
     let named = head.query.trim_start_matches('?').split('&').find_map(|pair| {
         pair.strip_prefix("vhost=").or_else(|| pair.strip_prefix("domain=")).filter(|name| !name.is_empty())
     });
     let name = named.unwrap_or(host);
     let vhost = shard.config.vhost(name).filter(|vhost| vhost.http_remux.enabled)?;
-    let (app, stream) = mounted(&vhost.http_remux.mount, &vhost.name, &head.path)?;
+    let (app, stream) = mounted(&mount(&vhost.http_remux.mount, body)?, &vhost.name, &head.path)?;
     let request = Request {
         vhost: name.to_owned(),
         app,
@@ -123,7 +161,18 @@ fn live<'s>(shard: &'s Shard, head: &Head) -> Option<(&'s Vhost, Request)> {
         client: Client::FlvPlay,
         ..Request::default()
     };
-    Some((vhost, request))
+    Some((vhost, request, body))
+}
+
+/// The mount that `configured` is for `body`: a mount for FLV is one for MPEG-TS too, with the other suffix.
+fn mount(configured: &str, body: Body) -> Option<Cow<'_, str>> {
+    match (Body::of_path(configured)?, body) {
+        (Body::Flv, Body::Ts) => {
+            let stem = configured.strip_suffix(Body::Flv.suffix())?;
+            Some(format!("{stem}{}", Body::Ts.suffix()).into())
+        }
+        (mounted, wanted) => (mounted == wanted).then_some(configured.into()),
+    }
 }
 
 /// App and stream of `path` where it has the form of `mount`: `[vhost]/[app]/[stream].flv`, or with any of
@@ -141,7 +190,9 @@ fn mounted(mount: &str, vhost: &str, path: &str) -> Option<(String, String)> {
 fn filled<'t>(pattern: &'t str, variable: &str, text: &'t str) -> Option<&'t str> {
     match pattern.split_once(variable) {
         Some((before, after)) => text.strip_prefix(before)?.strip_suffix(after),
-        None if pattern == text => Some(pattern.strip_suffix(".flv").unwrap_or(pattern)),
+        None if pattern == text => {
+            Some(Body::of_path(pattern).and_then(|body| pattern.strip_suffix(body.suffix())).unwrap_or(pattern))
+        }
         None => None,
     }
 }
@@ -154,9 +205,9 @@ fn host_name(host: &str) -> &str {
     }
 }
 
-/// The head of a live FLV body: chunked, or for HTTP/1.0 one that ends with the connection (RFC 9112 §6.3).
-fn answer(head: &Head, crossdomain: bool) -> String {
-    let mut answer = String::from("HTTP/1.1 200 OK\r\nContent-Type: video/x-flv\r\n");
+/// The head of a live body: chunked, or for HTTP/1.0 one that ends with the connection (RFC 9112 §6.3).
+fn answer(head: &Head, body: Body, crossdomain: bool) -> String {
+    let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Type: {}\r\n", body.content_type());
     if crossdomain && head.origin {
         for (name, value) in crate::control::CORS {
             answer.push_str(&format!("{name}: {value}\r\n"));
@@ -197,6 +248,18 @@ mod tests {
         assert_eq!(found("[vhost]/live/one.flv", "/live/one.flv").as_deref(), Some("live one"));
         assert_eq!(found(usual, "/a.flv"), None);
         assert_eq!(found(usual, "/live/.flv"), None);
+    }
+
+    #[test]
+    fn mount_for_flv_serves_ts_too() {
+        let usual = "[vhost]/[app]/[stream].flv";
+        assert_eq!(mount(usual, Body::Flv).as_deref(), Some(usual));
+        assert_eq!(mount(usual, Body::Ts).as_deref(), Some("[vhost]/[app]/[stream].ts"));
+        assert_eq!(mount("/[app]/[stream].ts", Body::Ts).as_deref(), Some("/[app]/[stream].ts"));
+        assert_eq!(mount("/[app]/[stream].ts", Body::Flv), None);
+        assert_eq!(mount("/[app]/[stream].aac", Body::Ts), None);
+        let found = mounted("[vhost]/live/one.ts", "v.io", "/live/one.ts");
+        assert_eq!(found, Some(("live".into(), "one".into())));
     }
 
     #[test]

@@ -101,6 +101,10 @@ impl Server {
         format!("http://127.0.0.1:{}/{stream}.flv", self.ports.http)
     }
 
+    pub fn ts(&self, stream: &str) -> String {
+        format!("http://127.0.0.1:{}/{stream}.ts", self.ports.http)
+    }
+
     pub fn get(&self, path: &str) -> Response {
         http::request(self.ports.http, "GET", path, &[])
     }
