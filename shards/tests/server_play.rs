@@ -10,16 +10,14 @@ use std::{
 };
 use support::{
     PATIENCE, flv,
-    media::{FRAMES_PER_SECOND, Media},
+    media::Media,
     probe::{Decoded, Decoder, Kind, Packet, Probe, Probed},
     process::Process,
     publisher::Publisher,
-    server::{Server, stream_at},
+    server::Server,
+    stage::{MIN_PICTURES, PLAY_SECONDS, Stage},
     tone, until,
 };
-
-const PLAY_SECONDS: u32 = 3;
-const MIN_PICTURES: usize = FRAMES_PER_SECOND * PLAY_SECONDS as usize * 4 / 5;
 
 #[test]
 fn plays_on_one_shard() {
@@ -36,16 +34,9 @@ fn plays_across_sixteen_shards() {
     streams_play(16);
 }
 
-/// Streams at home on the first and the last shard, each played by RTMP and by HTTP-FLV; the kernel spreads
-/// publishers and players over all shards.
+/// Each stream played by RTMP and by HTTP-FLV.
 fn streams_play(shards: usize) {
-    let server = Server::start(shards);
-    let streams = [(0, Media::Plain), (shards - 1, Media::Reordered)]
-        .map(|(home, media)| (stream_at(home, shards, &format!("{media:?}")), media));
-    let _publishers = streams.each_ref().map(|(name, media)| Publisher::looping(&server, name, *media));
-    for (name, _) in &streams {
-        server.wait_until_live(name);
-    }
+    let Stage { server, streams, publishers: _publishers } = Stage::open(shards);
     let mut players = Vec::new();
     for (name, media) in &streams {
         for url in [server.rtmp(name), server.flv(name)] {

@@ -10,22 +10,9 @@ use support::{
     publisher::Publisher,
     server::Server,
     until,
-    viewer::{Laggard, Viewer},
+    viewer::{Laggard, PAUSE_MS, SKIPPING, Viewer},
 };
 
-/// Viewers more than 5 s behind skip; 10 s are kept.
-const CONF: &str = "
-    srs_log_tank console;
-    http_server { enabled on; }
-    http_api { enabled on; }
-    vhost __defaultVhost__ {
-        http_remux { enabled on; }
-        play { queue_length 5; }
-    }
-";
-
-/// At 20 Mbit/s this is well above the 5 s and what the kernel holds for a viewer, and well below the 10 s.
-const PAUSE_MS: u32 = 7_500;
 const PAUSES: u32 = 2;
 /// They never read.
 const STUCK: usize = 20;
@@ -34,7 +21,7 @@ const GROWTH_MAX: u64 = 10 << 20;
 
 #[test]
 fn slow_viewers_skip_to_keyframes_at_no_cost_to_others() {
-    let server = Server::of_conf(CONF, 2);
+    let server = Server::of_conf(SKIPPING, 2);
     let fast = Viewer::open(server.ports.http, "live/heavy");
     let stuck: Vec<_> = (0..STUCK).map(|_| Laggard::open(server.ports.http, "live/heavy")).collect();
     let mut laggard = Laggard::open(server.ports.http, "live/heavy");

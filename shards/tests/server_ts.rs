@@ -2,7 +2,6 @@
 
 mod support;
 
-use socket2::{Domain, Socket, Type};
 use std::{
     collections::HashMap,
     io::{ErrorKind, Read, Write},
@@ -11,17 +10,16 @@ use std::{
 };
 use support::{
     PATIENCE, http,
-    media::{FRAMES_PER_SECOND, Media},
+    media::Media,
     probe::{Decoder, Kind, Packet, Probe},
     publisher::Publisher,
-    server::{Server, local, stream_at},
+    server::Server,
+    stage::{MIN_PICTURES, PLAY_SECONDS, Stage},
     tone, until,
-    viewer::Viewer,
+    viewer::{PAUSE_MS, SKIPPING, Viewer, narrow},
     within,
 };
 
-const PLAY_SECONDS: u32 = 3;
-const MIN_PICTURES: usize = FRAMES_PER_SECOND * PLAY_SECONDS as usize * 4 / 5;
 const TICKS_PER_MS: i64 = 90;
 /// What ffmpeg's publisher may add when it rounds times to milliseconds once more.
 const ROUNDING: i64 = TICKS_PER_MS;
@@ -42,13 +40,7 @@ fn plays_across_sixteen_shards() {
 }
 
 fn streams_play(shards: usize) {
-    let server = Server::start(shards);
-    let streams = [(0, Media::Plain), (shards - 1, Media::Reordered)]
-        .map(|(home, media)| (stream_at(home, shards, &format!("{media:?}")), media));
-    let _publishers = streams.each_ref().map(|(name, media)| Publisher::looping(&server, name, *media));
-    for (name, _) in &streams {
-        server.wait_until_live(name);
-    }
+    let Stage { server, streams, publishers: _publishers } = Stage::open(shards);
     let decoders = streams.each_ref().map(|(name, _)| Decoder::seconds(&server.ts(name), PLAY_SECONDS));
     for ((name, media), decoder) in streams.iter().zip(decoders) {
         let source = Decoder::whole(media.file()).finish(PATIENCE).pictures;
@@ -130,22 +122,9 @@ fn mount_for_ts_serves_no_flv() {
     server.stop();
 }
 
-/// Viewers more than 3 s behind skip; 6 s are kept.
-const CONF: &str = "
-    srs_log_tank console;
-    http_server { enabled on; }
-    http_api { enabled on; }
-    vhost __defaultVhost__ {
-        http_remux { enabled on; }
-        play { queue_length 3; }
-    }
-";
-/// At 20 Mbit/s this is far more than the 3 s and what the kernel holds for a viewer, and less than the 6 s.
-const PAUSE_MS: u32 = 5_500;
-
 #[test]
 fn what_a_laggard_gets_decodes_over_its_skip() {
-    let server = Server::of_conf(CONF, 2);
+    let server = Server::of_conf(SKIPPING, 2);
     let fast = Viewer::open(server.ports.http, "live/heavy");
     let mut laggard = ask_1_0(&server, "live/heavy");
     server.wait_for_clients("live/heavy", 2);
@@ -192,11 +171,7 @@ fn what_a_laggard_gets_decodes_over_its_skip() {
 
 /// A viewer over HTTP/1.0 with a small receive buffer.
 fn ask_1_0(server: &Server, stream: &str) -> TcpStream {
-    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-    // Set before connecting, or the window is agreed on without it.
-    socket.set_recv_buffer_size(32 << 10).expect("a small buffer");
-    socket.connect(&local(server.ports.http).into()).expect("connect");
-    let mut socket: TcpStream = socket.into();
+    let mut socket = narrow(server.ports.http);
     socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
     socket.write_all(format!("GET /{stream}.ts HTTP/1.0\r\n\r\n").as_bytes()).expect("send a request");
     socket

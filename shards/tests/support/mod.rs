@@ -10,6 +10,7 @@ pub mod probe;
 pub mod process;
 pub mod publisher;
 pub mod server;
+pub mod stage;
 pub mod tone;
 pub mod viewer;
 

@@ -93,6 +93,20 @@ impl Drop for Viewer {
     }
 }
 
+/// Viewers more than 5 s behind skip; 10 s are kept.
+pub const SKIPPING: &str = "
+    srs_log_tank console;
+    http_server { enabled on; }
+    http_api { enabled on; }
+    vhost __defaultVhost__ {
+        http_remux { enabled on; }
+        play { queue_length 5; }
+    }
+";
+
+/// At 20 Mbit/s this is well above the 5 s and what the kernel holds for a viewer, and well below the 10 s.
+pub const PAUSE_MS: u32 = 7_500;
+
 /// Reads only when told to, into a small receive buffer.
 pub struct Laggard {
     socket: TcpStream,
@@ -101,11 +115,7 @@ pub struct Laggard {
 
 impl Laggard {
     pub fn open(port: u16, stream: &str) -> Self {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
-        // Set before connecting, or the window is agreed on without it.
-        socket.set_recv_buffer_size(32 << 10).expect("a small buffer");
-        socket.connect(&local(port).into()).expect("connect");
-        let mut socket: TcpStream = socket.into();
+        let mut socket = narrow(port);
         let request = format!("GET /{stream}.flv HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
         socket.write_all(request.as_bytes()).expect("send a request");
         socket.set_read_timeout(Some(Duration::from_millis(200))).expect("a deadline");
@@ -142,6 +152,15 @@ impl Laggard {
     pub fn flv(&self) -> &[u8] {
         self.got.flv()
     }
+}
+
+/// A connection to the server with a small receive buffer.
+pub fn narrow(port: u16) -> TcpStream {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+    // Set before connecting, or the window is agreed on without it.
+    socket.set_recv_buffer_size(32 << 10).expect("a small buffer");
+    socket.connect(&local(port).into()).expect("connect");
+    socket.into()
 }
 
 impl Got {
