@@ -79,8 +79,9 @@ enum State {
     Failed,
 }
 
+#[allow(clippy::large_enum_variant)] // boxed as a whole in State
 enum Protocol {
-    Rtmp(Box<Client>),
+    Rtmp(Client),
     Flv { answer: Answer, reader: FlvReader, tags: TagReader, clock_ms: i64 },
 }
 
@@ -150,9 +151,7 @@ impl Viewer {
 
     fn open(&mut self, mut wire: Wire) -> Result<(), ViewerError> {
         let protocol = match self.endpoint.scheme {
-            Scheme::Rtmp => {
-                Protocol::Rtmp(Box::new(Client::play(&self.endpoint.url, seed().map_err(ViewerError::Seed)?)?))
-            }
+            Scheme::Rtmp => Protocol::Rtmp(Client::play(&self.endpoint.url, seed().map_err(ViewerError::Seed)?)?),
             Scheme::Http => {
                 wire.send(http::request(&self.endpoint).into())?;
                 Protocol::Flv {

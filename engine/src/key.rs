@@ -35,16 +35,19 @@ impl StreamKey {
 
     /// The shard that owns this stream, of `shards`: the one place where homes are decided.
     pub fn home(&self, shards: usize) -> usize {
-        // FNV-1a (64 bit), then a multiply-shift onto 0..shards: stable over restarts and builds.
-        let mut hash = 0xcbf2_9ce4_8422_2325u64;
-        for part in [&self.0.vhost, &self.0.app, &self.0.stream] {
-            for byte in part.bytes().chain([b'/']) {
-                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-            }
-        }
+        let parts = [&self.0.vhost, &self.0.app, &self.0.stream];
+        let mut hash = stable_hash(parts.into_iter().flat_map(|part| part.bytes().chain([b'/'])));
+        // A multiply-shift onto 0..shards.
         hash ^= hash >> 32;
         ((u128::from(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * shards as u128) >> 64) as usize
     }
+}
+
+/// FNV-1a, 64 bit: the same over restarts and builds.
+pub fn stable_hash(bytes: impl IntoIterator<Item = u8>) -> u64 {
+    bytes
+        .into_iter()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 impl fmt::Display for StreamKey {

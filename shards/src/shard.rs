@@ -131,7 +131,7 @@ impl Shard {
                 connection.expire();
             }
         }
-        self.streams.borrow_mut().retain(|key, stream| {
+        self.streams.borrow_mut().retain(|_, stream| {
             stream.measure();
             for slot in &mut stream.audiences {
                 if let Some(audience) = slot {
@@ -148,9 +148,7 @@ impl Shard {
             if now - *stream.idle_since.get_or_insert(now) < IDLE {
                 return true;
             }
-            if let Role::Mirror { home } = stream.role {
-                self.mesh.post(home, Mail::Unsubscribe { key: key.clone(), from: self.index() });
-            }
+            self.part_from(stream);
             false
         });
     }
@@ -379,10 +377,15 @@ impl Shard {
     fn forget_unused(&self, key: &StreamKey) {
         let mut streams = self.streams.borrow_mut();
         if let Some(stream) = streams.get(key).filter(|stream| stream.is_idle() && stream.frames == 0) {
-            if let Role::Mirror { home } = stream.role {
-                self.mesh.post(home, Mail::Unsubscribe { key: key.clone(), from: self.index() });
-            }
+            self.part_from(stream);
             streams.remove(key);
+        }
+    }
+
+    /// Tells the home of a mirror that goes.
+    fn part_from(&self, stream: &Stream) {
+        if let Role::Mirror { home } = stream.role {
+            self.mesh.post(home, Mail::Unsubscribe { key: stream.key.clone(), from: self.index() });
         }
     }
 

@@ -7,6 +7,7 @@ use super::{
     legacy,
     scope::Scope,
 };
+use shardcast_engine::key::DEFAULT_VHOST;
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -20,9 +21,6 @@ const BUILT_IN: &str = "
     http_api { enabled on; }
     vhost __defaultVhost__ { http_remux { enabled on; } }
 ";
-
-/// The vhost of clients whose own is not configured.
-const DEFAULT_VHOST: &str = "__defaultVhost__";
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {

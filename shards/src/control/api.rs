@@ -6,7 +6,10 @@ use super::{
     snapshot::{Home, Share},
 };
 use serde_json::{Value, json};
-use shardcast_engine::track::{Shape, Track};
+use shardcast_engine::{
+    key::stable_hash,
+    track::{Shape, Track},
+};
 use std::{
     collections::BTreeMap,
     time::{Duration, SystemTime},
@@ -177,10 +180,7 @@ fn envelope(control: &Control, name: &str, content: Value) -> Value {
 
 /// Names a vhost for good: the same in every process.
 fn vhost_id(name: &str) -> String {
-    let hash = name
-        .bytes()
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
-    format!("vid-{:07x}", hash >> 36)
+    format!("vid-{:07x}", stable_hash(name.bytes()) >> 36)
 }
 
 fn unix_ms() -> u64 {

@@ -97,17 +97,13 @@ impl Driver<'_> {
                 Output::Event(Event::Media(media)) => batch.push(media),
                 Output::Event(event) => {
                     self.start();
-                    if !batch.is_empty() {
-                        self.seat.bring(std::mem::take(&mut batch)).await;
-                    }
+                    self.seat.bring(std::mem::take(&mut batch)).await;
                     result = result.and(self.act(event).await);
                 }
             }
         }
         self.start();
-        if !batch.is_empty() {
-            self.seat.bring(batch).await;
-        }
+        self.seat.bring(batch).await;
         if said {
             self.settle().await;
         }

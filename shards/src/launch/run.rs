@@ -257,10 +257,10 @@ impl Ports {
             .filter(|api| config.http_api.enabled && !wanted.iter().any(|(listen, _)| listen == api))
             .collect();
         for listen in wanted.iter().map(|(listen, _)| *listen).chain(api.iter().copied()) {
-            free(address(listen))?;
+            free(listen.addr())?;
         }
         let bind = |listen: &Listen, shared: bool| {
-            let address = address(listen);
+            let address = listen.addr();
             listener::listener(address, shared).map_err(|error| Failure::Listen { address, error })
         };
         let mut media = Vec::new();
@@ -270,10 +270,10 @@ impl Ports {
             media.push(bound?);
         }
         let words = |service: Service| {
-            let ports = wanted.iter().filter(|(_, s)| *s == service).map(|(listen, _)| address(listen).to_string());
+            let ports = wanted.iter().filter(|(_, s)| *s == service).map(|(listen, _)| listen.addr().to_string());
             ports.collect::<Vec<_>>().join(" ")
         };
-        let api_words = api.iter().map(|listen| address(listen).to_string()).collect::<Vec<_>>().join(" ");
+        let api_words = api.iter().map(|listen| listen.addr().to_string()).collect::<Vec<_>>().join(" ");
         Ok(Self {
             media,
             words: format!("RTMP on {}, HTTP on {}, API on {api_words}", words(Service::Rtmp), words(Service::Http)),
@@ -294,10 +294,6 @@ fn free(address: SocketAddr) -> Result<(), port::Unavailable> {
             probed => return probed,
         }
     }
-}
-
-fn address(listen: &Listen) -> SocketAddr {
-    SocketAddr::new(listen.ip, listen.port)
 }
 
 /// The process has one recorder; a second server in it, as tests have, shares the first one's.
