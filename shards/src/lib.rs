@@ -7,12 +7,15 @@ pub mod config;
 pub mod connection;
 pub mod control;
 pub mod fanout;
+pub mod files;
+pub mod hls;
 pub mod ingress;
 pub mod launch;
 pub mod log;
 pub mod mesh;
 pub mod meter;
 pub mod net;
+pub mod requests;
 pub mod shard;
 pub mod stream;
 

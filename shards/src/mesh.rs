@@ -11,7 +11,7 @@ use glommio::{
     timer::sleep,
 };
 use shardcast_engine::{fanout::Unit, frame::Media, key::StreamKey};
-use shardcast_protocols::session::Verdict;
+use shardcast_protocols::{hls::Content, session::Verdict};
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
@@ -67,6 +67,17 @@ pub enum Mail {
     Unpublished {
         key: StreamKey,
     },
+    /// To the home: what does its HLS have at this path? And the answer.
+    Fetch {
+        key: StreamKey,
+        path: String,
+        request: u64,
+        from: usize,
+    },
+    Fetched {
+        request: u64,
+        content: Option<Content>,
+    },
     /// From the control shard, and the answer.
     Snapshot {
         request: u64,
@@ -92,8 +103,14 @@ impl Mail {
             | Mail::Unsubscribe { key, .. }
             | Mail::Units { key, .. }
             | Mail::Published { key }
-            | Mail::Unpublished { key } => Some(key),
-            Mail::Verdict { .. } | Mail::Snapshot { .. } | Mail::Shard { .. } | Mail::Http(_) | Mail::Quit => None,
+            | Mail::Unpublished { key }
+            | Mail::Fetch { key, .. } => Some(key),
+            Mail::Verdict { .. }
+            | Mail::Fetched { .. }
+            | Mail::Snapshot { .. }
+            | Mail::Shard { .. }
+            | Mail::Http(_)
+            | Mail::Quit => None,
         }
     }
 }

@@ -5,8 +5,11 @@ use crate::{
     connection::Connection,
     control::snapshot,
     fanout::audience::Audience,
+    files,
+    hls::Hls,
     mesh::{Handover, Mail, Mesh},
     net::socket::{READ_BUFFER, ReadBuffer, Socket},
+    requests::Requests,
     stream::{Publication, Role, Stream, Wire},
 };
 use glommio::channels::local_channel::{self, LocalSender};
@@ -19,6 +22,7 @@ use shardcast_engine::{
 use shardcast_protocols::{
     chunked::Chunked,
     flv::Flv,
+    hls::Content,
     rtmp::format::Rtmp,
     session::{Refusal, Verdict},
     ts::Ts,
@@ -43,6 +47,8 @@ const STREAM_BYTES: usize = 64 << 20;
 const STREAMS: usize = 20_000;
 /// A stream without publisher, viewers and subscribers is forgotten after this; a tape without viewers too.
 const IDLE: Duration = Duration::from_secs(5);
+/// A home that does not answer in this time has nothing.
+pub const FETCH_TIME: Duration = Duration::from_secs(2);
 
 pub struct Shard {
     pub config: Arc<Config>,
@@ -55,6 +61,8 @@ pub struct Shard {
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     streams: RefCell<HashMap<StreamKey, Stream>>,
     verdicts: RefCell<HashMap<u64, LocalSender<Verdict>>>,
+    fetches: Requests<Option<Content>>,
+    files: Option<files::Writer>,
     next_number: Cell<u64>,
     /// There may be something for the hand to do.
     awake: RefCell<Option<LocalSender<()>>>,
@@ -67,6 +75,8 @@ pub struct Common {
     pub config: Arc<Config>,
     pub connections_open: Arc<AtomicUsize>,
     pub connections_max: usize,
+    /// Writes the files that the configuration asks for.
+    pub files: Option<files::Writer>,
     /// For tests: a session that publishes a stream of this name panics at its first frame.
     pub fault: Option<String>,
 }
@@ -83,6 +93,8 @@ impl Shard {
             connections: RefCell::default(),
             streams: RefCell::default(),
             verdicts: RefCell::default(),
+            fetches: Requests::default(),
+            files: common.files,
             next_number: Cell::new(1),
             awake: RefCell::default(),
             quit: RefCell::default(),
@@ -133,6 +145,7 @@ impl Shard {
         }
         self.streams.borrow_mut().retain(|_, stream| {
             stream.measure();
+            stream.dispose(now);
             for slot in &mut stream.audiences {
                 if let Some(audience) = slot {
                     audience.measure();
@@ -230,6 +243,15 @@ impl Shard {
         self.post(key.home(self.shards()), Mail::Unpublish { key: key.clone(), publisher });
     }
 
+    /// What HLS has at `path` of a stream, asked of its home.
+    pub async fn fetch(&self, key: &StreamKey, path: &str) -> Option<Content> {
+        let post = |request| {
+            let fetch = Mail::Fetch { key: key.clone(), path: path.to_owned(), request, from: self.index() };
+            self.post(key.home(self.shards()), fetch);
+        };
+        self.fetches.ask(FETCH_TIME, post).await.flatten()
+    }
+
     // --- mail ------------------------------------------------------------------------------------------
 
     /// Posts mail, or acts on it at once where it is for this shard.
@@ -290,6 +312,12 @@ impl Shard {
                 self.with_known(&key, Stream::unpublished);
                 self.wake();
             }
+            Mail::Fetch { key, path, request, from } => {
+                let streams = self.streams.borrow();
+                let content = streams.get(&key).and_then(Stream::hls).and_then(|hls| hls.content(&path));
+                self.post(from, Mail::Fetched { request, content });
+            }
+            Mail::Fetched { request, content } => self.fetches.answer(request, content),
             Mail::Snapshot { request } => {
                 let snapshot = Box::new(self.snapshot());
                 self.post(self.mesh.control(), Mail::Shard { request, snapshot });
@@ -365,7 +393,12 @@ impl Shard {
             }
             Some(vhost) => self.with_stream(&publication.key.clone(), vhost, |stream| {
                 match stream.publish(publication, &self.mesh) {
-                    Ok(()) => Verdict::Allowed,
+                    Ok(()) => {
+                        if vhost.hls.enabled {
+                            stream.package(|key| Hls::new(key, &vhost.hls, self.files.as_ref()));
+                        }
+                        Verdict::Allowed
+                    }
                     Err(holder) => Verdict::Refused(Refusal::StreamBusy(format!("{} ({holder})", stream.key))),
                 }
             }),

@@ -3,6 +3,7 @@
 use crate::{
     connection::Connection,
     fanout::audience::Audience,
+    hls::Hls,
     mesh::{Mail, Mesh},
     meter::Meter,
 };
@@ -85,6 +86,7 @@ pub enum Role {
 pub struct Home {
     pub publication: Option<Publication>,
     pub subscribers: Vec<Subscriber>,
+    pub hls: Option<Hls>,
     timeline: Timeline,
     oddities: Oddities,
 }
@@ -188,7 +190,10 @@ impl Stream {
                     self.frames += 1;
                     self.video_frames += u64::from(frame.kind == shardcast_engine::codec::Kind::Video);
                     self.received += frame.payload.len() as u64;
-                    self.ring.append(self.prologue.clone(), frame);
+                    let unit = self.ring.append(self.prologue.clone(), frame);
+                    if let Some(hls) = &mut home.hls {
+                        hls.push(unit);
+                    }
                     None
                 }
             };
@@ -218,7 +223,10 @@ impl Stream {
             return false;
         }
         self.forward(mesh);
-        if let Role::Home(home) = &self.role {
+        if let Role::Home(home) = &mut self.role {
+            if let Some(hls) = &mut home.hls {
+                hls.unpublished();
+            }
             for subscriber in &home.subscribers {
                 mesh.post(subscriber.shard, Mail::Unpublished { key: self.key.clone() });
             }
@@ -242,6 +250,31 @@ impl Stream {
             }
         }
         self.ring.clear();
+    }
+
+    /// At home: the publisher's frames are packaged too.
+    pub fn package(&mut self, hls: impl FnOnce(&StreamKey) -> Hls) {
+        if let Role::Home(home) = &mut self.role {
+            home.hls.get_or_insert_with(|| hls(&self.key)).published();
+        }
+    }
+
+    /// At home: forgets a window of segments whose publisher has long gone.
+    pub fn dispose(&mut self, now: Instant) {
+        if let Role::Home(home) = &mut self.role
+            && let Some(hls) = home.hls.take_if(|hls| hls.is_over(now))
+        {
+            hls.dispose();
+            info!("{} HLS is removed: no publisher came back", self.key);
+        }
+    }
+
+    /// At home: the window of segments.
+    pub fn hls(&self) -> Option<&Hls> {
+        match &self.role {
+            Role::Home(home) => home.hls.as_ref(),
+            Role::Mirror { .. } => None,
+        }
     }
 
     /// At home: another shard has viewers now.
@@ -304,10 +337,10 @@ impl Stream {
         self.meter_out.sample(self.sent());
     }
 
-    /// Nobody publishes, plays or subscribes.
+    /// Nobody publishes, plays or subscribes, and there is nothing to fetch.
     pub fn is_idle(&self) -> bool {
         let in_use = match &self.role {
-            Role::Home(home) => home.publication.is_some() || !home.subscribers.is_empty(),
+            Role::Home(home) => home.publication.is_some() || !home.subscribers.is_empty() || home.hls.is_some(),
             Role::Mirror { .. } => false,
         };
         !in_use && self.viewers().next().is_none()

@@ -115,6 +115,11 @@ fn table(payload: &[u8], whole: bool) -> &[u8] {
 }
 
 impl Ts {
+    /// The next frame may be the first that somebody reads: tables come before it.
+    pub fn restart(&mut self) {
+        self.tables = None;
+    }
+
     fn write_tables(&mut self, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>) {
         let due = frame.keyframe
             || self.tables.is_none_or(|(at, version)| {

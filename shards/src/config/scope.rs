@@ -87,6 +87,19 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// A number of zero to a billion, with a fraction or without; the default of the table is one.
+    pub fn decimal(&self, name: &str) -> Result<f64, BadValue> {
+        let row = self.row(name);
+        let Some(value) = self.given(name) else { return Ok(row.default.parse().unwrap_or_default()) };
+        let number = value.words.first().and_then(|word| word.parse().ok());
+        number.filter(|number| (0.0..=1e9).contains(number)).ok_or_else(|| self.bad(name, &value, row.kind.to_string()))
+    }
+
+    /// What the table says.
+    pub fn default(&self, name: &str) -> &'static str {
+        self.row(name).default
+    }
+
     pub fn listens(&self, name: &str) -> Result<Vec<Listen>, BadValue> {
         let Some(value) = self.given(name) else {
             return Ok(self.row(name).default.split(' ').filter_map(|word| word.parse().ok()).collect());

@@ -7,7 +7,8 @@ use super::{
     legacy,
     scope::Scope,
 };
-use shardcast_engine::key::DEFAULT_VHOST;
+use shardcast_engine::{key::DEFAULT_VHOST, time::Timestamp};
+use shardcast_protocols::hls::{self, BadTemplate, Names, Template};
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -19,7 +20,10 @@ const BUILT_IN: &str = "
     srs_log_tank console;
     http_server { enabled on; }
     http_api { enabled on; }
-    vhost __defaultVhost__ { http_remux { enabled on; } }
+    vhost __defaultVhost__ {
+        http_remux { enabled on; }
+        hls { enabled on; hls_fragment 2; hls_window 12; }
+    }
 ";
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -102,6 +106,7 @@ pub struct Vhost {
     pub first_packet_timeout: Duration,
     pub normal_timeout: Duration,
     pub http_remux: HttpRemux,
+    pub hls: Hls,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -110,6 +115,22 @@ pub struct HttpRemux {
     /// With `[vhost]`, `[app]` and `[stream]`.
     pub mount: String,
 }
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hls {
+    pub enabled: bool,
+    pub settings: hls::Settings,
+    pub names: Names,
+    pub window: Duration,
+    /// Where files are written too. SRS always writes some; we do where the configuration says where.
+    pub folder: Option<PathBuf>,
+    pub cleanup: bool,
+    /// What is left of a stream is removed so long after its publisher; zero: the files stay.
+    pub dispose: Duration,
+}
+
+/// Bytes of segments that one stream may keep.
+const HLS_BYTES: usize = 64 << 20;
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -269,7 +290,43 @@ impl Vhost {
             first_packet_timeout: Duration::from_millis(number(publish, "firstpkt_timeout")?),
             normal_timeout: Duration::from_millis(number(publish, "normal_timeout")?),
             http_remux,
+            hls: Hls::of(&name, scope.block("hls"), remarks)?,
             name,
+        })
+    }
+}
+
+impl Hls {
+    fn of(vhost: &str, scope: Scope, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let fragment = scope.decimal("hls_fragment")?;
+        let seconds = |seconds: f64| Timestamp::from_ms((seconds * 1000.0) as i64);
+        let window = scope.decimal("hls_window")?;
+        let mut template = |name, read: fn(&str) -> Result<Template, BadTemplate>| {
+            read(&scope.word(name)).or_else(|error| {
+                remarks.warnings.push(format!("vhost {vhost}: {name}: {error}; the default is used"));
+                read(scope.default(name))
+            })
+        };
+        let bad = |error: BadTemplate| unreachable!("a default of the table: {error}");
+        let names = Names {
+            playlist: template("hls_m3u8_file", Template::of_playlist).unwrap_or_else(bad),
+            segment: template("hls_ts_file", Template::of_segment).unwrap_or_else(bad),
+            entry_prefix: scope.word("hls_entry_prefix"),
+        };
+        Ok(Self {
+            enabled: scope.flag("enabled"),
+            settings: hls::Settings {
+                fragment: seconds(fragment * scope.decimal("hls_td_ratio")?),
+                overflow: seconds(fragment * scope.decimal("hls_aof_ratio")?),
+                window: seconds(window),
+                wait_keyframe: scope.flag("hls_wait_keyframe"),
+                bytes: HLS_BYTES,
+            },
+            names,
+            window: Duration::from_millis((window * 1000.0) as u64),
+            folder: scope.given("hls_path").map(|value| value.words[0].clone().into()),
+            cleanup: scope.flag("hls_cleanup"),
+            dispose: Duration::from_secs(scope.number("hls_dispose")?.unwrap_or_default()),
         })
     }
 }

@@ -4,6 +4,8 @@ use super::{
     directives::{self, Kind, Row, Section, Status, dotted},
     *,
 };
+use shardcast_engine::time::Timestamp;
+use shardcast_protocols::hls::{self, Names, Template};
 use std::time::Duration;
 
 fn load_with(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
@@ -38,6 +40,7 @@ fn line(section: &Section, row: &Row) -> String {
         Kind::Bool | Kind::BoolOn if name == "is_full" => format!("{name} off;\n"),
         Kind::Bool | Kind::BoolOn => format!("{name} on;\n"),
         Kind::Number(_, max, _) => format!("{name} {max};\n"),
+        Kind::Float(_) => format!("{name} 1.5;\n"),
         Kind::OneOf(names) => format!("{name} {};\n", names.split(", ").next().unwrap()),
         Kind::Endpoints => format!("{name} 1234 [::]:1235;\n"),
         _ => format!("{name} word;\n"),
@@ -66,7 +69,7 @@ fn a_file_with_every_directive_is_accepted_and_tells_what_does_not_act() {
     expected.sort();
     accepted.sort();
     assert_eq!(accepted, expected);
-    assert!(accepted.contains(&"daemon".into()) && accepted.contains(&"vhost.hls.enabled".into()));
+    assert!(accepted.contains(&"daemon".into()) && accepted.contains(&"vhost.dash.enabled".into()));
     assert_eq!(config.chunk_size, 16_777_215);
 }
 
@@ -136,6 +139,38 @@ fn values_out_of_range_are_refused_with_what_was_expected() {
     assert_eq!(error, "SRS_MAX_CONNECTIONS: max_connections 0: expecting number from 1 to 10000000");
 }
 
+/// As it stands where a vhost says nothing of it.
+fn hls() -> Hls {
+    Hls {
+        enabled: false,
+        settings: hls::Settings {
+            fragment: Timestamp::from_ms(10_000),
+            overflow: Timestamp::from_ms(21_000),
+            window: Timestamp::from_ms(60_000),
+            wait_keyframe: true,
+            bytes: 64 << 20,
+        },
+        names: Names {
+            playlist: Template::of_playlist("[app]/[stream].m3u8").unwrap(),
+            segment: Template::of_segment("[app]/[stream]-[seq].ts").unwrap(),
+            entry_prefix: String::new(),
+        },
+        window: Duration::from_secs(60),
+        folder: None,
+        cleanup: true,
+        dispose: Duration::from_secs(120),
+    }
+}
+
+#[test]
+fn templates_that_cannot_tell_segments_apart_give_way_to_the_default() {
+    let config = load("vhost v { hls { hls_ts_file [app]/[stream].ts; } }");
+    assert_eq!(config.vhosts[0].hls.names, hls().names);
+    assert_eq!(config.warnings, ["vhost v: hls_ts_file: [seq] is missing; the default is used"]);
+    let error = refusal("vhost v { hls { hls_fragment long; } }");
+    assert_eq!(error, "t.conf:1:17: vhost.hls.hls_fragment long: expecting decimal number (s)");
+}
+
 #[test]
 fn defaults_are_those_of_srs_but_for_the_documented_ones() {
     let config = load("vhost v.io { }");
@@ -163,6 +198,7 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
             first_packet_timeout: ms(20_000),
             normal_timeout: ms(5_000),
             http_remux: HttpRemux { enabled: false, mount: "[vhost]/[app]/[stream].flv".into() },
+            hls: hls(),
         }]
     );
     assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
@@ -178,7 +214,10 @@ fn a_file_sets_everything_that_acts() {
         vhost v.io { enabled off; chunk_size 128; tcp_nodelay on; min_latency on;
             play { gop_cache off; gop_cache_max_frames 9; queue_length 8; mw_latency 7; }
             publish { firstpkt_timeout 6; normal_timeout 5; }
-            http_remux { enabled on; mount /[app]/[stream].flv; } }",
+            http_remux { enabled on; mount /[app]/[stream].flv; }
+            hls { enabled on; hls_fragment 2; hls_td_ratio 1.5; hls_aof_ratio 3; hls_window 9.5; hls_path /srv/hls;
+                hls_m3u8_file [stream].m3u8; hls_ts_file [stream]/[seq].ts; hls_entry_prefix http://cdn;
+                hls_cleanup off; hls_dispose 4; hls_wait_keyframe off; } }",
     );
     assert_eq!(shown(&config.rtmp_listen), "0.0.0.0:1935 [::]:19350");
     assert_eq!((config.shards, config.max_connections, config.chunk_size), (Some(3), Some(77), 4096));
@@ -203,6 +242,25 @@ fn a_file_sets_everything_that_acts() {
             first_packet_timeout: ms(6),
             normal_timeout: ms(5),
             http_remux: HttpRemux { enabled: true, mount: "/[app]/[stream].flv".into() },
+            hls: Hls {
+                enabled: true,
+                settings: hls::Settings {
+                    fragment: Timestamp::from_ms(3_000),
+                    overflow: Timestamp::from_ms(6_000),
+                    window: Timestamp::from_ms(9_500),
+                    wait_keyframe: false,
+                    ..hls().settings
+                },
+                names: Names {
+                    playlist: Template::of_playlist("[stream].m3u8").unwrap(),
+                    segment: Template::of_segment("[stream]/[seq].ts").unwrap(),
+                    entry_prefix: "http://cdn".into(),
+                },
+                window: ms(9_500),
+                folder: Some("/srv/hls".into()),
+                cleanup: false,
+                dispose: ms(4_000),
+            },
         }]
     );
     assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
@@ -229,7 +287,7 @@ fn variables_win_over_the_file_and_over_the_built_in() {
         ("SRS_VHOST_PLAY_QUEUE_LENGTH", ""),
         ("SRS_LOG_LEVEL", "warn"),
         ("SRS_LOG_FILE", "/x"),
-        ("SRS_VHOST_HLS_ENABLED", "on"),
+        ("SRS_VHOST_DASH_ENABLED", "on"),
         ("SRS_DAEMON", "off"),
         ("SRS_SERVICE_HOST", "10.0.0.1"),
     ];
@@ -237,7 +295,7 @@ fn variables_win_over_the_file_and_over_the_built_in() {
         srs_log_level error; daemon on;
         vhost a { play { gop_cache on; } } vhost b { }";
     let loaded = load_with(text, &env).unwrap();
-    assert_eq!(loaded.accepted, ["daemon", "vhost.hls.enabled"]);
+    assert_eq!(loaded.accepted, ["daemon", "vhost.dash.enabled"]);
     let built_in = Config::built_in(&env.into_iter().collect()).unwrap();
     for config in [&loaded, &built_in] {
         assert_eq!(shown(&config.rtmp_listen), "0.0.0.0:1 [::1]:2");
@@ -271,6 +329,8 @@ fn every_variable_of_what_acts_has_an_effect() {
                 let mut names = names.split(", ").map(String::from);
                 (names.next().unwrap(), names.next().unwrap())
             }
+            Kind::Float(_) => ("1.5".into(), "2".into()),
+            Kind::Template => ("[stream]x[seq]".into(), "[stream]y[seq]".into()),
             _ => ("x".into(), "y".into()),
         };
         for variable in row.env_names(section) {

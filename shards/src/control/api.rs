@@ -61,7 +61,8 @@ pub async fn metrics(control: &Control) -> Answer {
         let label = shard.index.to_string();
         let home = shard.streams.iter().filter_map(|share| share.home.as_ref());
         let publishers = home.clone().filter(|home| home.publication.is_some()).count();
-        let ring_bytes: usize = home.map(|home| home.ring_bytes).sum();
+        let ring_bytes: usize = home.clone().map(|home| home.ring_bytes).sum();
+        let hls_bytes: usize = home.map(|home| home.hls_bytes).sum();
         let viewers: usize = shard.streams.iter().map(|share| share.viewers).sum();
         let gauge = |name: &'static str, value: f64| metrics::gauge!(name, "shard" => label.clone()).set(value);
         gauge("shardcast_connections", shard.connections as f64);
@@ -69,6 +70,7 @@ pub async fn metrics(control: &Control) -> Answer {
         gauge("shardcast_viewers", viewers as f64);
         gauge("shardcast_streams", shard.streams.len() as f64);
         gauge("shardcast_ring_bytes", ring_bytes as f64);
+        gauge("shardcast_hls_bytes", hls_bytes as f64);
         metrics::counter!("shardcast_mesh_frames_total", "shard" => label.clone()).absolute(shard.frames_crossed);
     }
     with_type("text/plain; version=0.0.4", control.metrics.render().into())

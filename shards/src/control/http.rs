@@ -1,6 +1,6 @@
 //! HTTP on the control shard: one hyper connection, and which request goes where.
 
-use super::{CORS, Control, api, io::Io, pages};
+use super::{CORS, Control, api, hls, io::Io, pages};
 use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::{net::TcpStream, timer::sleep};
@@ -53,9 +53,10 @@ async fn answer(control: &Control, request: Request<Incoming>) -> Answer {
     let with_cors = crossdomain && request.headers().contains_key(header::ORIGIN);
     let head = request.method() == Method::HEAD;
     let path = request.uri().path().to_owned();
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let mut answer = match *request.method() {
         Method::OPTIONS if crossdomain => Response::new(Full::default()),
-        Method::GET | Method::HEAD => match route(control, &path, request.uri().query().unwrap_or("")).await {
+        Method::GET | Method::HEAD => match route(control, &path, request.uri().query().unwrap_or(""), host).await {
             Some(answer) => answer,
             None => text(StatusCode::NOT_FOUND, "Not Found"),
         },
@@ -74,7 +75,7 @@ async fn answer(control: &Control, request: Request<Incoming>) -> Answer {
     answer
 }
 
-async fn route(control: &Control, path: &str, query: &str) -> Option<Answer> {
+async fn route(control: &Control, path: &str, query: &str, host: &str) -> Option<Answer> {
     match path {
         _ if path.starts_with("/api/") && path != "/api/v1/versions" && !control.common.config.http_api.enabled => None,
         "/api/v1/versions" => Some(json(&api::versions(control))),
@@ -83,7 +84,10 @@ async fn route(control: &Control, path: &str, query: &str) -> Option<Answer> {
         "/metrics" => Some(api::metrics(control).await),
         _ => match path.strip_prefix("/api/v1/streams/") {
             Some(id) => Some(json(&api::streams(control, id, query).await)),
-            None => pages::page(&control.common.config.http_server, path).await,
+            None => match hls::answer(control, path, query, host).await {
+                Some(answer) => Some(answer),
+                None => pages::page(&control.common.config.http_server, path).await,
+            },
         },
     }
 }

@@ -1,6 +1,7 @@
 //! The control shard: HTTP API, pages and metrics. It never touches media; media shards never wait for it.
 
 pub mod api;
+mod hls;
 pub mod http;
 mod io;
 pub mod pages;
@@ -9,7 +10,8 @@ pub mod snapshot;
 use crate::{
     mesh::{Mail, Mesh},
     net::sys,
-    shard::{Common, random_id},
+    requests::Requests,
+    shard::{Common, FETCH_TIME, random_id},
 };
 use bytes::Bytes;
 use futures_lite::FutureExt;
@@ -24,6 +26,8 @@ use glommio::{
     timer::sleep,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
+use shardcast_engine::key::StreamKey;
+use shardcast_protocols::hls::Content;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -66,6 +70,7 @@ pub struct Control {
     newest: RefCell<Option<(Instant, Rc<Vec<snapshot::Shard>>)>>,
     next_request: Cell<u64>,
     waiting: RefCell<HashMap<u64, LocalSender<snapshot::Shard>>>,
+    fetches: Requests<Option<Content>>,
 }
 
 impl Control {
@@ -83,6 +88,7 @@ impl Control {
             newest: RefCell::default(),
             next_request: Cell::new(1),
             waiting: RefCell::default(),
+            fetches: Requests::default(),
         })
     }
 
@@ -104,6 +110,7 @@ impl Control {
                         let _ = waiting.try_send(*snapshot);
                     }
                 }
+                Mail::Fetched { request, content } => self.fetches.answer(request, content),
                 _ => warn!("media mail came to the control shard"),
             }
         }
@@ -158,6 +165,15 @@ impl Control {
         let snapshot = Rc::new(self.ask().await);
         *self.newest.borrow_mut() = Some((Instant::now(), snapshot.clone()));
         snapshot
+    }
+
+    /// What HLS has at `path` of a stream, asked of its home.
+    pub async fn fetch(&self, key: &StreamKey, path: &str) -> Option<Content> {
+        let post = |request| {
+            let fetch = Mail::Fetch { key: key.clone(), path: path.to_owned(), request, from: self.shards() };
+            self.mesh.post(key.home(self.shards()), fetch);
+        };
+        self.fetches.ask(FETCH_TIME, post).await.flatten()
     }
 
     async fn ask(&self) -> Vec<snapshot::Shard> {

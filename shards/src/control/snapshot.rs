@@ -1,6 +1,9 @@
 //! What a shard says of itself when the control shard asks.
 
-use crate::stream::{Publication, Role, Stream};
+use crate::{
+    hls::Hls,
+    stream::{Publication, Role, Stream},
+};
 use shardcast_engine::{key::StreamKey, prologue::Prologue};
 use std::sync::Arc;
 
@@ -32,6 +35,8 @@ pub struct Home {
     pub video_frames: u64,
     pub received: u64,
     pub ring_bytes: usize,
+    /// Of HLS segments.
+    pub hls_bytes: usize,
     /// Kilobits per second received over the last 30 s.
     pub kbps: u64,
 }
@@ -46,6 +51,7 @@ impl Share {
                 video_frames: stream.video_frames,
                 received: stream.received,
                 ring_bytes: stream.ring.bytes(),
+                hls_bytes: stream.hls().map_or(0, Hls::bytes),
                 kbps: stream.meter_in.kbps(),
             }),
             Role::Mirror { .. } => None,

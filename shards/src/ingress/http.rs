@@ -10,6 +10,7 @@ use crate::{
 };
 use bytes::BytesMut;
 use glommio::yield_if_needed;
+use shardcast_engine::key::StreamKey;
 use shardcast_protocols::session::{Client, Request};
 use std::{
     borrow::Cow,
@@ -45,7 +46,11 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         connection.received.set(read.len() as u64);
     };
     connection.deadline.set(None);
-    let Some((vhost, request, body)) = live(shard, &head) else {
+    let wanted = match live(shard, &head) {
+        Some((vhost, _, Body::Ts)) if is_segment(shard, vhost, &head.path).await => None,
+        wanted => wanted,
+    };
+    let Some((vhost, request, body)) = wanted else {
         match connection.socket.duplicate() {
             Ok(fd) => {
                 connection.hand_over();
@@ -145,11 +150,7 @@ fn live<'s>(shard: &'s Shard, head: &Head) -> Option<(&'s Vhost, Request, Body)>
         return None;
     }
     let body = Body::of_path(&head.path)?;
-    let host = host_name(&head.host);
-    let named = head.query.trim_start_matches('?').split('&').find_map(|pair| {
-        pair.strip_prefix("vhost=").or_else(|| pair.strip_prefix("domain=")).filter(|name| !name.is_empty())
-    });
-    let name = named.unwrap_or(host);
+    let name = vhost_name(&head.host, &head.query);
     let vhost = shard.config.vhost(name).filter(|vhost| vhost.http_remux.enabled)?;
     let (app, stream) = mounted(&mount(&vhost.http_remux.mount, body)?, &vhost.name, &head.path)?;
     let request = Request {
@@ -162,6 +163,16 @@ fn live<'s>(shard: &'s Shard, head: &Head) -> Option<(&'s Vhost, Request, Body)>
         ..Request::default()
     };
     Some((vhost, request, body))
+}
+
+/// `a-7.ts` may be segment 7 of stream `a`, or stream `a-7`: the segment goes first where there is one.
+async fn is_segment(shard: &Shard, vhost: &Vhost, path: &str) -> bool {
+    if !vhost.hls.enabled {
+        return false;
+    }
+    let Some(asked) = vhost.hls.names.asked_segment(&vhost.name, path) else { return false };
+    let key = StreamKey::new(&vhost.name, &asked.app, &asked.stream);
+    shard.fetch(&key, path).await.is_some()
 }
 
 /// The mount that `configured` is for `body`: a mount for FLV is one for MPEG-TS too, with the other suffix.
@@ -195,6 +206,14 @@ fn filled<'t>(pattern: &'t str, variable: &str, text: &'t str) -> Option<&'t str
         }
         None => None,
     }
+}
+
+/// The vhost that a request names: in its query, else by its host.
+pub fn vhost_name<'r>(host: &'r str, query: &'r str) -> &'r str {
+    let named = query.trim_start_matches('?').split('&').find_map(|pair| {
+        pair.strip_prefix("vhost=").or_else(|| pair.strip_prefix("domain=")).filter(|name| !name.is_empty())
+    });
+    named.unwrap_or(host_name(host))
 }
 
 /// The host without its port; IPv6 addresses keep their brackets.

@@ -9,6 +9,7 @@ use crate::{
     config::{Config, Listen},
     control::Control,
     fanout::hand,
+    files,
     ingress::accept::{self, Service},
     log,
     mesh::{self, Ends, Mesh},
@@ -34,8 +35,13 @@ use tracing::{debug, error, info, warn};
 const PARTING: Duration = Duration::from_millis(300);
 
 /// Directives on which an operator relies to keep people out.
-const GUARDS: [&str; 4] =
-    ["http_api.auth.enabled", "vhost.security.enabled", "vhost.refer.enabled", "vhost.http_hooks.enabled"];
+const GUARDS: [&str; 5] = [
+    "http_api.auth.enabled",
+    "vhost.security.enabled",
+    "vhost.refer.enabled",
+    "vhost.http_hooks.enabled",
+    "vhost.hls.hls_keys",
+];
 const LETTING_GO: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +90,11 @@ pub fn run(options: Options) -> Result<(), Failure> {
     }
     let ports = Ports::bind(&config, limits.shards)?;
     let metrics = install_metrics();
+    let wants_files =
+        config.vhosts.iter().any(|vhost| vhost.enabled && vhost.hls.enabled && vhost.hls.folder.is_some());
+    let files = if wants_files { Some(files::Writer::start()?) } else { None };
     let common = Common {
+        files: files.as_ref().map(|(writer, _)| writer.clone()),
         config: config.clone(),
         connections_open: Arc::new(AtomicUsize::new(0)),
         connections_max: config.max_connections.unwrap_or(limits.max_connections),
@@ -127,6 +137,11 @@ pub fn run(options: Options) -> Result<(), Failure> {
         if let Err(error) = handle.join() {
             ended = Err(Failure::Shard(error.to_string()));
         }
+    }
+    // All who hand files to it have ended; what they handed is written.
+    if let Some((writer, thread)) = files {
+        writer.end();
+        thread.join().map_err(|_| Failure::Shard("the writer of files panicked".into()))?;
     }
     info!("{} has ended", crate::SERVER);
     ended

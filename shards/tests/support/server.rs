@@ -105,6 +105,10 @@ impl Server {
         format!("http://127.0.0.1:{}/{stream}.ts", self.ports.http)
     }
 
+    pub fn hls(&self, stream: &str) -> String {
+        format!("http://127.0.0.1:{}/{stream}.m3u8", self.ports.http)
+    }
+
     pub fn get(&self, path: &str) -> Response {
         http::request(self.ports.http, "GET", path, &[])
     }

@@ -1,0 +1,28 @@
+//! Playlists and segments: asked of the stream's home, answered from its memory.
+
+use super::{
+    Control,
+    http::{Answer, with_type},
+    pages,
+};
+use crate::ingress::http::vhost_name;
+use hyper::header::{CACHE_CONTROL, HeaderValue};
+use shardcast_engine::key::StreamKey;
+use shardcast_protocols::hls::Content;
+
+/// `None` where the path is of no stream's window.
+pub async fn answer(control: &Control, path: &str, query: &str, host: &str) -> Option<Answer> {
+    let path = pages::decode(path);
+    let vhost = control.common.config.vhost(vhost_name(host, query)).filter(|vhost| vhost.hls.enabled)?;
+    let asked = vhost.hls.names.asked(&vhost.name, &path)?;
+    let key = StreamKey::new(&vhost.name, &asked.app, &asked.stream);
+    let (content_type, cache, bytes) = match control.fetch(&key, &path).await? {
+        Content::Playlist(bytes) => ("application/vnd.apple.mpegurl", "no-cache", bytes),
+        // A number comes again when the server was started anew: no cache is to keep it for longer than players
+        // may ask for it.
+        Content::Segment(bytes) => ("video/mp2t", "max-age=60", bytes),
+    };
+    let mut answer = with_type(content_type, bytes);
+    answer.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static(cache));
+    Some(answer)
+}
