@@ -15,10 +15,10 @@ LOOK_S = 0.05
 FLAGS = ["--no-sandbox", "--disable-gpu", "--autoplay-policy=no-user-gesture-required", "--disable-background-networking"]
 
 LOOK = """() => {
-  const { video, state, stream, stats } = window.shardcast;
+  const { video, state, method, stream, stats } = window.shardcast;
   const { totalVideoFrames, droppedVideoFrames } = video.getVideoPlaybackQuality();
   return {
-    state, stream, stats, time: video.currentTime, width: video.videoWidth, height: video.videoHeight,
+    state, method, stream, stats, time: video.currentTime, width: video.videoWidth, height: video.videoHeight,
     frames: totalVideoFrames, dropped: droppedVideoFrames, muted: video.muted,
   };
 }"""
@@ -49,7 +49,7 @@ def main(chromium, url):
             page = browser.new_page()
             page.on("console", lambda m: errors.append(f"{m.type}: {m.text}") if m.type in ("error", "warning") else None)
             page.on("pageerror", lambda error: errors.append(f"exception: {error}"))
-            page.on("requestfailed", lambda r: None if ".flv" in r.url else errors.append(f"failed: {r.url}"))
+            page.on("requestfailed", lambda r: None if "/live/" in r.url else errors.append(f"failed: {r.url}"))
             page.goto(url)
             first = wait(lambda: page.evaluate(LOOK), lambda s: s["state"] == "playing" and s["frames"] > 0)
             later = wait(

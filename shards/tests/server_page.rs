@@ -4,10 +4,19 @@ mod support;
 
 use serde_json::Value;
 use std::{path::Path, process::Command, time::Duration};
-use support::{media::Media, process::Process, publisher::Publisher, server::Server};
+use support::{media::Media, process::Process, publisher::Publisher, server::Server, until};
 
 #[test]
-fn the_page_plays_picture_and_sound() {
+fn the_page_plays_flv() {
+    the_page_plays("flv");
+}
+
+#[test]
+fn the_page_plays_hls() {
+    the_page_plays("hls");
+}
+
+fn the_page_plays(method: &str) {
     let (Ok(python), Ok(chromium)) = (std::env::var("SHARDCAST_PYTHON"), std::env::var("SHARDCAST_CHROMIUM")) else {
         eprintln!(
             "SKIPPED: the page is not tested in a browser; set SHARDCAST_PYTHON to a Python with playwright and \
@@ -18,8 +27,9 @@ fn the_page_plays_picture_and_sound() {
     let server = Server::start(2);
     let _publisher = Publisher::looping(&server, "live/page", Media::Plain);
     server.wait_until_live("live/page");
+    until("there is a playlist", || (server.get("/live/page.m3u8").status == 200).then_some(()));
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/page.py");
-    let url = format!("http://127.0.0.1:{}/?stream=live/page", server.ports.http);
+    let url = format!("http://127.0.0.1:{}/?stream=live/page&play={method}", server.ports.http);
     let seen =
         Process::start(Command::new(python).arg(script).args([&chromium, &url])).finish(Duration::from_secs(150));
     assert!(seen.status.success(), "{}\n{}", seen.status, seen.stderr.join("\n"));
@@ -28,7 +38,7 @@ fn the_page_plays_picture_and_sound() {
     let (first, later) = (&seen["first"], &seen["later"]);
     let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("no number in {seen}"));
     assert_eq!((&first["state"], &later["state"]), (&"playing".into(), &"playing".into()), "{seen}");
-    assert_eq!(later["stream"], "live/page");
+    assert_eq!((&later["stream"], &later["method"]), (&"live/page".into(), &method.into()));
     assert_eq!((&later["width"], &later["height"]), (&640.into(), &360.into()));
     assert!(number(&later["time"]) > number(&first["time"]) + 3.0, "{seen}");
     assert!(number(&later["frames"]) > number(&first["frames"]) + 50.0, "{seen}");

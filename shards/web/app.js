@@ -4,6 +4,7 @@
 // Names of streams come from publishers: they reach the page by textContent and encodeURIComponent only.
 
 const mpegts = window.mpegts;
+const Hls = window.Hls;
 
 const POLL_MS = 2000;
 const POLL_HIDDEN_MS = 10_000;
@@ -24,8 +25,11 @@ class StatusError extends Error {}
 // The server, as far as it has told.
 const server = { rtmpPort: 1935, reachable: true, streams: null };
 
+// How each protocol is played: makes the player, which has `destroy`.
+const METHODS = { flv: playFlv, hls: playHls };
 // The stream to play: {vhost, app, name}, or null until the first live one is chosen.
 let wanted = fromAddress();
+let method = methodFromAddress();
 let player = null;
 let state = 'loading';
 let held = false; // the viewer pressed pause
@@ -46,6 +50,7 @@ window.shardcast = {
   video,
   get player() { return player; },
   get state() { return state; },
+  get method() { return method; },
   get stream() { return wanted && label(wanted); },
   get stats() { return { ...stats }; },
 };
@@ -165,7 +170,16 @@ function step() {
 }
 
 function connect() {
-  const mine = (player = mpegts.createPlayer(
+  playingSince = 0;
+  framesLast = null;
+  moved();
+  enter('connecting', `Connecting to ${label(wanted)}…`);
+  player = METHODS[method]();
+  start(player);
+}
+
+function playFlv() {
+  const mine = mpegts.createPlayer(
     { type: 'flv', isLive: true, url: new URL(flvPath(wanted), location.href).href },
     {
       enableWorker: false,
@@ -180,11 +194,7 @@ function connect() {
       autoCleanupMinBackwardDuration: 10,
       statisticsInfoReportInterval: 1000,
     },
-  ));
-  playingSince = 0;
-  framesLast = null;
-  moved();
-  enter('connecting', `Connecting to ${label(wanted)}…`);
+  );
   mine.on(mpegts.Events.ERROR, (type, detail) => mine === player && lost(type, detail));
   mine.on(mpegts.Events.LOADING_COMPLETE, () => mine === player && lost('end', ''));
   mine.on(mpegts.Events.STATISTICS_INFO, (info) => {
@@ -193,7 +203,21 @@ function connect() {
   });
   mine.attachMediaElement(video);
   mine.load();
-  start(mine);
+  return mine;
+}
+
+function playHls() {
+  const mine = new Hls({ enableWorker: false, liveSyncDurationCount: 2, liveMaxLatencyDurationCount: 5, backBufferLength: 30 });
+  mine.on(Hls.Events.ERROR, (_, { fatal, type, details }) => {
+    if (!fatal || mine !== player) return;
+    lost(type === Hls.ErrorTypes.MEDIA_ERROR ? mpegts.ErrorTypes.MEDIA_ERROR : type, details);
+  });
+  mine.on(Hls.Events.FRAG_LOADED, (_, { frag }) => {
+    if (mine === player && frag.duration > 0) stats.kbps = (frag.stats.total * 8) / frag.duration / 1000;
+  });
+  mine.loadSource(new URL(hlsPath(wanted), location.href).href);
+  mine.attachMedia(video);
+  return mine;
 }
 
 // Plays with sound where the browser lets us, else without and with a button that asks for it.
@@ -418,6 +442,7 @@ function showAddresses() {
   setText('watch-name', label(stream));
   setText('watch-page', new URL(pageAddress(stream), location.href).href);
   setText('watch-flv', flv);
+  setText('watch-hls', new URL(hlsPath(stream), location.href).href);
   setText('watch-rtmp', rtmp);
   setText('watch-ffplay', `ffplay -fflags nobuffer -flags low_delay '${flv}'`);
   setText('watch-vlc', `vlc --network-caching=300 '${flv}'`);
@@ -445,6 +470,10 @@ function flvPath(s) {
   return `${path(s)}.flv${vhostQuery(s)}`;
 }
 
+function hlsPath(s) {
+  return `${path(s)}.m3u8${vhostQuery(s)}`;
+}
+
 function key(s) {
   return s ? `${s.vhost}/${s.app}/${s.name}` : '';
 }
@@ -455,7 +484,13 @@ function label(s) {
 
 // `/?stream=app/name`, with `&vhost=` for another than the default one; slashes stay legible.
 function pageAddress(s) {
-  return `/?stream=${path(s).slice(1)}${s.vhost ? `&vhost=${encode(s.vhost)}` : ''}`;
+  const play = method === 'flv' ? '' : `&play=${method}`;
+  return `/?stream=${path(s).slice(1)}${s.vhost ? `&vhost=${encode(s.vhost)}` : ''}${play}`;
+}
+
+function methodFromAddress() {
+  const play = new URLSearchParams(location.search).get('play');
+  return Object.hasOwn(METHODS, play ?? '') ? play : 'flv';
 }
 
 function fromAddress() {
@@ -493,6 +528,11 @@ function wireControls() {
   });
 
   byId('play').addEventListener('click', () => (held ? resume() : hold()));
+  byId('method').value = method;
+  byId('method').addEventListener('change', (event) => {
+    method = event.target.value;
+    if (wanted) select(wanted, true);
+  });
   byId('mute').addEventListener('click', () => sound(video.muted));
   byId('sound').addEventListener('click', () => {
     sound(true);

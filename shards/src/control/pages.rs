@@ -12,6 +12,7 @@ const BUILT_IN: &[(&str, &[u8])] = &[
     ("app.css", include_bytes!("../../web/app.css")),
     ("app.js", include_bytes!("../../web/app.js")),
     ("favicon.svg", include_bytes!("../../web/favicon.svg")),
+    ("vendor/hls.js", include_bytes!("../../web/vendor/hls.js")),
     ("vendor/mpegts.js", include_bytes!("../../web/vendor/mpegts.js")),
 ];
 
