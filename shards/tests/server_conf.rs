@@ -80,13 +80,13 @@ fn what_is_accepted_without_effect_is_named_at_start() {
         "listen 1935;
          srs_log_tank console;
          vhost __defaultVhost__ {
-             hls { enabled on; hls_fragment 10; }
+             dash { enabled on; dash_fragment 10; }
              http_remux { enabled on; }
          }",
         SHARDS,
     );
     let line = server.wait_for_log(&["accepted, not supported yet:"]);
-    assert!(line.contains("vhost.hls.enabled") && line.contains("vhost.hls.hls_fragment"), "{line}");
+    assert!(line.contains("vhost.dash.enabled") && line.contains("vhost.dash.dash_fragment"), "{line}");
     assert!(!line.contains("http_remux.enabled"), "{line}");
     server.stop();
 }
