@@ -7,6 +7,7 @@ pub mod amf;
 pub mod chunked;
 pub mod codec;
 pub mod flv;
+pub mod mp4;
 pub mod rtmp;
 pub mod session;
 pub mod ts;
