@@ -13,6 +13,7 @@ pub mod log;
 pub mod mesh;
 pub mod meter;
 pub mod net;
+pub mod record;
 pub mod shard;
 pub mod stream;
 

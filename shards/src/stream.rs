@@ -5,6 +5,7 @@ use crate::{
     fanout::audience::Audience,
     mesh::{Mail, Mesh},
     meter::Meter,
+    record::recorder::Recorder,
 };
 use shardcast_engine::{
     fanout::{Ring, Unit, ring::Policy},
@@ -85,6 +86,7 @@ pub enum Role {
 pub struct Home {
     pub publication: Option<Publication>,
     pub subscribers: Vec<Subscriber>,
+    pub recorder: Option<Recorder>,
     timeline: Timeline,
     oddities: Oddities,
 }
@@ -218,6 +220,7 @@ impl Stream {
             return false;
         }
         self.forward(mesh);
+        self.finish_recording();
         if let Role::Home(home) = &self.role {
             for subscriber in &home.subscribers {
                 mesh.post(subscriber.shard, Mail::Unpublished { key: self.key.clone() });
@@ -225,6 +228,15 @@ impl Stream {
         }
         self.unpublished();
         true
+    }
+
+    /// At home: the recording, if there is one, gets what it has not and ends.
+    pub fn finish_recording(&mut self) {
+        if let Role::Home(home) = &mut self.role
+            && let Some(recorder) = home.recorder.take()
+        {
+            recorder.finish(&self.ring);
+        }
     }
 
     /// The publisher is gone: HTTP viewers end when they have all, RTMP viewers wait for the next one.
@@ -265,6 +277,9 @@ impl Stream {
     /// the ring has left behind goes on at the newest keyframe.
     pub fn forward(&mut self, mesh: &Mesh) {
         let Role::Home(home) = &mut self.role else { return };
+        if let Some(recorder) = &mut home.recorder {
+            recorder.catch_up(&self.ring);
+        }
         for subscriber in &mut home.subscribers {
             if subscriber.next < self.ring.oldest() {
                 let Some(entry) = self.ring.resume() else { continue };

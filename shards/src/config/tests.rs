@@ -163,6 +163,14 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
             first_packet_timeout: ms(20_000),
             normal_timeout: ms(5_000),
             http_remux: HttpRemux { enabled: false, mount: "[vhost]/[app]/[stream].flv".into() },
+            dvr: Dvr {
+                enabled: false,
+                apply: vec!["all".into()],
+                plan: DvrPlan::Session,
+                path: "./objs/nginx/html/[app]/[stream].[timestamp].flv".into(),
+                duration: ms(30_000),
+                wait_keyframe: true,
+            },
         }]
     );
     assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
@@ -178,7 +186,9 @@ fn a_file_sets_everything_that_acts() {
         vhost v.io { enabled off; chunk_size 128; tcp_nodelay on; min_latency on;
             play { gop_cache off; gop_cache_max_frames 9; queue_length 8; mw_latency 7; }
             publish { firstpkt_timeout 6; normal_timeout 5; }
-            http_remux { enabled on; mount /[app]/[stream].flv; } }",
+            http_remux { enabled on; mount /[app]/[stream].flv; }
+            dvr { enabled on; dvr_apply live/a live/b; dvr_plan segment; dvr_path /d/[stream].mp4; dvr_duration 4;
+                dvr_wait_keyframe off; } }",
     );
     assert_eq!(shown(&config.rtmp_listen), "0.0.0.0:1935 [::]:19350");
     assert_eq!((config.shards, config.max_connections, config.chunk_size), (Some(3), Some(77), 4096));
@@ -203,6 +213,14 @@ fn a_file_sets_everything_that_acts() {
             first_packet_timeout: ms(6),
             normal_timeout: ms(5),
             http_remux: HttpRemux { enabled: true, mount: "/[app]/[stream].flv".into() },
+            dvr: Dvr {
+                enabled: true,
+                apply: vec!["live/a".into(), "live/b".into()],
+                plan: DvrPlan::Segment,
+                path: "/d/[stream].mp4".into(),
+                duration: ms(4_000),
+                wait_keyframe: false,
+            },
         }]
     );
     assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
