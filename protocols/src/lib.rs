@@ -8,6 +8,7 @@ pub mod chunked;
 pub mod codec;
 pub mod flv;
 pub mod hls;
+pub mod mp4;
 pub mod rtmp;
 pub mod session;
 pub mod ts;

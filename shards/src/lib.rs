@@ -15,6 +15,7 @@ pub mod log;
 pub mod mesh;
 pub mod meter;
 pub mod net;
+pub mod record;
 pub mod requests;
 pub mod shard;
 pub mod stream;

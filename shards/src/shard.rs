@@ -9,6 +9,7 @@ use crate::{
     hls::Hls,
     mesh::{Handover, Mail, Mesh},
     net::socket::{READ_BUFFER, ReadBuffer, Socket},
+    record::{disk::Disk, recorder::Recorder},
     requests::Requests,
     stream::{Publication, Role, Stream, Wire},
 };
@@ -64,6 +65,8 @@ pub struct Shard {
     fetches: Requests<Option<Content>>,
     files: Option<files::Writer>,
     next_number: Cell<u64>,
+    /// Writes recordings; there once one was wanted.
+    disk: RefCell<Option<Rc<Disk>>>,
     /// There may be something for the hand to do.
     awake: RefCell<Option<LocalSender<()>>>,
     quit: RefCell<Option<LocalSender<()>>>,
@@ -96,6 +99,7 @@ impl Shard {
             fetches: Requests::default(),
             files: common.files,
             next_number: Cell::new(1),
+            disk: RefCell::default(),
             awake: RefCell::default(),
             quit: RefCell::default(),
         })
@@ -392,10 +396,16 @@ impl Shard {
                 Verdict::Refused(Refusal::Other("the server has too many streams".into()))
             }
             Some(vhost) => self.with_stream(&publication.key.clone(), vhost, |stream| {
+                let cid = publication.id.clone();
                 match stream.publish(publication, &self.mesh) {
                     Ok(()) => {
                         if vhost.hls.enabled {
                             stream.package(|key| Hls::new(key, &vhost.hls, self.files.as_ref()));
+                        }
+                        if vhost.dvr.applies_to(&stream.key)
+                            && let Role::Home(home) = &mut stream.role
+                        {
+                            home.recorder = self.recorder(&stream.key, cid, vhost, stream.ring.next());
                         }
                         Verdict::Allowed
                     }
@@ -404,6 +414,34 @@ impl Shard {
             }),
         };
         self.post(shard, Mail::Verdict { session, verdict });
+    }
+
+    /// A recorder from the ring's unit `next` on, with the thread that writes its files.
+    fn recorder(&self, key: &StreamKey, cid: String, vhost: &Vhost, next: u64) -> Option<Recorder> {
+        let mut slot = self.disk.borrow_mut();
+        if slot.is_none() {
+            match Disk::start(format!("disk-{}", self.index())) {
+                Ok(disk) => *slot = Some(Rc::new(disk)),
+                Err(wrong) => error!(cid, "{key} is not recorded: start a thread: {wrong}"),
+            }
+        }
+        let disk = slot.clone()?;
+        Some(Recorder::new(key.clone(), cid, Rc::new(vhost.dvr.clone()), disk, next))
+    }
+
+    /// At the end: finishes all recordings, and gives the disk some time to have them.
+    pub async fn finish_recordings(&self, limit: Duration) {
+        self.streams.borrow_mut().values_mut().for_each(Stream::finish_recording);
+        let Some(disk) = self.disk.borrow_mut().take() else { return };
+        disk.end();
+        let deadline = Instant::now() + limit;
+        while !disk.has_ended() {
+            if Instant::now() >= deadline {
+                error!("the disk is too slow: recordings of shard {} are cut off", self.index());
+                return;
+            }
+            glommio::timer::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Drops a stream that nobody uses and that never had a frame: names are cheap to invent.

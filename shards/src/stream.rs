@@ -6,6 +6,7 @@ use crate::{
     hls::Hls,
     mesh::{Mail, Mesh},
     meter::Meter,
+    record::recorder::Recorder,
 };
 use shardcast_engine::{
     fanout::{Ring, Unit, ring::Policy},
@@ -87,6 +88,7 @@ pub struct Home {
     pub publication: Option<Publication>,
     pub subscribers: Vec<Subscriber>,
     pub hls: Option<Hls>,
+    pub recorder: Option<Recorder>,
     timeline: Timeline,
     oddities: Oddities,
 }
@@ -223,6 +225,7 @@ impl Stream {
             return false;
         }
         self.forward(mesh);
+        self.finish_recording();
         if let Role::Home(home) = &mut self.role {
             if let Some(hls) = &mut home.hls {
                 hls.unpublished();
@@ -233,6 +236,15 @@ impl Stream {
         }
         self.unpublished();
         true
+    }
+
+    /// At home: the recording, if there is one, gets what it has not and ends.
+    pub fn finish_recording(&mut self) {
+        if let Role::Home(home) = &mut self.role
+            && let Some(recorder) = home.recorder.take()
+        {
+            recorder.finish(&self.ring);
+        }
     }
 
     /// The publisher is gone: HTTP viewers end when they have all, RTMP viewers wait for the next one.
@@ -298,6 +310,9 @@ impl Stream {
     /// the ring has left behind goes on at the newest keyframe.
     pub fn forward(&mut self, mesh: &Mesh) {
         let Role::Home(home) = &mut self.role else { return };
+        if let Some(recorder) = &mut home.recorder {
+            recorder.catch_up(&self.ring);
+        }
         for subscriber in &mut home.subscribers {
             if subscriber.next < self.ring.oldest() {
                 let Some(entry) = self.ring.resume() else { continue };

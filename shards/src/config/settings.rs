@@ -7,7 +7,10 @@ use super::{
     legacy,
     scope::Scope,
 };
-use shardcast_engine::{key::DEFAULT_VHOST, time::Timestamp};
+use shardcast_engine::{
+    key::{DEFAULT_VHOST, StreamKey},
+    time::Timestamp,
+};
 use shardcast_protocols::hls::{self, BadTemplate, Names, Template};
 use std::{
     path::{Path, PathBuf},
@@ -107,6 +110,7 @@ pub struct Vhost {
     pub normal_timeout: Duration,
     pub http_remux: HttpRemux,
     pub hls: Hls,
+    pub dvr: Dvr,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -131,6 +135,28 @@ pub struct Hls {
 
 /// Bytes of segments that one stream may keep.
 const HLS_BYTES: usize = 64 << 20;
+/// Recording to files.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dvr {
+    pub enabled: bool,
+    /// `all`, or streams as `app/stream`.
+    pub apply: Vec<String>,
+    pub plan: DvrPlan,
+    /// With variables; ends with `.flv` or `.mp4`, or is a directory.
+    pub path: String,
+    /// Of a segment.
+    pub duration: Duration,
+    /// Segments start with a keyframe.
+    pub wait_keyframe: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DvrPlan {
+    /// One file for each publisher.
+    Session,
+    /// A file for each `duration`.
+    Segment,
+}
 
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -247,6 +273,29 @@ impl Level {
     }
 }
 
+impl Dvr {
+    fn of(scope: Scope) -> Result<Self, BadValue> {
+        let plan = |word: &str| match word {
+            "session" => Some(DvrPlan::Session),
+            "segment" => Some(DvrPlan::Segment),
+            _ => None,
+        };
+        Ok(Self {
+            enabled: scope.flag("enabled"),
+            apply: scope.given("dvr_apply").map_or_else(|| vec!["all".into()], |value| value.words),
+            plan: scope.one_of("dvr_plan", plan)?.unwrap_or(DvrPlan::Session),
+            path: scope.word("dvr_path"),
+            duration: Duration::from_secs(scope.number("dvr_duration")?.unwrap_or_default()),
+            wait_keyframe: scope.flag("dvr_wait_keyframe"),
+        })
+    }
+
+    pub fn applies_to(&self, key: &StreamKey) -> bool {
+        let name = format!("{}/{}", key.app(), key.stream());
+        self.enabled && self.apply.iter().any(|word| word == "all" || *word == name)
+    }
+}
+
 fn vhosts(root: Scope, chunk_size: u32, remarks: &mut Remarks) -> Result<Vec<Vhost>, BadValue> {
     let mut vhosts: Vec<Vhost> = Vec::new();
     for (directive, scope) in root.blocks("vhost") {
@@ -291,6 +340,7 @@ impl Vhost {
             normal_timeout: Duration::from_millis(number(publish, "normal_timeout")?),
             http_remux,
             hls: Hls::of(&name, scope.block("hls"), remarks)?,
+            dvr: Dvr::of(scope.block("dvr"))?,
             name,
         })
     }

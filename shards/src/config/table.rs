@@ -418,12 +418,12 @@ pub static SECTIONS: &[Section] = &[
         accepted("hds_path", Path, "./objs/nginx/html"),
     ]).unchecked(),
     section("vhost.dvr", &[
-        accepted("enabled", Bool, "off"),
-        accepted("dvr_apply", List, "all").no_env(),
-        accepted("dvr_plan", OneOf("session, segment"), "session"),
-        accepted("dvr_path", Template, "./objs/nginx/html/[app]/[stream].[timestamp].flv"),
-        accepted("dvr_duration", Int("s"), "30"),
-        accepted("dvr_wait_keyframe", BoolOn, "on"),
+        acts("enabled", Bool, "off"),
+        acts("dvr_apply", List, "all").no_env(),
+        acts("dvr_plan", OneOf("session, segment"), "session"),
+        acts("dvr_path", Template, "./objs/nginx/html/[app]/[stream].[timestamp].flv"),
+        acts("dvr_duration", Number(1, 86_400 * 365, "s"), "30"),
+        acts("dvr_wait_keyframe", BoolOn, "on"),
         accepted("time_jitter", OneOf("full, zero, off"), "full"),
     ]),
     section("vhost.ingest", &[

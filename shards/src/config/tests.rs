@@ -199,6 +199,14 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
             normal_timeout: ms(5_000),
             http_remux: HttpRemux { enabled: false, mount: "[vhost]/[app]/[stream].flv".into() },
             hls: hls(),
+            dvr: Dvr {
+                enabled: false,
+                apply: vec!["all".into()],
+                plan: DvrPlan::Session,
+                path: "./objs/nginx/html/[app]/[stream].[timestamp].flv".into(),
+                duration: ms(30_000),
+                wait_keyframe: true,
+            },
         }]
     );
     assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
@@ -217,7 +225,9 @@ fn a_file_sets_everything_that_acts() {
             http_remux { enabled on; mount /[app]/[stream].flv; }
             hls { enabled on; hls_fragment 2; hls_td_ratio 1.5; hls_aof_ratio 3; hls_window 9.5; hls_path /srv/hls;
                 hls_m3u8_file [stream].m3u8; hls_ts_file [stream]/[seq].ts; hls_entry_prefix http://cdn;
-                hls_cleanup off; hls_dispose 4; hls_wait_keyframe off; } }",
+                hls_cleanup off; hls_dispose 4; hls_wait_keyframe off; }
+            dvr { enabled on; dvr_apply live/a live/b; dvr_plan segment; dvr_path /d/[stream].mp4; dvr_duration 4;
+                dvr_wait_keyframe off; } }",
     );
     assert_eq!(shown(&config.rtmp_listen), "0.0.0.0:1935 [::]:19350");
     assert_eq!((config.shards, config.max_connections, config.chunk_size), (Some(3), Some(77), 4096));
@@ -260,6 +270,14 @@ fn a_file_sets_everything_that_acts() {
                 folder: Some("/srv/hls".into()),
                 cleanup: false,
                 dispose: ms(4_000),
+            },
+            dvr: Dvr {
+                enabled: true,
+                apply: vec!["live/a".into(), "live/b".into()],
+                plan: DvrPlan::Segment,
+                path: "/d/[stream].mp4".into(),
+                duration: ms(4_000),
+                wait_keyframe: false,
             },
         }]
     );

@@ -33,6 +33,8 @@ use tracing::{debug, error, info, warn};
 
 /// How long the shards have to close their connections.
 const PARTING: Duration = Duration::from_millis(300);
+/// How long the disk has to take the recordings.
+const WRITING: Duration = Duration::from_secs(3);
 
 /// Directives on which an operator relies to keep people out.
 const GUARDS: [&str; 5] = [
@@ -202,6 +204,7 @@ async fn media(
     quit.recv().await;
     // The sessions notice, say what they have to and go.
     sleep(PARTING).await;
+    shard.finish_recordings(WRITING).await;
 }
 
 #[allow(clippy::too_many_arguments)] // what the control shard is made of, moved to its thread once

@@ -1,0 +1,215 @@
+//! A publisher's recording: what its stream's ring has, muxed, to one file after the other.
+
+use super::{
+    disk::Disk,
+    file::Ending,
+    path::{self, Container},
+};
+use crate::config::{Dvr, DvrPlan};
+use shardcast_engine::{
+    codec::Kind,
+    fanout::{Format, Ring, Unit},
+    frame::Frame,
+    key::StreamKey,
+    prologue::Prologue,
+    time::Timestamp,
+};
+use shardcast_protocols::{
+    flv::Flv,
+    mp4::{Fragment, Fragmenter, Index},
+};
+use std::{
+    rc::Rc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
+use tracing::warn;
+
+/// FLV tags gather for so long, or to so many bytes, before they are handed to the disk.
+const GATHER: Timestamp = Timestamp::from_whole_ms(500);
+const GATHER_BYTES: usize = 128 << 10;
+
+pub struct Recorder {
+    key: StreamKey,
+    /// The publisher's.
+    cid: String,
+    dvr: Rc<Dvr>,
+    disk: Rc<Disk>,
+    /// The next unit of the ring that it has not looked at.
+    next: u64,
+    file: Option<Recording>,
+    /// Files opened.
+    opened: u64,
+    failed: Arc<AtomicBool>,
+}
+
+/// A file that is being written.
+struct Recording {
+    number: u64,
+    /// Stream time that is zero in the file.
+    start: Timestamp,
+    prologue: Arc<Prologue>,
+    muxer: Muxer,
+}
+
+enum Muxer {
+    Flv { buffer: Vec<u8>, since: Timestamp },
+    Mp4 { fragmenter: Fragmenter, index: Box<Index> },
+}
+
+impl Recorder {
+    pub fn new(key: StreamKey, cid: String, dvr: Rc<Dvr>, disk: Rc<Disk>, next: u64) -> Self {
+        Self { key, cid, dvr, disk, next, file: None, opened: 0, failed: Arc::default() }
+    }
+
+    /// Takes what the ring has got since. Where the disk cannot keep up it stays where it is; where the ring has
+    /// left it behind it goes on at the newest keyframe.
+    pub fn catch_up(&mut self, ring: &Ring) {
+        self.advance(ring, ring.settled());
+    }
+
+    /// The publisher is gone: the file gets the rest.
+    pub fn finish(mut self, ring: &Ring) {
+        self.advance(ring, true);
+        self.close();
+    }
+
+    fn advance(&mut self, ring: &Ring, settled: bool) {
+        if self.failed.load(Ordering::Relaxed) || !self.disk.has_room() {
+            return;
+        }
+        if self.next < ring.oldest() {
+            // Before the first file nothing is lost that could be played.
+            if self.opened > 0 {
+                let Some(resume) = ring.resume() else { return };
+                warn!(cid = %self.cid, "{} skipped frames on the way to the disk", self.key);
+                metrics::counter!("shardcast_recording_skips_total").increment(1);
+                self.next = resume;
+            } else {
+                self.next = ring.oldest();
+            }
+        }
+        if self.file.is_none() && self.opened == 0 && !settled {
+            return;
+        }
+        for unit in ring.from(self.next) {
+            self.take(unit, ring);
+            self.next = unit.seq + 1;
+        }
+    }
+
+    fn take(&mut self, unit: &Arc<Unit>, ring: &Ring) {
+        if self.file.as_ref().is_some_and(|file| file.ends_before(unit, &self.dvr)) {
+            self.close();
+        }
+        if self.file.is_none() && self.may_start(unit, ring) {
+            self.open(unit);
+        }
+        if let Some(file) = &mut self.file {
+            file.take(unit, &self.disk);
+        }
+    }
+
+    /// A file starts with a picture that needs no other, or with sound where there are no pictures.
+    fn may_start(&self, unit: &Unit, ring: &Ring) -> bool {
+        if unit.prologue.video.is_none() || unit.frame.keyframe {
+            return true;
+        }
+        let pictures_are_overdue = || ring.resume().is_some_and(|_| !ring.from(0).any(|u| u.frame.kind == Kind::Video));
+        self.opened > 0 && !self.dvr.wait_keyframe && self.dvr.plan == DvrPlan::Segment || pictures_are_overdue()
+    }
+
+    fn open(&mut self, unit: &Unit) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (path, container) = path::fill(&self.dvr.path, &self.key, now);
+        let start = unit.frame.dts;
+        let mut head = Vec::new();
+        let muxer = match container {
+            Container::Mp4 => {
+                // A frame has its track, so there is one.
+                let Some(fragmenter) = Fragmenter::new(&unit.prologue) else { return };
+                fragmenter.init(&mut head);
+                Muxer::Mp4 { index: Box::new(Index::new(&fragmenter, &head)), fragmenter }
+            }
+            Container::Flv => {
+                Flv.head(&unit.prologue, Timestamp::ZERO, &mut head);
+                Muxer::Flv { buffer: Vec::new(), since: start }
+            }
+        };
+        let number = self.disk.open(path, self.cid.clone(), self.failed.clone());
+        self.disk.write(number, head);
+        self.opened += 1;
+        self.file = Some(Recording { number, start, prologue: unit.prologue.clone(), muxer });
+    }
+
+    fn close(&mut self) {
+        if let Some(file) = self.file.take() {
+            file.close(&self.disk);
+        }
+    }
+}
+
+impl Recording {
+    /// The plan, or what an MP4 can hold, ends the file here.
+    fn ends_before(&self, unit: &Unit, dvr: &Dvr) -> bool {
+        let Unit { frame, prologue, .. } = unit;
+        let at_a_keyframe = frame.keyframe || prologue.video.is_none();
+        let cut = dvr.plan == DvrPlan::Segment && frame.dts - self.start >= Timestamp::from(dvr.duration);
+        let plan = cut && (at_a_keyframe || !dvr.wait_keyframe);
+        let Muxer::Mp4 { index, .. } = &self.muxer else { return plan };
+        // The tracks of an MP4 stand fast once it is begun.
+        let other = prologue.video != self.prologue.video || prologue.audio != self.prologue.audio;
+        plan || other || index.is_full() && at_a_keyframe
+    }
+
+    fn take(&mut self, unit: &Unit, disk: &Disk) {
+        let Unit { prologue, frame, .. } = unit;
+        // Sound that belongs before the first picture.
+        if frame.dts < self.start {
+            return;
+        }
+        let at = frame.dts - self.start;
+        let frame = Frame { dts: at, pts: frame.pts - self.start, ..frame.clone() };
+        match &mut self.muxer {
+            Muxer::Flv { buffer, since } => {
+                if !Arc::ptr_eq(prologue, &self.prologue) {
+                    Flv.prologue(prologue, at, buffer);
+                    self.prologue = prologue.clone();
+                }
+                Flv.mux(prologue, &frame, buffer);
+                if buffer.len() >= GATHER_BYTES || unit.frame.dts - *since >= GATHER {
+                    disk.write(self.number, std::mem::take(buffer));
+                    *since = unit.frame.dts;
+                }
+            }
+            Muxer::Mp4 { fragmenter, index } => {
+                if let Some(fragment) = fragmenter.push(frame) {
+                    append(self.number, fragment, index, disk);
+                }
+            }
+        }
+    }
+
+    fn close(self, disk: &Disk) {
+        match self.muxer {
+            Muxer::Flv { buffer, .. } => {
+                disk.write(self.number, buffer);
+                disk.close(self.number, Ending::Nothing);
+            }
+            Muxer::Mp4 { mut fragmenter, mut index } => {
+                if let Some(fragment) = fragmenter.finish() {
+                    append(self.number, fragment, &mut index, disk);
+                }
+                disk.close(self.number, Ending::Plain(index));
+            }
+        }
+    }
+}
+
+fn append(number: u64, fragment: Fragment, index: &mut Index, disk: &Disk) {
+    index.add(&fragment);
+    disk.write(number, fragment.bytes);
+}
