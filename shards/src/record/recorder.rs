@@ -74,19 +74,24 @@ impl Recorder {
     /// The publisher is gone: the file gets the rest.
     pub fn finish(mut self, ring: &Ring) {
         self.advance(ring, true);
-        self.close();
+        if self.next < ring.next() && !self.failed.load(Ordering::Relaxed) {
+            self.skipped();
+        }
     }
 
     fn advance(&mut self, ring: &Ring, settled: bool) {
-        if self.failed.load(Ordering::Relaxed) || !self.disk.has_room() {
+        if self.failed.load(Ordering::Relaxed) {
+            self.file = None;
+            return;
+        }
+        if !self.disk.has_room() {
             return;
         }
         if self.next < ring.oldest() {
             // Before the first file nothing is lost that could be played.
             if self.opened > 0 {
                 let Some(resume) = ring.resume() else { return };
-                warn!(cid = %self.cid, "{} skipped frames on the way to the disk", self.key);
-                metrics::counter!("shardcast_recording_skips_total").increment(1);
+                self.skipped();
                 self.next = resume;
             } else {
                 self.next = ring.oldest();
@@ -150,6 +155,18 @@ impl Recorder {
             file.close(&self.disk);
         }
     }
+
+    fn skipped(&self) {
+        warn!(cid = %self.cid, "{} skipped frames on the way to the disk", self.key);
+        metrics::counter!("shardcast_recording_skips_total").increment(1);
+    }
+}
+
+/// However a recording ends, with its stream's fault too, its file is made whole.
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.close();
+    }
 }
 
 impl Recording {
@@ -212,4 +229,104 @@ impl Recording {
 fn append(number: u64, fragment: Fragment, index: &mut Index, disk: &Disk) {
     index.add(&fragment);
     disk.write(number, fragment.bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use shardcast_engine::{
+        codec::Codec,
+        fanout::ring::Policy,
+        key::DEFAULT_VHOST,
+        track::{Picture, Shape, Track},
+    };
+    use std::{path::Path, time::Duration};
+
+    fn prologue(config: &'static [u8]) -> Arc<Prologue> {
+        let shape = Shape::Video(Picture { width: 64, height: 36, ..Picture::default() });
+        let track = Track { codec: Codec::H264, config: Bytes::from_static(config), shape };
+        Arc::new(Prologue::default().with_track(track).unwrap())
+    }
+
+    fn ring() -> Ring {
+        let skip = Timestamp::from_ms(1_000);
+        Ring::new(Policy { skip, bytes: 1 << 20, gop_cache: true, gop_cache_max_frames: 2_500 })
+    }
+
+    /// Pictures `range`, 40 ms each, every 25th a keyframe, each with its number as payload.
+    fn append(ring: &mut Ring, prologue: &Arc<Prologue>, range: std::ops::Range<i64>) {
+        for n in range {
+            let dts = Timestamp::from_ms(n * 40);
+            let payload = Bytes::from(format!("<picture {n}>"));
+            let frame = Frame { kind: Kind::Video, dts, pts: dts, keyframe: n % 25 == 0, payload };
+            ring.append(prologue.clone(), frame);
+        }
+    }
+
+    fn recorder(folder: &Path, name: &str, disk: &Rc<Disk>) -> Recorder {
+        let dvr = Dvr {
+            enabled: true,
+            apply: vec!["all".into()],
+            plan: DvrPlan::Session,
+            path: format!("{}/{name}", folder.display()),
+            duration: Duration::from_secs(30),
+            wait_keyframe: true,
+        };
+        let key = StreamKey::new(DEFAULT_VHOST, "live", "a");
+        Recorder::new(key, "cid".into(), Rc::new(dvr), disk.clone(), 0)
+    }
+
+    /// The numbers of the pictures in each file, once the disk has all.
+    fn recorded(folder: &Path, disk: &Disk) -> Vec<Vec<i64>> {
+        disk.end();
+        while !disk.has_ended() {
+            std::thread::yield_now();
+        }
+        let mut paths: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+        paths.sort();
+        let pictures = |path: &std::path::PathBuf| {
+            let text = String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned();
+            text.split("<picture ").skip(1).map(|rest| rest.split('>').next().unwrap().parse().unwrap()).collect()
+        };
+        paths.iter().map(pictures).collect()
+    }
+
+    #[test]
+    fn goes_on_at_a_keyframe_where_the_ring_has_left_it_behind() {
+        for name in ["a.flv", "a.mp4"] {
+            let (folder, disk) = (tempfile::tempdir().unwrap(), Rc::new(Disk::start("disk".into()).unwrap()));
+            let (mut ring, prologue) = (ring(), prologue(b"one"));
+            let mut recorder = recorder(folder.path(), name, &disk);
+            append(&mut ring, &prologue, 0..30);
+            recorder.catch_up(&ring);
+            append(&mut ring, &prologue, 30..110);
+            recorder.catch_up(&ring);
+            append(&mut ring, &prologue, 110..120);
+            recorder.finish(&ring);
+            let expected: Vec<_> = (0..30).chain(100..120).collect();
+            assert_eq!(recorded(folder.path(), &disk), [expected], "{name}");
+        }
+    }
+
+    #[test]
+    fn other_tracks_begin_another_mp4_and_none_of_flv() {
+        for (name, expected) in [
+            ("[timestamp].flv", vec![(0..60).collect::<Vec<_>>()]),
+            ("[timestamp].mp4", vec![(0..50).collect(), (50..60).collect()]),
+        ] {
+            let (folder, disk) = (tempfile::tempdir().unwrap(), Rc::new(Disk::start("disk".into()).unwrap()));
+            let mut ring = ring();
+            let mut recorder = recorder(folder.path(), name, &disk);
+            append(&mut ring, &prologue(b"one"), 0..50);
+            recorder.catch_up(&ring);
+            let begun = SystemTime::now();
+            // The next file's name is the time, in milliseconds.
+            while begun.elapsed().unwrap_or_default() < Duration::from_millis(2) {}
+            append(&mut ring, &prologue(b"two"), 50..60);
+            recorder.finish(&ring);
+            let got: Vec<Vec<i64>> = recorded(folder.path(), &disk);
+            assert_eq!(got, expected, "{name}");
+        }
+    }
 }
