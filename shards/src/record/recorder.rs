@@ -5,7 +5,10 @@ use super::{
     file::Ending,
     path::{self, Container},
 };
-use crate::config::{Dvr, DvrPlan};
+use crate::{
+    config::{Dvr, DvrPlan},
+    net::sys::{self, LocalTime},
+};
 use shardcast_engine::{
     codec::Kind,
     fanout::{Format, Ring, Unit},
@@ -31,6 +34,9 @@ use tracing::warn;
 /// FLV tags gather for so long, or to so many bytes, before they are handed to the disk.
 const GATHER: Timestamp = Timestamp::from_whole_ms(500);
 const GATHER_BYTES: usize = 128 << 10;
+
+/// What a clock shows that cannot be read.
+const EPOCH: LocalTime = LocalTime { year: 1970, month: 1, day: 1, hour: 0, minute: 0, second: 0 };
 
 pub struct Recorder {
     key: StreamKey,
@@ -129,7 +135,8 @@ impl Recorder {
 
     fn open(&mut self, unit: &Unit) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (path, container) = path::fill(&self.dvr.path, &self.key, now);
+        let wall = i64::try_from(now.as_secs()).ok().and_then(sys::local_time).unwrap_or(EPOCH);
+        let (path, container) = path::fill(&self.dvr.path, &self.key, now, wall);
         let start = unit.frame.dts;
         let mut head = Vec::new();
         let muxer = match container {
