@@ -9,4 +9,5 @@ pub mod codec;
 pub mod flv;
 pub mod rtmp;
 pub mod session;
+pub mod srt;
 pub mod ts;
