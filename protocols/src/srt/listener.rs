@@ -128,7 +128,9 @@ impl Listener {
     /// again.
     pub fn accept(&self, now: Instant, caller: &Caller, id: u32) -> Result<(Session, Vec<u8>), Rejection> {
         let Some(SrtControlPacket::HandshakeRequest(_)) = caller.info.ext_hs else { return Err(Rejection::Rogue) };
-        let settings = self.connection_settings(id, self.keys(&caller.info)?);
+        let keys = self.keys(&caller.info)?;
+        let key_size = keys.as_ref().map_or(KeySize::Unspecified, |keys| keys.key_size);
+        let settings = self.connection_settings(id, keys);
         let mut listen = Listen::new(settings, false);
         let hear = |listen: &mut Listen, shake| {
             let packet = control(caller.timestamp, SocketId(0), shake);
@@ -151,6 +153,7 @@ impl Listener {
         let shake = HandshakeControlInfo {
             syn_cookie: told.syn_cookie,
             max_flow_size: PacketCount(window),
+            info: HandshakeVsInfo::V5(HsV5Info { key_size, ..caller.info.clone() }),
             ..caller.shake.clone()
         };
         match hear(&mut listen, shake) {
@@ -166,12 +169,12 @@ impl Listener {
     fn keys(&self, info: &HsV5Info) -> Result<Option<KeySettings>, Rejection> {
         match (&info.ext_km, self.settings.passphrase.is_empty()) {
             (None, true) => Ok(None),
-            (Some(SrtControlPacket::KeyRefreshRequest(_)), false) if info.key_size != KeySize::Unspecified => {
+            (Some(SrtControlPacket::KeyRefreshRequest(_)), false) => {
                 let passphrase = Passphrase::try_from(self.settings.passphrase.clone());
                 let passphrase = passphrase.map_err(|_| Rejection::BadSecret)?;
-                Ok(Some(KeySettings { key_size: info.key_size, passphrase }))
+                let key_size = key_size(info).ok_or(Rejection::Rogue)?;
+                Ok(Some(KeySettings { key_size, passphrase }))
             }
-            (Some(SrtControlPacket::KeyRefreshRequest(_)), false) => Err(Rejection::BadSecret),
             _ => Err(Rejection::Unsecure),
         }
     }
@@ -214,6 +217,19 @@ impl Caller {
         };
         answer(self.timestamp, self.shake.socket_id, shake)
     }
+}
+
+/// Its handshake's word for the size, which must be that of its keys; players leave it to us and say none.
+fn key_size(info: &HsV5Info) -> Option<KeySize> {
+    let Some(SrtControlPacket::KeyRefreshRequest(keys)) = &info.ext_km else { return None };
+    // One or two keys, wrapped together with 8 bytes more (RFC 3394 §2.2.1).
+    let wrapped = keys.wrapped_keys.len().checked_sub(8)?;
+    let fits = |size: &KeySize| {
+        let size = usize::from(size.as_raw());
+        wrapped == size || wrapped == 2 * size && info.key_size.as_raw() as usize == size
+    };
+    let size = [KeySize::AES128, KeySize::AES192, KeySize::AES256].into_iter().find(fits)?;
+    (info.key_size == KeySize::Unspecified || info.key_size == size).then_some(size)
 }
 
 fn answer(timestamp: TimeStamp, to: SocketId, shake: HandshakeControlInfo) -> Vec<u8> {

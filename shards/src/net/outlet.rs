@@ -99,7 +99,8 @@ impl Outlet {
     /// Takes what there is room for. Less than a payload waits here for more.
     pub fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if self.is_done() || self.parting.get().is_some() {
-            return Err(io::ErrorKind::ConnectionReset.into());
+            // Whoever reads it sees the end, and why.
+            return Err(io::ErrorKind::WouldBlock.into());
         }
         let now = Instant::now();
         let mut taken = 0;
