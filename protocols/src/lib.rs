@@ -11,4 +11,5 @@ pub mod hls;
 pub mod mp4;
 pub mod rtmp;
 pub mod session;
+pub mod srt;
 pub mod ts;

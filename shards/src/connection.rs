@@ -1,6 +1,6 @@
-//! One peer's TCP connection: its socket, its cursor, and how it ends.
+//! One peer's connection, over TCP or SRT: its socket, its cursor, and how it ends.
 
-use crate::net::socket::Socket;
+use crate::net::link::Link;
 use shardcast_engine::fanout::{Cursor, Step, Tape, cursor::SLICES};
 use std::{
     cell::{Cell, RefCell},
@@ -16,7 +16,7 @@ pub struct Connection {
     /// Counts the connections of its shard.
     pub number: u64,
     pub peer: SocketAddr,
-    pub socket: Socket,
+    pub socket: Link,
     pub cursor: RefCell<Cursor>,
     pub since: Instant,
     /// When it ends unless it says more.
@@ -63,7 +63,7 @@ const STALL: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: u64 = 32;
 
 impl Connection {
-    pub fn new(id: String, number: u64, peer: SocketAddr, socket: Socket) -> Self {
+    pub fn new(id: String, number: u64, peer: SocketAddr, socket: Link) -> Self {
         Self {
             id,
             number,

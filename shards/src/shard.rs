@@ -8,7 +8,10 @@ use crate::{
     files,
     hls::Hls,
     mesh::{Handover, Mail, Mesh},
-    net::socket::{READ_BUFFER, ReadBuffer, Socket},
+    net::{
+        link::Link,
+        socket::{READ_BUFFER, ReadBuffer},
+    },
     record::{disk::Disk, recorder::Recorder},
     requests::Requests,
     stream::{Publication, Role, Stream, Wire},
@@ -56,7 +59,7 @@ pub struct Shard {
     pub mesh: Mesh,
     pub buffer: ReadBuffer,
     pub fault: Option<String>,
-    /// TCP connections of the whole process.
+    /// Connections of the whole process.
     connections_open: Arc<AtomicUsize>,
     connections_max: usize,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
@@ -117,7 +120,7 @@ impl Shard {
     // --- connections -----------------------------------------------------------------------------------
 
     /// Registers a fresh connection, or says that there are too many.
-    pub fn admit(&self, socket: Socket, peer: SocketAddr) -> Option<Rc<Connection>> {
+    pub fn admit(&self, socket: Link, peer: SocketAddr) -> Option<Rc<Connection>> {
         let open = self.connections_open.fetch_add(1, Ordering::Relaxed);
         if open >= self.connections_max {
             self.connections_open.fetch_sub(1, Ordering::Relaxed);
@@ -181,10 +184,10 @@ impl Shard {
                     Wire::Rtmp => Box::new(Rtmp { chunk_size: vhost.chunk_size }),
                     Wire::Flv => Box::new(Flv),
                     Wire::ChunkedFlv => Box::new(Chunked(Flv)),
-                    Wire::Ts => Box::<Ts>::default(),
+                    Wire::Ts | Wire::Srt => Box::<Ts>::default(),
                     Wire::ChunkedTs => Box::<Chunked<Ts>>::default(),
                 };
-                let window = if vhost.min_latency { Duration::ZERO } else { vhost.mw_latency };
+                let window = if vhost.min_latency || wire == Wire::Srt { Duration::ZERO } else { vhost.mw_latency };
                 Audience::new(Tape::new(format, &stream.ring), window)
             });
             audience.join(connection.clone());

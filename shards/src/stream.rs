@@ -50,10 +50,12 @@ pub enum Wire {
     /// MPEG-TS, likewise.
     Ts,
     ChunkedTs,
+    /// MPEG-TS in SRT.
+    Srt,
 }
 
 /// How many [`Wire`]s there are.
-const WIRES: usize = 5;
+const WIRES: usize = 6;
 
 /// Units in one mail.
 const BATCH: usize = 256;
@@ -247,15 +249,20 @@ impl Stream {
         }
     }
 
-    /// The publisher is gone: HTTP viewers end when they have all, RTMP viewers wait for the next one.
+    /// The publisher is gone: HTTP and SRT viewers end when they have all, RTMP viewers wait for the next one.
     pub fn unpublished(&mut self) {
         self.live = false;
         for audience in self.audiences.iter_mut().flatten() {
             audience.tape.catch_up(&self.ring);
             audience.tape.splice();
         }
-        let bodies =
-            [(Wire::Flv, &b""[..]), (Wire::ChunkedFlv, LAST_CHUNK), (Wire::Ts, b""), (Wire::ChunkedTs, LAST_CHUNK)];
+        let bodies = [
+            (Wire::Flv, &b""[..]),
+            (Wire::ChunkedFlv, LAST_CHUNK),
+            (Wire::Ts, b""),
+            (Wire::ChunkedTs, LAST_CHUNK),
+            (Wire::Srt, b""),
+        ];
         for (wire, last) in bodies {
             if let Some(audience) = &mut self.audiences[wire as usize] {
                 audience.end(last);

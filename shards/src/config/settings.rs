@@ -23,9 +23,11 @@ const BUILT_IN: &str = "
     srs_log_tank console;
     http_server { enabled on; }
     http_api { enabled on; }
+    srt_server { enabled on; }
     vhost __defaultVhost__ {
         http_remux { enabled on; }
         hls { enabled on; hls_fragment 2; hls_window 12; }
+        srt { enabled on; }
     }
 ";
 
@@ -43,6 +45,7 @@ pub struct Config {
     pub chunk_size: u32,
     pub http_server: HttpServer,
     pub http_api: HttpApi,
+    pub srt_server: SrtServer,
     pub log: Log,
     /// Unique names, disabled ones too: look them up with [`Config::vhost`].
     pub vhosts: Vec<Vhost>,
@@ -66,6 +69,20 @@ pub struct HttpApi {
     /// May equal the one of the HTTP server: both then share the port.
     pub listen: Vec<Listen>,
     pub crossdomain: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SrtServer {
+    pub enabled: bool,
+    pub listen: Vec<Listen>,
+    pub peer_idle_timeout: Duration,
+    /// The app of a streamid that names a stream only.
+    pub default_app: String,
+    /// Ours as a receiver, and the least we ask of a receiving peer.
+    pub recv_latency: Duration,
+    pub peer_latency: Duration,
+    /// Empty: nothing is encrypted.
+    pub passphrase: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -111,6 +128,7 @@ pub struct Vhost {
     pub http_remux: HttpRemux,
     pub hls: Hls,
     pub dvr: Dvr,
+    pub srt_enabled: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -174,7 +192,7 @@ impl Config {
         Self::of_tree(Some(path), grammar::parse_file(path)?, env)
     }
 
-    /// RTMP on 1935, HTTP-FLV and pages on 8080, the API on 1985, for the default vhost; variables of
+    /// RTMP on 1935, HTTP-FLV and pages on 8080, the API on 1985, SRT on 10080, for the default vhost; variables of
     /// `env` win.
     pub fn built_in(env: &Env) -> Result<Self, ConfigError> {
         Self::of_tree(None, grammar::parse_text("built-in", BUILT_IN.as_bytes())?, env)
@@ -206,6 +224,7 @@ impl Config {
             chunk_size,
             http_server: HttpServer::of(root.block("http_server"))?,
             http_api: HttpApi::of(root.block("http_api"))?,
+            srt_server: SrtServer::of(root.block("srt_server"), &mut remarks)?,
             log: Log::of(root)?,
             vhosts: vhosts(root, chunk_size, &mut remarks)?,
             accepted: remarks.accepted,
@@ -232,6 +251,31 @@ impl HttpApi {
             enabled: scope.flag("enabled"),
             listen: scope.listens("listen")?,
             crossdomain: scope.flag("crossdomain"),
+        })
+    }
+}
+
+impl SrtServer {
+    fn of(scope: Scope, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let number = |name| scope.number(name).map(|ms| Duration::from_millis(ms.unwrap_or_default()));
+        // `latency` stands for both directions; the later of libsrt's options would win, here the longer does.
+        let both = if scope.given("latency").is_some() { number("latency")? } else { Duration::ZERO };
+        let passphrase = scope.word("passphrase");
+        let enabled = scope.flag("enabled");
+        let sound = passphrase.is_empty() || (10..=79).contains(&passphrase.len());
+        if !sound {
+            let words = "srt_server passphrase: 10 to 79 bytes are needed, SRT is off";
+            remarks.warnings.push(words.into());
+        }
+        Ok(Self {
+            // Open to everyone would be worse than not there.
+            enabled: enabled && sound,
+            listen: scope.listens("listen")?,
+            peer_idle_timeout: number("peer_idle_timeout")?,
+            default_app: scope.word("default_app"),
+            recv_latency: number("recvlatency")?.max(both),
+            peer_latency: number("peerlatency")?.max(both),
+            passphrase,
         })
     }
 }
@@ -341,6 +385,7 @@ impl Vhost {
             http_remux,
             hls: Hls::of(&name, scope.block("hls"), remarks)?,
             dvr: Dvr::of(scope.block("dvr"))?,
+            srt_enabled: scope.block("srt").flag("enabled"),
             name,
         })
     }

@@ -3,7 +3,7 @@
 use super::{http, rtmp};
 use crate::{
     connection::Connection,
-    net::{socket::Socket, sys},
+    net::{link::Link, socket::Socket, sys},
     shard::Shard,
 };
 use futures_lite::FutureExt;
@@ -31,7 +31,7 @@ pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, service: Ser
         });
         match accepted {
             Ok((socket, peer)) => {
-                if let Some(connection) = shard.admit(socket, peer) {
+                if let Some(connection) = shard.admit(Link::Tcp(socket), peer) {
                     spawn_local(guard(shard.clone(), connection, service)).detach();
                 }
             }

@@ -4,3 +4,4 @@ pub mod accept;
 pub mod http;
 pub mod rtmp;
 pub mod seat;
+pub mod srt;

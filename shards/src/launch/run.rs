@@ -10,17 +10,20 @@ use crate::{
     control::Control,
     fanout::hand,
     files,
-    ingress::accept::{self, Service},
+    ingress::{
+        accept::{self, Service},
+        srt,
+    },
     log,
     mesh::{self, Ends, Mesh},
-    net::{listener, port, sys},
+    net::{datagram, listener, port, sys},
     shard::{Common, Shard},
 };
 use glommio::{channels::local_channel, spawn_local, timer::sleep};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::{
     io,
-    net::{SocketAddr, TcpListener},
+    net::{SocketAddr, TcpListener, UdpSocket},
     rc::Rc,
     sync::{
         Arc, Weak,
@@ -107,12 +110,12 @@ pub fn run(options: Options) -> Result<(), Failure> {
     let mut ends = mesh::ends(limits.shards + 1);
     let control_ends = ends.pop();
     let mut handles = Vec::new();
-    for ((index, ends), listeners) in ends.into_iter().enumerate().zip(ports.media) {
+    for (((index, ends), listeners), srt) in ends.into_iter().enumerate().zip(ports.media).zip(ports.srt) {
         let (common, quit) = (common.clone(), options.quit.clone());
         let name = format!("shard-{index}");
         let builder = executor(&name, Some(limits.cpus[index]), limits.ring_depth);
         let handle = builder
-            .spawn(move || media(index, common, ends, listeners, quit))
+            .spawn(move || media(index, common, ends, listeners, srt, quit))
             .map_err(|error| Failure::Executor { name, error: error.to_string() })?;
         handles.push(handle);
     }
@@ -178,6 +181,7 @@ async fn media(
     common: Common,
     ends: Ends,
     listeners: Vec<(TcpListener, Service)>,
+    srt_sockets: Vec<UdpSocket>,
     quit: Arc<AtomicBool>,
 ) {
     // A shard that is gone takes its streams along: better the whole server ends, and is started again.
@@ -200,6 +204,9 @@ async fn media(
     spawn_local(hand::sweep(shard.clone())).detach();
     for (listener, service) in listeners {
         spawn_local(accept::run(shard.clone(), listener, service)).detach();
+    }
+    for socket in srt_sockets {
+        spawn_local(srt::run(shard.clone(), socket)).detach();
     }
     quit.recv().await;
     // The sessions notice, say what they have to and go.
@@ -255,6 +262,8 @@ impl Drop for Alarm {
 struct Ports {
     /// By shard.
     media: Vec<Vec<(TcpListener, Service)>>,
+    /// By shard.
+    srt: Vec<Vec<UdpSocket>>,
     api: Vec<TcpListener>,
     /// For the log.
     words: String,
@@ -287,17 +296,42 @@ impl Ports {
                 wanted.iter().map(|(listen, service)| Ok((bind(listen, true)?, *service))).collect();
             media.push(bound?);
         }
+        let srt_wanted: &[Listen] = if config.srt_server.enabled { &config.srt_server.listen } else { &[] };
+        let srt = datagrams(srt_wanted, shards)?;
         let words = |service: Service| {
             let ports = wanted.iter().filter(|(_, s)| *s == service).map(|(listen, _)| listen.addr().to_string());
             ports.collect::<Vec<_>>().join(" ")
         };
         let api_words = api.iter().map(|listen| listen.addr().to_string()).collect::<Vec<_>>().join(" ");
+        let srt_words = srt_wanted.iter().map(|listen| format!("{}/udp", listen.addr())).collect::<Vec<_>>().join(" ");
         Ok(Self {
             media,
-            words: format!("RTMP on {}, HTTP on {}, API on {api_words}", words(Service::Rtmp), words(Service::Http)),
+            srt,
+            words: format!(
+                "RTMP on {}, HTTP on {}, SRT on {srt_words}, API on {api_words}",
+                words(Service::Rtmp),
+                words(Service::Http)
+            ),
             api: api.into_iter().map(|listen| bind(listen, false)).collect::<Result<_, _>>()?,
         })
     }
+}
+
+/// A socket for each address and shard. Sharing would hide another server on the port: asked first without.
+fn datagrams(wanted: &[Listen], shards: usize) -> Result<Vec<Vec<UdpSocket>>, Failure> {
+    let bind = |listen: &Listen, shared| {
+        let address = listen.addr();
+        datagram::bind(address, shared).map_err(|error| match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                port::Unavailable::Taken(port::PortTaken { addr: address, holder: None }).into()
+            }
+            _ => Failure::Listen { address, error },
+        })
+    };
+    for listen in wanted {
+        bind(listen, false)?;
+    }
+    (0..shards).map(|_| wanted.iter().map(|listen| bind(listen, true)).collect()).collect()
 }
 
 /// Refuses a port that is taken. One that nobody seems to hold may be a server's that has just ended: the

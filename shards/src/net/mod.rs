@@ -1,6 +1,9 @@
 //! The kernel's network as the shards use it: descriptors, listening sockets, ports. No protocol, no task.
 
+pub mod datagram;
+pub mod link;
 pub mod listener;
+pub mod outlet;
 pub mod port;
 pub mod socket;
 #[allow(unsafe_code)] // the only module that may

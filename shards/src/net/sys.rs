@@ -84,6 +84,12 @@ pub fn adopt_listener(listener: std::net::TcpListener) -> glommio::net::TcpListe
     unsafe { glommio::net::TcpListener::from_raw_fd(into_raw(listener.into())) }
 }
 
+/// Gives a UDP socket to the executor of this thread. Panics outside of an executor.
+pub fn adopt_datagrams(socket: std::net::UdpSocket) -> glommio::net::UdpSocket {
+    // SAFETY: ownership goes over whole.
+    unsafe { glommio::net::UdpSocket::from_raw_fd(into_raw(socket.into())) }
+}
+
 fn into_raw(fd: OwnedFd) -> libc::c_int {
     use std::os::fd::IntoRawFd;
     fd.into_raw_fd()

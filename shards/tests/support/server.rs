@@ -10,7 +10,7 @@ use serde_json::Value;
 use shardcast_engine::key::{DEFAULT_VHOST, StreamKey};
 use std::{
     fs,
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
     process::Command,
     time::Duration,
 };
@@ -29,6 +29,8 @@ pub struct Ports {
     pub rtmp: u16,
     pub http: u16,
     pub api: u16,
+    /// UDP.
+    pub srt: u16,
 }
 
 /// How often another choice of ports is tried when one was taken meanwhile.
@@ -107,6 +109,16 @@ impl Server {
 
     pub fn hls(&self, stream: &str) -> String {
         format!("http://127.0.0.1:{}/{stream}.m3u8", self.ports.http)
+    }
+
+    /// Where `stream` is published over SRT.
+    pub fn srt_in(&self, stream: &str) -> String {
+        format!("srt://127.0.0.1:{}?streamid=#!::r={stream},m=publish", self.ports.srt)
+    }
+
+    /// Where `stream` is played over SRT.
+    pub fn srt(&self, stream: &str) -> String {
+        format!("srt://127.0.0.1:{}?streamid=#!::r={stream},m=request", self.ports.srt)
     }
 
     pub fn get(&self, path: &str) -> Response {
@@ -189,11 +201,13 @@ impl Drop for Server {
 }
 
 impl Ports {
-    /// Three that were free a moment ago, below those that the kernel gives to outgoing connections.
+    /// Four that were free a moment ago, below those that the kernel gives to outgoing connections.
     pub fn free() -> Self {
         let held = [(); 3].map(|()| until("a free port", || TcpListener::bind(local(Self::random())).ok()));
         let [rtmp, http, api] = held.each_ref().map(|held| held.local_addr().expect("its address").port());
-        Self { rtmp, http, api }
+        let srt = until("a free UDP port", || UdpSocket::bind(local(Self::random())).ok());
+        let srt = srt.local_addr().expect("its address").port();
+        Self { rtmp, http, api, srt }
     }
 
     fn random() -> u16 {
@@ -203,12 +217,13 @@ impl Ports {
     }
 
     /// What makes a server listen on them.
-    pub fn environment(self) -> [(&'static str, String); 3] {
+    pub fn environment(self) -> [(&'static str, String); 4] {
         let address = |port| local(port).to_string();
         [
             ("SRS_LISTEN", address(self.rtmp)),
             ("SRS_HTTP_SERVER_LISTEN", address(self.http)),
             ("SRS_HTTP_API_LISTEN", address(self.api)),
+            ("SRS_SRT_SERVER_LISTEN", address(self.srt)),
         ]
     }
 }

@@ -1,0 +1,96 @@
+//! The handshake against libsrt's callers, recorded, and against hostile input.
+
+use super::*;
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+
+/// A conclusion of libsrt 1.3 with a request for handshake and keys of AES-128, from the crate's own tests; its
+/// cookie is at byte 44.
+const CONCLUSION: &str = "800000000000000000175E8A0000000000000005000000036FEFB8D8000005DC00002000FFFFFFFF35E790ED5D16CCEA0100007F00000000000000000000000000010003000103010000002F01F401F40003000E122029010000000002000200000004049D75B0AC924C6E4C9EC40FEB4FE973DB1D215D426C18A2871EBF77E2646D9BAB15DBD7689AEF60EC";
+const INDUCTION: &str = "8000000000000000000002b00000000000000004000000023c3b0296000005dc00002000000000010669ead20000000000000000000000000000000001000000";
+
+fn bytes(hex: &str) -> Vec<u8> {
+    (0..hex.len() / 2).map(|n| u8::from_str_radix(&hex[2 * n..2 * n + 2], 16).unwrap()).collect()
+}
+
+fn caller() -> SocketAddr {
+    "127.0.0.1:5000".parse().unwrap()
+}
+
+fn listener(now: Instant, passphrase: &str) -> Listener {
+    Listener::new(
+        now,
+        [7; 32],
+        Settings {
+            passphrase: passphrase.into(),
+            recv_latency: Duration::from_millis(120),
+            peer_latency: Duration::ZERO,
+            peer_idle_timeout: Duration::from_secs(10),
+        },
+    )
+}
+
+/// The conclusion of a caller that has asked first.
+fn conclusion(listener: &Listener, now: Instant) -> Vec<u8> {
+    let Heard::Answer(answer) = listener.hear(now, &bytes(INDUCTION), caller()) else { panic!("no answer") };
+    let mut conclusion = bytes(CONCLUSION);
+    conclusion[44..48].copy_from_slice(&answer[44..48]);
+    conclusion
+}
+
+#[test]
+fn cookie_is_good_for_its_address_and_its_time() {
+    let now = Instant::now();
+    let listener = listener(now, "");
+    let conclusion = conclusion(&listener, now);
+    let heard = |after, from| listener.hear(now + Duration::from_secs(after), &conclusion, from);
+    assert!(matches!(heard(0, caller()), Heard::Caller(_)));
+    assert!(matches!(heard(31, caller()), Heard::Caller(_)));
+    assert!(matches!(heard(61, caller()), Heard::Nothing));
+    assert!(matches!(heard(0, "127.0.0.1:5001".parse().unwrap()), Heard::Nothing));
+}
+
+#[test]
+fn who_encrypts_is_refused_where_nothing_is_and_where_the_passphrase_is_another() {
+    let now = Instant::now();
+    for (passphrase, why) in [("", Rejection::Unsecure), ("another passphrase", Rejection::BadSecret)] {
+        let listener = listener(now, passphrase);
+        let Heard::Caller(caller) = listener.hear(now, &conclusion(&listener, now), caller()) else { panic!() };
+        let refused = listener.accept(now, &caller, 9).err();
+        assert_eq!(refused, Some(why));
+    }
+}
+
+#[test]
+fn mutated_packets_are_dropped_or_handled_but_never_panic() {
+    let now = Instant::now();
+    let listener = listener(now, "a passphrase of ours");
+    let seeds = [bytes(INDUCTION), conclusion(&listener, now)];
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % below as u64) as usize
+    };
+    for round in 0..100_000 {
+        let mut packet = seeds[round % 2].clone();
+        for _ in 0..=random(4) {
+            let at = random(packet.len());
+            match random(4) {
+                0 => packet[at] = random(256) as u8,
+                1 => packet[at] ^= 1 << random(8),
+                2 => packet.truncate(at.max(1)),
+                _ => packet.insert(at, random(256) as u8),
+            }
+        }
+        // Deriving a key takes long on purpose: few of those that come so far go on.
+        if let Heard::Caller(caller) = listener.hear(now, &packet, caller())
+            && round % 512 < 2
+        {
+            let _ = listener.accept(now, &caller, 9);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! SRT: ffmpeg and libsrt as publishers and players, judged by the file that was published.
+
+mod support;
+
+use std::{net::UdpSocket, process::Command};
+use support::{
+    PATIENCE,
+    media::{FRAMES_PER_SECOND, Media},
+    probe::Decoder,
+    process::Process,
+    publisher::Publisher,
+    server::{Server, local, stream_at},
+    until,
+};
+
+const SECONDS: u32 = 3;
+const MIN_PICTURES: usize = FRAMES_PER_SECOND * SECONDS as usize * 4 / 5;
+
+/// ffmpeg, MPEG-TS over SRT, until dropped.
+fn publish(url: &str) -> Process {
+    let mut command = Command::new("ffmpeg");
+    command.args(["-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(Media::Plain.file());
+    Process::start(command.args(["-c", "copy", "-f", "mpegts", url]))
+}
+
+/// Each of `urls` plays, and shows the pictures of the file in their order.
+fn plays(urls: &[String]) {
+    let decoders: Vec<_> = urls.iter().map(|url| Decoder::seconds(url, SECONDS)).collect();
+    let source = Decoder::whole(Media::Plain.file()).finish(PATIENCE).pictures;
+    for (url, decoder) in urls.iter().zip(decoders) {
+        let got = decoder.finish(PATIENCE).pictures;
+        assert!(got.len() >= MIN_PICTURES, "{url}: {} pictures", got.len());
+        let first = source.iter().position(|picture| *picture == got[0]).expect("a picture of the source");
+        let same = got.iter().zip(source.iter().cycle().skip(first)).take_while(|(got, sent)| got == sent).count();
+        assert_eq!(same, got.len(), "{url}: the first picture that does not follow the one before");
+    }
+}
+
+#[test]
+fn what_comes_over_srt_plays_everywhere() {
+    let server = Server::start(2);
+    for home in 0..2 {
+        let name = stream_at(home, 2, "srt");
+        let publisher = publish(&server.srt_in(&name));
+        server.wait_until_live(&name);
+        plays(&[server.srt(&name), server.rtmp(&name), server.flv(&name), server.ts(&name)]);
+        drop(publisher);
+        server.wait_until_over(&name);
+    }
+    server.stop();
+}
+
+#[test]
+fn what_comes_over_rtmp_plays_over_srt() {
+    let server = Server::start(2);
+    let _publisher = Publisher::looping(&server, "live/a", Media::Plain);
+    server.wait_until_live("live/a");
+    plays(&[server.srt("live/a")]);
+    server.stop();
+}
+
+#[test]
+fn player_that_is_early_waits_for_its_publisher() {
+    let server = Server::start(2);
+    let early = Decoder::seconds(&server.srt("live/early"), SECONDS);
+    server.wait_for_clients("live/early", 1);
+    let _publisher = publish(&server.srt_in("live/early"));
+    assert!(early.finish(PATIENCE).pictures.len() >= MIN_PICTURES);
+    server.stop();
+}
+
+#[test]
+fn second_publisher_is_turned_away() {
+    let server = Server::start(2);
+    let _first = publish(&server.srt_in("live/a"));
+    server.wait_until_live("live/a");
+    let _second = publish(&server.srt_in("live/a"));
+    server.wait_for_log(&["connection of", "is busy: it has a publisher"]);
+    plays(&[server.flv("live/a")]);
+    server.stop();
+}
+
+#[test]
+fn passphrase_lets_in_who_knows_it() {
+    let server = Server::of_conf(
+        "srs_log_tank console; http_server { enabled on; } http_api { enabled on; }
+        srt_server { enabled on; passphrase correct-horse; }
+        vhost __defaultVhost__ { http_remux { enabled on; } srt { enabled on; } }",
+        2,
+    );
+    let with = |url: String, words: &str| format!("{url}&passphrase={words}");
+    let refused = |url: &str, why: &str| {
+        let seen = server.log().with(&["refused", why]).len();
+        let mut caller = publish(url);
+        until("the caller is refused", || caller.ended());
+        assert!(server.log().with(&["refused", why]).len() > seen);
+    };
+    refused(&with(server.srt_in("live/a"), "another-horse"), "passphrase is another");
+    refused(&server.srt_in("live/a"), "encrypts");
+    for bytes in [16, 32] {
+        let name = format!("live/key{bytes}");
+        let _publisher = publish(&format!("{}&pbkeylen={bytes}", with(server.srt_in(&name), "correct-horse")));
+        server.wait_until_live(&name);
+        plays(&[server.flv(&name), with(server.srt(&name), "correct-horse")]);
+    }
+    server.stop();
+}
+
+#[test]
+fn encrypted_caller_of_an_open_server_is_refused_and_others_play_on() {
+    let server = Server::start(2);
+    let _publisher = publish(&server.srt_in("live/a"));
+    server.wait_until_live("live/a");
+    let mut caller = publish(&format!("{}&passphrase=whatever-it-is", server.srt_in("live/b")));
+    until("the caller is refused", || caller.ended());
+    server.wait_for_log(&["refused", "encrypts"]);
+    plays(&[server.srt("live/a")]);
+    server.stop();
+}
+
+#[test]
+fn garbage_harms_nobody() {
+    let server = Server::start(2);
+    let _publisher = publish(&server.srt_in("live/a"));
+    server.wait_until_live("live/a");
+    let socket = UdpSocket::bind(local(0)).expect("a socket");
+    let mut bytes = [0; 1400];
+    for control in 0..4_000_u16 {
+        getrandom::fill(&mut bytes).expect("random bytes");
+        // Every kind of control packet, to sockets that may be there.
+        bytes[0] = 0x80 | (control >> 8) as u8 & 0x7f;
+        bytes[1] = (control % 10) as u8;
+        bytes[12..16].copy_from_slice(&u32::from(control % 4).to_be_bytes());
+        let length = usize::from(control) % bytes.len();
+        socket.send_to(&bytes[..length], local(server.ports.srt)).expect("send");
+    }
+    plays(&[server.srt("live/a"), server.flv("live/a")]);
+    server.stop();
+}
