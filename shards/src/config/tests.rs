@@ -197,6 +197,7 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
             mw_latency: ms(350),
             first_packet_timeout: ms(20_000),
             normal_timeout: ms(5_000),
+            srt_enabled: false,
             http_remux: HttpRemux { enabled: false, mount: "[vhost]/[app]/[stream].flv".into() },
             srt_enabled: false,
             hls: hls(),
@@ -252,6 +253,7 @@ fn a_file_sets_everything_that_acts() {
             mw_latency: ms(7),
             first_packet_timeout: ms(6),
             normal_timeout: ms(5),
+            srt_enabled: false,
             http_remux: HttpRemux { enabled: true, mount: "/[app]/[stream].flv".into() },
             srt_enabled: false,
             hls: Hls {
