@@ -199,7 +199,6 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
             normal_timeout: ms(5_000),
             srt_enabled: false,
             http_remux: HttpRemux { enabled: false, mount: "[vhost]/[app]/[stream].flv".into() },
-            srt_enabled: false,
             hls: hls(),
             dvr: Dvr {
                 enabled: false,
@@ -255,7 +254,6 @@ fn a_file_sets_everything_that_acts() {
             normal_timeout: ms(5),
             srt_enabled: false,
             http_remux: HttpRemux { enabled: true, mount: "/[app]/[stream].flv".into() },
-            srt_enabled: false,
             hls: Hls {
                 enabled: true,
                 settings: hls::Settings {
