@@ -8,5 +8,6 @@ pub mod chunked;
 pub mod codec;
 pub mod flv;
 pub mod rtmp;
+pub mod rtp;
 pub mod session;
 pub mod ts;
