@@ -7,6 +7,7 @@ pub mod amf;
 pub mod chunked;
 pub mod codec;
 pub mod flv;
+pub mod rtc;
 pub mod rtmp;
 pub mod rtp;
 pub mod session;
