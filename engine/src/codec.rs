@@ -8,12 +8,15 @@ use std::fmt;
 ///   HEVCDecoderConfigurationRecord (§8.3.3.1).
 /// - `Aac`: one raw access unit; configuration: AudioSpecificConfig (ISO 14496-3 §1.6.2.1).
 /// - `Mp3`: one MPEG audio frame; no configuration.
+/// - `Opus`: one Opus packet (RFC 6716 §3); configuration: the identification header "OpusHead"
+///   (RFC 7845 §5.1), also where the wire has none: its clock is always 48 kHz.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Codec {
     H264,
     Hevc,
     Aac,
     Mp3,
+    Opus,
 }
 
 /// What a track shows or sounds.
@@ -27,7 +30,7 @@ impl Codec {
     pub fn kind(self) -> Kind {
         match self {
             Codec::H264 | Codec::Hevc => Kind::Video,
-            Codec::Aac | Codec::Mp3 => Kind::Audio,
+            Codec::Aac | Codec::Mp3 | Codec::Opus => Kind::Audio,
         }
     }
 }
@@ -40,6 +43,7 @@ impl fmt::Display for Codec {
             Codec::Hevc => "HEVC",
             Codec::Aac => "AAC",
             Codec::Mp3 => "MP3",
+            Codec::Opus => "Opus",
         })
     }
 }

@@ -48,7 +48,7 @@ pub fn tag_body_len(prologue: &Prologue, frame: &Frame) -> usize {
 }
 
 /// What precedes the payload of `frame` in its body: annex E.4.2.1 and E.4.3.1, and for HEVC the
-/// ExVideoTagHeader of Enhanced RTMP v1. `None` where `prologue` has no track for the frame.
+/// ExVideoTagHeader of Enhanced RTMP v1. `None` where `prologue` has no track for the frame, and for Opus.
 pub fn body_header(prologue: &Prologue, frame: &Frame) -> Option<BodyHeader> {
     let track = prologue.track(frame.kind)?;
     let frame_type = if frame.keyframe { 0x10 } else { 0x20 };
@@ -62,16 +62,17 @@ pub fn body_header(prologue: &Prologue, frame: &Frame) -> Option<BodyHeader> {
         Codec::Hevc => BodyHeader::new([0x80 | frame_type | CODED_FRAMES, b'h', b'v', b'c', b'1', c1, c2, c3]),
         Codec::Aac => BodyHeader::new([AAC, 1]),
         Codec::Mp3 => BodyHeader::new([mp3_flags(track)]),
+        Codec::Opus => return None,
     })
 }
 
-/// Appends the body that configures `track`. False, and nothing, for MP3, which needs none.
+/// Appends the body that configures `track`. False, and nothing, for MP3, which needs none, and for Opus.
 pub fn sequence_header_body(track: &Track, out: &mut Vec<u8>) -> bool {
     match track.codec {
         Codec::H264 => out.extend_from_slice(&[0x17, 0, 0, 0, 0]),
         Codec::Hevc => out.extend_from_slice(b"\x90hvc1"),
         Codec::Aac => out.extend_from_slice(&[AAC, 0]),
-        Codec::Mp3 => return false,
+        Codec::Mp3 | Codec::Opus => return false,
     }
     out.extend_from_slice(&track.config);
     true
@@ -80,11 +81,11 @@ pub fn sequence_header_body(track: &Track, out: &mut Vec<u8>) -> bool {
 /// Appends "onMetaData" and the stream's metadata (annex E.5), as its tracks correct it.
 pub fn metadata_body(prologue: &Prologue, out: &mut Vec<u8>) {
     let mut metadata = prologue.corrected_metadata();
-    if let Some(track) = &prologue.video {
-        metadata.set("videocodecid", Value::Number(codec_id(track.codec)));
+    if let Some(id) = prologue.video.as_ref().and_then(|track| codec_id(track.codec)) {
+        metadata.set("videocodecid", Value::Number(id));
     }
-    if let Some(track) = &prologue.audio {
-        metadata.set("audiocodecid", Value::Number(codec_id(track.codec)));
+    if let Some(id) = prologue.audio.as_ref().and_then(|track| codec_id(track.codec)) {
+        metadata.set("audiocodecid", Value::Number(id));
     }
     metadata.set("server", Value::Text(SERVER.into()));
     amf::Value::from("onMetaData").encode(out);
@@ -100,14 +101,20 @@ const AAC: u8 = 0xaf;
 const CODED_FRAMES: u8 = 1;
 const CODED_FRAMES_X: u8 = 3;
 
-fn codec_id(codec: Codec) -> f64 {
-    match codec {
+/// Whether tags carry it; frames of other codecs are left out.
+pub(super) fn carries(track: &Track) -> bool {
+    codec_id(track.codec).is_some()
+}
+
+fn codec_id(codec: Codec) -> Option<f64> {
+    Some(match codec {
         Codec::H264 => 7.0,
         // Enhanced RTMP v1: a FourCC's number.
         Codec::Hevc => u32::from_be_bytes(*b"hvc1").into(),
         Codec::Aac => 10.0,
         Codec::Mp3 => 2.0,
-    }
+        Codec::Opus => return None,
+    })
 }
 
 /// | SoundFormat 4 | SoundRate 2 | SoundSize 1 | SoundType 1 |

@@ -1,7 +1,7 @@
 //! FLV as a wire format: the body that an HTTP-FLV viewer reads.
 
 use super::{TagKind, body, metadata_body, sequence_header_body, tag_body, tag_body_len};
-use shardcast_engine::{fanout::Format, frame::Frame, prologue::Prologue, time::Timestamp};
+use shardcast_engine::{fanout::Format, frame::Frame, prologue::Prologue, time::Timestamp, track::Track};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flv;
@@ -9,9 +9,10 @@ pub struct Flv;
 impl Format for Flv {
     /// The file header (annex E.2), PreviousTagSize0, then the prologue.
     fn head(&self, prologue: &Prologue, at: Timestamp, out: &mut Vec<u8>) {
-        let flags = match (&prologue.audio, &prologue.video) {
-            (Some(_), None) => 0x04,
-            (None, Some(_)) => 0x01,
+        let carried = |track: &Option<Track>| track.as_ref().is_some_and(body::carries);
+        let flags = match (carried(&prologue.audio), carried(&prologue.video)) {
+            (true, false) => 0x04,
+            (false, true) => 0x01,
             // Before any track is known, none is ruled out: players trust these flags.
             _ => 0x05,
         };
@@ -72,7 +73,7 @@ mod tests {
         codec::{Codec, Kind},
         frame::Media,
         metadata::Value,
-        track::{Picture, Shape, Sound, Track},
+        track::{Picture, Shape, Sound},
     };
     use std::collections::VecDeque;
 
@@ -198,6 +199,17 @@ mod tests {
         assert!(muxed(&prologue, &huge).is_empty());
         let largest = Frame { payload: payload.slice(1..), ..huge };
         assert_eq!(muxed(&prologue, &largest).len(), (1 << 24) - 1 + TAG_HEADER_LEN + 4);
+    }
+
+    #[test]
+    fn leaves_out_what_tags_cannot_carry() {
+        let prologue = Prologue::default().with_track(track(Codec::H264, &[1])).unwrap();
+        let prologue = prologue.with_track(track(Codec::Opus, &[1])).unwrap();
+        let mut out = Vec::new();
+        Flv.head(&prologue, Timestamp::ZERO, &mut out);
+        assert_eq!(out[4], 0x01);
+        assert!(tags(&out).iter().all(|tag| tag.kind != TagKind::Audio));
+        assert_eq!(muxed(&prologue, &frame(Kind::Audio, 0, 0, false)), []);
     }
 
     #[test]

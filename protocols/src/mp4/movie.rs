@@ -132,7 +132,7 @@ fn sample_entry(track: &Track, out: &mut Vec<u8>) {
     let (kind, configuration) = match track.codec {
         Codec::H264 => (b"avc1", b"avcC"),
         Codec::Hevc => (b"hvc1", b"hvcC"),
-        Codec::Aac | Codec::Mp3 => return audio_entry(track, out),
+        Codec::Aac | Codec::Mp3 | Codec::Opus => return audio_entry(track, out),
     };
     // §12.1.3
     boxed(kind, out, |out| {
@@ -153,14 +153,13 @@ fn sample_entry(track: &Track, out: &mut Vec<u8>) {
     });
 }
 
-/// §12.2.3, and the ES_Descriptor of ISO 14496-1 §7.2.6.5.
+/// §12.2.3, with what the codec's decoder needs.
 fn audio_entry(track: &Track, out: &mut Vec<u8>) {
     let (channels, rate) = match &track.shape {
         Shape::Audio(sound) => (sound.channels, u16::try_from(sound.sample_rate).unwrap_or(0)),
         Shape::Video(_) => (0, 0),
     };
-    let object_type = if track.codec == Codec::Mp3 { 0x6b } else { 0x40 };
-    boxed(b"mp4a", out, |out| {
+    boxed(if track.codec == Codec::Opus { b"Opus" } else { b"mp4a" }, out, |out| {
         zeros(out, 6);
         put16(out, 1); // data reference
         zeros(out, 8);
@@ -168,20 +167,39 @@ fn audio_entry(track: &Track, out: &mut Vec<u8>) {
         put16(out, 16); // bits in a sample
         zeros(out, 4);
         put32(out, u32::from(rate) << 16);
-        full(b"esds", 0, 0, out, |out| {
-            descriptor(0x03, out, |out| {
-                zeros(out, 3); // ES_ID, no flags
-                descriptor(0x04, out, |out| {
-                    out.extend_from_slice(&[object_type, 0x15]); // an audio stream
-                    zeros(out, 11); // sizes and rates: not known
-                    if !track.config.is_empty() {
-                        descriptor(0x05, out, |out| out.extend_from_slice(&track.config));
-                    }
-                });
-                descriptor(0x06, out, |out| out.push(2));
-            });
-        });
+        match track.codec {
+            Codec::Opus => boxed(b"dOps", out, |out| opus_specific(&track.config, out)),
+            Codec::Mp3 => full(b"esds", 0, 0, out, |out| elementary_stream(0x6b, &track.config, out)),
+            _ => full(b"esds", 0, 0, out, |out| elementary_stream(0x40, &track.config, out)),
+        }
     });
+}
+
+/// ISO 14496-1 §7.2.6.5: the ES_Descriptor of a sound.
+fn elementary_stream(object_type: u8, config: &[u8], out: &mut Vec<u8>) {
+    descriptor(0x03, out, |out| {
+        zeros(out, 3); // ES_ID, no flags
+        descriptor(0x04, out, |out| {
+            out.extend_from_slice(&[object_type, 0x15]); // an audio stream
+            zeros(out, 11); // sizes and rates: not known
+            if !config.is_empty() {
+                descriptor(0x05, out, |out| out.extend_from_slice(config));
+            }
+        });
+        descriptor(0x06, out, |out| out.push(2));
+    });
+}
+
+/// Encapsulation of Opus in ISO Base Media §4.3.2: an OpusHead (RFC 7845 §5.1) without its magic, as version 0 and
+/// with big-endian numbers.
+fn opus_specific(head: &[u8], out: &mut Vec<u8>) {
+    let byte = |at: usize| head.get(at).copied().unwrap_or(0);
+    out.extend_from_slice(&[0, byte(9)]);
+    for range in [10..12, 12..16, 16..18] {
+        out.extend(range.rev().map(byte));
+    }
+    out.push(byte(18));
+    out.extend_from_slice(head.get(19..).unwrap_or_default());
 }
 
 /// A descriptor whose length takes four bytes of seven bits each (ISO 14496-1 §8.3.3).

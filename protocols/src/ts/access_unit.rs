@@ -28,7 +28,8 @@ fn nal(unit: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(unit);
 }
 
-fn nal_length_size(track: &Track) -> Option<usize> {
+/// Bytes of the length before each NAL unit of the track's frames.
+pub fn nal_length_size(track: &Track) -> Option<usize> {
     match track.codec {
         // Byte 4 of the record: see `avc::Config`, which would list the sets for every picture.
         Codec::H264 => track.config.get(4).map(|lengths| usize::from(lengths & 3) + 1),
@@ -36,7 +37,8 @@ fn nal_length_size(track: &Track) -> Option<usize> {
     }
 }
 
-fn sets(track: &Track) -> impl Iterator<Item = &[u8]> {
+/// The parameter sets of the track's configuration, whole NAL units.
+pub fn sets(track: &Track) -> impl Iterator<Item = &[u8]> {
     let avc = match track.codec {
         Codec::H264 => avc::Config::parse(&track.config).ok(),
         _ => None,

@@ -75,7 +75,7 @@ impl Format for Ts {
     fn prologue(&self, _: &Prologue, _: Timestamp, _: &mut Vec<u8>) {}
 
     fn mux(&mut self, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>) {
-        let Some(track) = prologue.track(frame.kind) else { return };
+        let Some(track) = psi::tracks(prologue).find(|track| track.kind() == frame.kind) else { return };
         let mut unit = std::mem::take(&mut self.unit);
         if write_pes(track, frame, &mut unit) {
             // Each packet takes 184 bytes; tables and a clock may come before.
@@ -102,7 +102,7 @@ impl Format for Ts {
         write_unit(PAT_PID, &mut tables.pat, jump, table(&psi::pat(), newcomer), out);
         write_unit(PMT_PID, &mut tables.pmt, jump, table(&psi::pmt(prologue), newcomer), out);
         if !newcomer {
-            for track in [&prologue.video, &prologue.audio].into_iter().flatten() {
+            for track in psi::tracks(prologue) {
                 write_adaptation(psi::pid(track.kind()), *next.of(track.kind()), jump, out);
             }
         }

@@ -2,7 +2,7 @@
 //!
 //! A picture's PES packet is one access unit; streams that cut them otherwise are not put together here.
 
-mod access_unit;
+pub(crate) mod access_unit;
 pub mod format;
 mod packet;
 mod pes;

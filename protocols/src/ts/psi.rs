@@ -22,6 +22,11 @@ const CRC_LEN: usize = 4;
 /// Longest section that these two tables may have (§2.4.4.5, §2.4.4.10).
 const MAX_SECTION_LEN: usize = 1024;
 
+/// The tracks that a transport stream carries; Opus is left out.
+pub fn tracks(prologue: &Prologue) -> impl Iterator<Item = &Track> {
+    [&prologue.video, &prologue.audio].into_iter().flatten().filter(|track| stream_type(track).is_some())
+}
+
 /// The PID that carries the clock.
 pub fn pcr_kind(prologue: &Prologue) -> Kind {
     if prologue.video.is_some() { Kind::Video } else { Kind::Audio }
@@ -48,12 +53,11 @@ pub fn pat() -> Vec<u8> {
 /// { stream type 8 | 111 | PID 13 | 1111 | ES info length 12 = 0 }
 /// ```
 pub fn pmt(prologue: &Prologue) -> Vec<u8> {
-    let tracks = || [&prologue.video, &prologue.audio].into_iter().flatten();
-    let pcr_pid = if tracks().next().is_some() { pid(pcr_kind(prologue)) } else { NO_PID };
+    let pcr_pid = if tracks(prologue).next().is_some() { pid(pcr_kind(prologue)) } else { NO_PID };
     let mut body = (0xe000 | pcr_pid).to_be_bytes().to_vec();
     body.extend_from_slice(&0xf000u16.to_be_bytes());
-    for track in tracks() {
-        body.push(stream_type(track));
+    for track in tracks(prologue) {
+        body.extend(stream_type(track));
         body.extend_from_slice(&(0xe000 | pid(track.kind())).to_be_bytes());
         body.extend_from_slice(&0xf000u16.to_be_bytes());
     }
@@ -61,15 +65,16 @@ pub fn pmt(prologue: &Prologue) -> Vec<u8> {
 }
 
 /// ISO 13818-1 table 2-34.
-fn stream_type(track: &Track) -> u8 {
-    match (track.codec, &track.shape) {
+fn stream_type(track: &Track) -> Option<u8> {
+    Some(match (track.codec, &track.shape) {
         (Codec::H264, _) => 0x1b,
         (Codec::Hevc, _) => 0x24,
         (Codec::Aac, _) => 0x0f,
         // Rates below 32 kHz are those of ISO 13818-3.
         (Codec::Mp3, Shape::Audio(sound)) if (1..32_000).contains(&sound.sample_rate) => 0x04,
         (Codec::Mp3, _) => 0x03,
-    }
+        (Codec::Opus, _) => return None,
+    })
 }
 
 fn codec(stream_type: u8) -> Option<Codec> {

@@ -1,0 +1,235 @@
+//! Frames to packets and back: all sizes, loss, disorder and hostile bytes.
+
+use super::{
+    h264::{self, Depacketizer, packetize},
+    *,
+};
+use crate::codec::{
+    avc,
+    hostile::{hex, mutations},
+};
+use bytes::Bytes;
+use shardcast_engine::{
+    codec::Kind,
+    frame::{Frame, Media},
+    time::Timestamp,
+    track::Track,
+};
+use std::{
+    collections::VecDeque,
+    time::{Duration, Instant},
+};
+
+/// Those of x264 at 320x240, baseline.
+fn track() -> Track {
+    let (sps, pps) = (hex("6742c00dd90141fb0110000003001000000303c0f142a480"), hex("68cb8cb2"));
+    avc::track(avc::config_record(&sps, &pps)).unwrap()
+}
+
+/// A picture of slices, each of that many bytes.
+fn picture(n: i64, keyframe: bool, slices: &[usize]) -> Frame {
+    let at = Timestamp::from_ticks(n * 3000, h264::HZ);
+    let mut payload = Vec::new();
+    for len in slices {
+        payload.extend_from_slice(&(*len as u32).to_be_bytes());
+        payload.push(if keyframe { 0x65 } else { 0x41 });
+        // No zeros: a byte stream would have to escape them.
+        payload.extend((1..*len).map(|at| (at % 251) as u8 | 1));
+    }
+    Frame { kind: Kind::Video, dts: at, pts: at, keyframe, payload: payload.into() }
+}
+
+/// The frames as packets with sequence numbers from `first`.
+fn packets(frames: &[Frame], first: u16) -> Vec<Packet> {
+    let (mut out, mut sequence) = (Vec::new(), first);
+    for frame in frames {
+        let payloads = packetize(&track(), frame, MAX_PAYLOAD_LEN);
+        let last = payloads.len() - 1;
+        for (n, payload) in payloads.into_iter().enumerate() {
+            assert!(payload.len() <= MAX_PAYLOAD_LEN);
+            let timestamp = frame.pts.as_ticks(h264::HZ) as u32;
+            let header = Header { marker: n == last, payload_type: 96, sequence, timestamp, ssrc: 1 };
+            out.push(Packet { header, payload });
+            sequence = sequence.wrapping_add(1);
+        }
+    }
+    out
+}
+
+/// What a receiver makes of the packets; all arrive at once, then time passes.
+fn receive(packets: &[Packet]) -> (Vec<Media>, Receiver) {
+    let start = Instant::now();
+    let mut receiver = Receiver::h264(start);
+    for packet in packets {
+        receiver.input(start, Packet::parse(&packet.to_bytes().into()).unwrap());
+    }
+    receiver.expire(start + Duration::from_secs(1));
+    let media = std::iter::from_fn(|| receiver.poll()).collect();
+    (media, receiver)
+}
+
+/// Keyframe, time and payload.
+fn seen(media: &[Media]) -> Vec<(bool, i64, Bytes)> {
+    let frames = media.iter().filter_map(|media| match media {
+        Media::Frame(frame) => Some((frame.keyframe, frame.pts.as_ticks(h264::HZ), frame.payload.clone())),
+        _ => None,
+    });
+    frames.collect()
+}
+
+fn sent(frames: &[&Frame]) -> Vec<(bool, i64, Bytes)> {
+    let start = frames.first().map_or(0, |frame| frame.pts.as_ticks(h264::HZ));
+    let all = frames.iter().map(|frame| (frame.keyframe, frame.pts.as_ticks(h264::HZ) - start, frame.payload.clone()));
+    all.collect()
+}
+
+/// A group of pictures: a keyframe of four packets with parameter sets before it, then three of two slices.
+fn group(n: i64) -> Vec<Frame> {
+    (0..4).map(|at| picture(n * 4 + at, at == 0, if at == 0 { &[4000] } else { &[2000, 900] })).collect()
+}
+
+#[test]
+fn frames_of_all_sizes_come_back() {
+    for len in (1..=20).chain(1190..1215).chain(2390..2410).chain([65_536, 300_000]) {
+        let frames = [picture(0, true, &[len]), picture(1, false, &[len, 5, len])];
+        let (media, receiver) = receive(&packets(&frames, 65_535));
+        assert_eq!(media[0], Media::Track(track()));
+        assert_eq!(seen(&media), sent(&[&frames[0], &frames[1]]), "{len}");
+        assert_eq!((receiver.lost(), receiver.wrong, receiver.wants_keyframe()), (0, 0, false));
+    }
+}
+
+#[test]
+fn keyframes_bring_parameter_sets_and_fragments_are_of_one_size() {
+    let payloads = packetize(&track(), &picture(0, true, &[100_003]), MAX_PAYLOAD_LEN);
+    assert_eq!(payloads[0][..4], [0x78, 0, 24, 0x67]);
+    assert_eq!(payloads.len(), 1 + 100_002_usize.div_ceil(1198));
+    let (last, fragments) = payloads[1..].split_last().unwrap();
+    assert!(fragments.iter().all(|payload| payload.len() == fragments[0].len()));
+    assert!(last.len() <= fragments[0].len());
+    assert_eq!((fragments[0][..2].to_vec(), last[..2].to_vec()), (vec![0x7c, 0x85], vec![0x7c, 0x45]));
+    assert!(fragments[1..].iter().all(|payload| payload[..2] == [0x7c, 0x05]));
+    // One that has its own gets no others.
+    let mut own = picture(0, true, &[50]);
+    own.payload = [&hex("00000004 6742c00d")[..], &own.payload].concat().into();
+    assert_eq!(packetize(&track(), &own, MAX_PAYLOAD_LEN)[0][..], hex("6742c00d"));
+}
+
+#[test]
+fn nothing_is_sent_of_what_is_broken() {
+    let frame = |payload: &[u8]| Frame { payload: Bytes::copy_from_slice(payload), ..picture(0, true, &[]) };
+    for payload in ["", "00000002 09f0", "000000ff 65", "00000001 7c"] {
+        assert!(packetize(&track(), &frame(&hex(payload)), MAX_PAYLOAD_LEN).is_empty(), "{payload}");
+    }
+    let broken = Track { config: Bytes::new(), ..track() };
+    assert!(packetize(&broken, &picture(0, true, &[9]), MAX_PAYLOAD_LEN).is_empty());
+}
+
+#[test]
+fn any_lost_packet_costs_its_picture_and_those_to_the_next_keyframe() {
+    let frames: Vec<Frame> = (0..3).flat_map(group).collect();
+    let all = packets(&frames, 65_530);
+    // A group is a STAP-A, four fragments, and three times two fragments and a slice.
+    assert_eq!(all.len(), 3 * (5 + 3 * 3));
+    for lost in 14..28 {
+        let mut some = all.clone();
+        some.remove(lost);
+        let (media, receiver) = receive(&some);
+        let in_group = lost - 14;
+        let whole = if in_group < 5 { 0 } else { 1 + (in_group - 5) / 3 };
+        let expected: Vec<&Frame> = frames[..4 + whole].iter().chain(&frames[8..]).collect();
+        assert_eq!(seen(&media), sent(&expected), "{lost}");
+        assert_eq!((receiver.lost(), receiver.wants_keyframe()), (1, false));
+    }
+    let (_, receiver) = receive(&[&all[..16], &all[17..20]].concat());
+    assert!(receiver.wants_keyframe());
+}
+
+#[test]
+fn disorder_is_put_right() {
+    let frames: Vec<Frame> = (0..3).flat_map(group).collect();
+    let mut all = packets(&frames, 65_530);
+    // The first stands where it is: it says where the stream begins.
+    all[1..].chunks_mut(5).for_each(<[Packet]>::reverse);
+    let (media, receiver) = receive(&all);
+    assert_eq!(seen(&media), sent(&frames.iter().collect::<Vec<_>>()));
+    assert_eq!(receiver.lost(), 0);
+}
+
+#[test]
+fn waits_for_a_keyframe_and_parameter_sets() {
+    let mut all = packets(&group(0), 0);
+    let (media, receiver) = receive(&all[5..]);
+    assert_eq!((media, receiver.wants_keyframe()), (vec![], true));
+    let (media, _) = receive(&all[1..]);
+    assert_eq!(media, []);
+    // Parameter sets may come by themselves, with a marker, and padding in between.
+    all[0].header.marker = true;
+    all[0].header.timestamp = 7;
+    all.iter_mut().skip(1).for_each(|packet| packet.header.sequence += 1);
+    let padding = Packet { header: Header { sequence: 1, ..all[0].header }, payload: Bytes::new() };
+    all.insert(1, padding);
+    let (media, _) = receive(&all);
+    assert_eq!((seen(&media).len(), &media[0]), (4, &Media::Track(track())));
+}
+
+#[test]
+fn a_picture_beyond_the_bound_is_left_out() {
+    let mut depacketizer = Depacketizer::new(3000);
+    let (mut out, mut wrong) = (VecDeque::new(), 0);
+    let frames = [picture(0, true, &[4000]), picture(1, true, &[2000])];
+    for packet in packets(&frames, 0) {
+        let at = Timestamp::from_ticks(packet.header.timestamp.into(), h264::HZ);
+        let sequence = packet.header.sequence.into();
+        wrong += u32::from(depacketizer.push(sequence, at, packet.header.marker, &packet.payload, &mut out).is_err());
+    }
+    assert_eq!((out.len(), wrong, depacketizer.dropped), (2, 1, 1));
+}
+
+/// Packets behind 16-bit lengths, as a mutation may change.
+fn framed(packets: &[Packet]) -> Vec<u8> {
+    let bytes = packets.iter().map(Packet::to_bytes);
+    bytes.flat_map(|bytes| [&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat()).collect()
+}
+
+#[test]
+fn hostile_packets_do_not_panic() {
+    let frames = [picture(0, true, &[60]), picture(1, false, &[30, 8]), picture(2, false, &[9])];
+    let mut packets = Vec::new();
+    for frame in &frames {
+        for payload in packetize(&track(), frame, 24) {
+            let sequence = packets.len() as u16;
+            let timestamp = frame.pts.as_ticks(h264::HZ) as u32;
+            packets.push(Packet { header: Header { sequence, timestamp, ..Header::default() }, payload });
+        }
+    }
+    let start = Instant::now();
+    mutations(&framed(&packets), 100_000, |bytes| {
+        let (mut receiver, mut sound, mut rest) = (Receiver::h264(start), Receiver::opus(start, 2), bytes);
+        while let Some((length, after)) = rest.split_first_chunk() {
+            let len = usize::from(u16::from_be_bytes(*length)).min(after.len());
+            if let Ok(packet) = Packet::parse(&Bytes::copy_from_slice(&after[..len])) {
+                sound.input(start, packet.clone());
+                receiver.input(start, packet);
+            }
+            rest = &after[len..];
+        }
+        receiver.expire(start + Duration::from_secs(1));
+        while let Some(media) = receiver.poll() {
+            if let Media::Frame(frame) = media {
+                assert!(frame.payload.len() <= bytes.len() * 2 && !frame.payload.is_empty());
+                bframes::is_reference(&frame.payload, 4);
+                packetize(&track(), &frame, 24);
+            }
+        }
+    });
+}
+
+#[test]
+fn hostile_frames_do_not_panic() {
+    mutations(&picture(0, true, &[300, 9]).payload, 20_000, |bytes| {
+        let frame = Frame { payload: Bytes::copy_from_slice(bytes), ..picture(0, true, &[]) };
+        let payloads = packetize(&track(), &frame, 100);
+        assert!(payloads.iter().all(|payload| (1..=100).contains(&payload.len())));
+    });
+}
