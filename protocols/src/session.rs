@@ -93,4 +93,6 @@ pub enum Client {
     FlashPublish,
     FmlePublish,
     HaivisionPublish,
+    SrtPlay,
+    SrtPublish,
 }

@@ -10,7 +10,7 @@ use crate::{
 use futures_lite::FutureExt;
 use glommio::{channels::local_channel, spawn_local, timer::sleep, yield_if_needed};
 use shardcast_protocols::{
-    session::{Request, Verdict},
+    session::{Client, Request, Verdict},
     srt::{
         Caller, Heard, Listener, Rejection, Settings, packet,
         stream_id::{self, Mode},
@@ -146,8 +146,9 @@ impl Port {
 
     fn admit(self: &Rc<Self>, now: Instant, caller: &Caller) -> Result<(), Rejection> {
         let default_app = &self.shard.config.srt_server.default_app;
-        let (mode, request) = stream_id::parse(&caller.stream_id, default_app)
+        let (mode, mut request) = stream_id::parse(&caller.stream_id, default_app)
             .map_err(|error| Rejection::BadRequest(error.to_string()))?;
+        request.client = if mode == Mode::Publish { Client::SrtPublish } else { Client::SrtPlay };
         if !self.shard.config.vhost(&request.vhost).is_some_and(|vhost| vhost.srt_enabled) {
             return Err(Rejection::Forbidden(format!("vhost {:?} serves no SRT", request.vhost)));
         }

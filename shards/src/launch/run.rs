@@ -303,12 +303,13 @@ impl Ports {
             ports.collect::<Vec<_>>().join(" ")
         };
         let api_words = api.iter().map(|listen| listen.addr().to_string()).collect::<Vec<_>>().join(" ");
-        let srt_words = srt_wanted.iter().map(|listen| format!("{}/udp", listen.addr())).collect::<Vec<_>>().join(" ");
+        let srt_words: String = srt_wanted.iter().map(|listen| format!(" {}/udp", listen.addr())).collect();
+        let srt_words = if srt_words.is_empty() { String::new() } else { format!(", SRT on{srt_words}") };
         Ok(Self {
             media,
             srt,
             words: format!(
-                "RTMP on {}, HTTP on {}, SRT on {srt_words}, API on {api_words}",
+                "RTMP on {}, HTTP on {}{srt_words}, API on {api_words}",
                 words(Service::Rtmp),
                 words(Service::Http)
             ),

@@ -1,6 +1,11 @@
 //! ffprobe and ffmpeg as players and judges.
 
-use super::process::{Output, Process};
+use super::{
+    PATIENCE,
+    media::Media,
+    process::{Output, Process},
+    tone,
+};
 use serde_json::Value;
 use std::{path::Path, process::Command, time::Duration};
 
@@ -87,6 +92,20 @@ pub struct Decoded {
     pub pictures: Vec<String>,
     /// The sound, mono at 48 kHz.
     pub sound: Vec<i16>,
+}
+
+impl Decoded {
+    /// Fails unless it shows at least `least` pictures of `media`, each behind the one before, and sounds its tone.
+    pub fn assert_is_of(&self, what: &str, media: Media, least: usize) {
+        let got = &self.pictures;
+        assert!(got.len() >= least, "{what}: {} pictures", got.len());
+        let source = Decoder::whole(media.file()).finish(PATIENCE).pictures;
+        let first = source.iter().position(|picture| *picture == got[0]).expect("a picture of the source");
+        let same = got.iter().zip(source.iter().cycle().skip(first)).take_while(|(got, sent)| got == sent).count();
+        assert_eq!(same, got.len(), "{what}: the first picture that does not follow the one before");
+        let share = tone::share(&self.sound, 48_000, 440.0);
+        assert!(share > 0.9, "{what}: {share} of the sound is the tone of 440 Hz");
+    }
 }
 
 /// An ffmpeg that decodes and stops at the first error.
