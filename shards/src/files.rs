@@ -41,7 +41,12 @@ impl Writer {
                     Job::Remove { path } => (path, fs::remove_file(path)),
                     Job::End => return,
                 };
-                if let Err(error) = done {
+                // A file that is gone already is what was wanted.
+                let gone =
+                    |error: &io::Error| matches!(job, Job::Remove { .. }) && error.kind() == io::ErrorKind::NotFound;
+                if let Err(error) = done
+                    && !gone(&error)
+                {
                     metrics::counter!("shardcast_files_failed_total").increment(1);
                     warn!("{}: {error}", path.display());
                 }

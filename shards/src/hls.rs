@@ -59,7 +59,9 @@ impl Hls {
         if let Some(change) = self.packager.splice() {
             self.take(change);
         }
-        self.ends = Some(Instant::now() + self.dispose);
+        // One that never had a segment holds nothing that anybody could ask for.
+        let stays = if self.packager.is_empty() { Duration::ZERO } else { self.dispose };
+        self.ends = Some(Instant::now() + stays);
     }
 
     pub fn content(&self, path: &str) -> Option<Content> {
@@ -73,7 +75,7 @@ impl Hls {
 
     /// Removes its files, where files are removed at all.
     pub fn dispose(&self) {
-        if let Some(copy) = self.copy.as_ref().filter(|_| self.cleanup_at_end) {
+        if let Some(copy) = self.copy.as_ref().filter(|_| self.cleanup_at_end && !self.packager.is_empty()) {
             let paths = self.packager.paths().filter_map(|path| copy.path(path));
             copy.post(&self.key, paths.map(|path| Job::Remove { path }).collect());
         }

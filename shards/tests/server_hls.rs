@@ -92,6 +92,7 @@ fn files_are_written_and_go_with_the_stream() {
     assert!(probed.of(Kind::Video)[0].keyframe && !probed.of(Kind::Audio).is_empty());
     until("the files are gone", || (count(folder.path()) == 0).then_some(()));
     assert_eq!(server.get("/__defaultVhost__/live/disk.m3u8").status, 404);
+    assert_eq!(server.total("shardcast_files_failed_total", ""), 0.0);
     server.stop();
 }
 

@@ -173,6 +173,11 @@ impl Packager {
         Some(Content::Segment(segment.bytes.clone()))
     }
 
+    /// No segment is finished yet.
+    pub fn is_empty(&self) -> bool {
+        self.segments.is_empty()
+    }
+
     /// The playlist's path, and those of all segments kept.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         [&*self.playlist_path].into_iter().chain(self.segments.iter().map(|segment| &*segment.path))

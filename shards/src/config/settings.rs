@@ -153,6 +153,7 @@ pub struct Hls {
 
 /// Bytes of segments that one stream may keep.
 const HLS_BYTES: usize = 64 << 20;
+
 /// Recording to files.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Dvr {
