@@ -284,7 +284,7 @@ impl Ports {
             .filter(|api| config.http_api.enabled && !wanted.iter().any(|(listen, _)| listen == api))
             .collect();
         for listen in wanted.iter().map(|(listen, _)| *listen).chain(api.iter().copied()) {
-            free(listen.addr())?;
+            free(|| Ok(port::probe(listen.addr())?))?;
         }
         let bind = |listen: &Listen, shared: bool| {
             let address = listen.addr();
@@ -330,18 +330,20 @@ fn datagrams(wanted: &[Listen], shards: usize) -> Result<Vec<Vec<UdpSocket>>, Fa
         })
     };
     for listen in wanted {
-        bind(listen, false)?;
+        free(|| bind(listen, false).map(drop))?;
     }
     (0..shards).map(|_| wanted.iter().map(|listen| bind(listen, true)).collect()).collect()
 }
 
 /// Refuses a port that is taken. One that nobody seems to hold may be a server's that has just ended: the
 /// kernel lets go of the sockets in its rings a little later.
-fn free(address: SocketAddr) -> Result<(), port::Unavailable> {
+fn free(probe: impl Fn() -> Result<(), Failure>) -> Result<(), Failure> {
     let deadline = Instant::now() + LETTING_GO;
     loop {
-        match port::probe(address) {
-            Err(port::Unavailable::Taken(taken)) if taken.holder.is_none() && Instant::now() < deadline => {
+        match probe() {
+            Err(Failure::Port(port::Unavailable::Taken(taken)))
+                if taken.holder.is_none() && Instant::now() < deadline =>
+            {
                 thread::sleep(Duration::from_millis(20));
             }
             probed => return probed,
