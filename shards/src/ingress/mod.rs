@@ -2,6 +2,7 @@
 
 pub mod accept;
 pub mod http;
+pub mod rtc;
 pub mod rtmp;
 pub mod seat;
 pub mod srt;
