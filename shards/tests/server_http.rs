@@ -159,6 +159,9 @@ fn the_page_and_its_files_are_served_with_their_types() {
         ("/index.html", "text/html; charset=utf-8", "/app.js"),
         ("/?stream=live/x", "text/html; charset=utf-8", "/app.css"),
         ("/app.js", "text/javascript; charset=utf-8", "mpegts"),
+        ("/dom.js", "text/javascript; charset=utf-8", "export"),
+        ("/publish.js", "text/javascript; charset=utf-8", "export"),
+        ("/rtc.js", "text/javascript; charset=utf-8", "export"),
         ("/app.css", "text/css; charset=utf-8", "{"),
         ("/favicon.svg", "image/svg+xml", "<svg"),
         ("/vendor/mpegts.js", "text/javascript; charset=utf-8", "mpegts"),
@@ -169,6 +172,7 @@ fn the_page_and_its_files_are_served_with_their_types() {
     }
     let config = server.get("/config.json").json();
     assert_eq!((config["rtmp_port"].as_u64(), config["shards"].as_u64()), (Some(server.ports.rtmp.into()), Some(2)));
+    assert_eq!((config["srt_port"].as_u64(), config["rtc"].as_bool()), (Some(server.ports.srt.into()), Some(true)));
     server.stop();
 }
 
