@@ -3,7 +3,7 @@
 //
 // Names of streams come from publishers: they reach the page by textContent and encodeURIComponent only.
 
-import { byId, number, setText, showStats } from './dom.js';
+import { byId, milliseconds, number, setText, showStats } from './dom.js';
 import { publisher, wirePublish } from './publish.js';
 import { Refused, Session, supported as rtcSupported } from './rtc.js';
 
@@ -52,8 +52,8 @@ let playingSince = 0;
 const progress = { at: 0, mark: 0 };
 // Rows of the list by stream: kept and refilled, so that the keyboard's focus stays where it is.
 const rows = new Map();
-const NO_STATS = { width: 0, height: 0, fps: 0, kbps: 0, bufferMs: 0, dropped: 0, lost: 0, nacks: 0, rttMs: 0 };
-const stats = { ...NO_STATS };
+const NO_STATS = { width: 0, height: 0, fps: 0, kbps: 0, bufferMs: 0, dropped: 0, lost: 0, nacks: 0, rttMs: undefined };
+let stats = { ...NO_STATS };
 let framesLast = null;
 
 // For tests, and for the curious at the console.
@@ -292,7 +292,7 @@ function disconnect() {
   player = null;
   playingSince = 0;
   if (old) old.destroy();
-  Object.assign(stats, NO_STATS);
+  stats = { ...NO_STATS };
   showFigures();
 }
 
@@ -363,8 +363,7 @@ async function measure() {
   const seen = await mine.measure?.();
   if (mine !== player) return;
   const now = performance.now();
-  if (seen) Object.assign(stats, seen);
-  else measureElement(now);
+  stats = { ...stats, ...(seen ?? measureElement(now)) };
   showFigures();
 
   // A live MediaStream has a clock of its own, which need not stop with its packets.
@@ -375,6 +374,7 @@ async function measure() {
   } else if (mark !== progress.mark || (document.hidden && !seen)) {
     progress.mark = mark;
     moved();
+    if (seen && state === 'buffering') enter('playing', '');
   } else if (still_ms > STALL_MS || (still_ms > STARVED_MS && server.streams && !find(wanted))) {
     lost('stall', '');
   } else if (still_ms > STARVED_MS && state === 'playing') {
@@ -385,30 +385,30 @@ async function measure() {
 function measureElement(now) {
   const quality = video.getVideoPlaybackQuality?.();
   const frames = quality?.totalVideoFrames ?? 0;
-  if (framesLast && frames >= framesLast.frames) {
-    stats.fps = (frames - framesLast.frames) / ((now - framesLast.at) / 1000);
-  }
+  const before = framesLast;
   framesLast = { at: now, frames };
-  stats.dropped = quality?.droppedVideoFrames ?? 0;
-  stats.width = video.videoWidth;
-  stats.height = video.videoHeight;
-  stats.bufferMs = Math.max(0, liveEdge() - video.currentTime) * 1000;
+  return {
+    fps: before && frames >= before.frames ? (frames - before.frames) / ((now - before.at) / 1000) : stats.fps,
+    dropped: quality?.droppedVideoFrames ?? 0,
+    width: video.videoWidth,
+    height: video.videoHeight,
+    bufferMs: Math.max(0, liveEdge() - video.currentTime) * 1000,
+  };
 }
 
 // ---- what the page shows ------------------------------------------------------------------------
 
 function showFigures() {
   const rtc = method === 'whep';
-  const ms = (time) => (player && time !== undefined ? `${number(time)} ms` : undefined);
   showStats('stat', {
     size: player && stats.width ? `${stats.width}×${stats.height}` : undefined,
     fps: player && stats.width ? stats.fps.toFixed(0) : undefined,
     rate: player && stats.kbps ? number(stats.kbps) : undefined,
-    buffer: rtc ? ms(stats.bufferMs) : player ? `${(stats.bufferMs / 1000).toFixed(1)} s` : undefined,
+    buffer: rtc ? milliseconds(stats.bufferMs) : player ? `${(stats.bufferMs / 1000).toFixed(1)} s` : undefined,
     dropped: player ? number(stats.dropped) : undefined,
     lost: rtc ? number(stats.lost) : null,
     nacks: rtc ? number(stats.nacks) : null,
-    rtt: rtc ? ms(stats.rttMs) ?? '–' : null,
+    rtt: rtc ? milliseconds(stats.rttMs) : null,
   });
 }
 
@@ -615,7 +615,7 @@ function wireControls() {
     enter('playing', '');
   });
   video.addEventListener('waiting', () => player && !held && state === 'playing' && enter('buffering', 'Waiting for data…'));
-  video.addEventListener('timeupdate', () => player && !held && state === 'buffering' && video.readyState > 2 && enter('playing', ''));
+  video.addEventListener('timeupdate', () => player && !player.measure && !held && state === 'buffering' && video.readyState > 2 && enter('playing', ''));
   // A pause that we did not ask for (a media key, the browser in the background) counts as the viewer's,
   // unless the page is hidden: then it goes on when it is seen again.
   video.addEventListener('pause', () => player && !held && !video.ended && !document.hidden && playingSince && hold());

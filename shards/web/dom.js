@@ -11,6 +11,10 @@ export function number(n) {
   return Math.round(n).toLocaleString('en').replaceAll(',', '\u202f');
 }
 
+export function milliseconds(n) {
+  return n === undefined ? undefined : `${number(n)} ms`;
+}
+
 // Fills a list of statistics: the elements `PREFIX-NAME`. `null` hides an entry, `undefined` leaves a dash.
 export function showStats(prefix, values) {
   for (const [name, text] of Object.entries(values)) {

@@ -1,6 +1,6 @@
 // Publishes from the browser by WHIP: camera and microphone, a screen, or a test picture with a tone.
 
-import { byId, number, setText, showStats } from './dom.js';
+import { byId, milliseconds, number, setText, showStats } from './dom.js';
 import { Session, supported } from './rtc.js';
 
 const MIN_KBPS = 100;
@@ -39,7 +39,7 @@ export function wirePublish(target) {
     if (state === 'idle') begin(target());
     else end('');
   });
-  byId('kbps').addEventListener('change', () => sender && limit(sender).catch(() => {}));
+  byId('kbps').addEventListener('change', limit);
   setInterval(measure, 1000);
   enter('idle', supported ? '' : 'This browser has no WebRTC.');
 
@@ -82,23 +82,30 @@ export function wirePublish(target) {
   // The server takes H.264 and Opus; the browser's other codecs stay offered behind them.
   function add(peer, stream) {
     for (const track of stream.getTracks()) {
-      const transceiver = peer.addTransceiver(track, { direction: 'sendonly', streams: [stream] });
       track.addEventListener('ended', () => source?.stream === stream && end('The source ended.'));
-      if (track.kind !== 'video') continue;
+      const init = { direction: 'sendonly', streams: [stream] };
+      if (track.kind === 'audio') {
+        peer.addTransceiver(track, init);
+        continue;
+      }
+      const transceiver = peer.addTransceiver(track, { ...init, sendEncodings: [{ maxBitrate: maxBitrate() }] });
       const codecs = RTCRtpSender.getCapabilities('video')?.codecs ?? [];
       const first = (codec) => (codec.mimeType.toLowerCase() === 'video/h264' ? 0 : 1);
       transceiver.setCodecPreferences?.(codecs.toSorted((a, b) => first(a) - first(b)));
       sender = transceiver.sender;
-      limit(sender).catch(() => {});
     }
   }
 }
 
-function limit(of) {
-  const kbps = Math.min(Math.max(Number(byId('kbps').value) || 0, MIN_KBPS), MAX_KBPS);
-  const parameters = of.getParameters();
-  for (const encoding of parameters.encodings) encoding.maxBitrate = kbps * 1000;
-  return of.setParameters(parameters);
+function maxBitrate() {
+  return Math.min(Math.max(Number(byId('kbps').value), MIN_KBPS), MAX_KBPS) * 1000;
+}
+
+function limit() {
+  if (!sender) return;
+  const parameters = sender.getParameters();
+  for (const encoding of parameters.encodings) encoding.maxBitrate = maxBitrate();
+  sender.setParameters(parameters).catch(() => {}); // gone meanwhile
 }
 
 async function measure() {
@@ -112,9 +119,9 @@ async function measure() {
     fps: seen.fps.toFixed(0),
     rate: number(seen.kbps),
     lost: number(seen.lost),
-    rtt: seen.rttMs && `${number(seen.rttMs)} ms`,
+    rtt: milliseconds(seen.rttMs),
     codec: seen.codec,
-    encoder: seen.encoder,
+    encoder: seen.encoder ?? null, // browsers name it to pages with a camera only
     limit: seen.limit,
   });
 }

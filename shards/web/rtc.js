@@ -60,7 +60,7 @@ export class Session {
   }
 
   #leave() {
-    if (this.#resource) fetch(this.#resource, { method: 'DELETE', keepalive: true }).catch(() => {});
+    if (this.#resource) fetch(this.#resource, { method: 'DELETE', keepalive: true }).then((answer) => answer.text()).catch(() => {});
   }
 
   // Statistics of what comes in, or else goes out, since they were last asked for: sizes in pixels, times in
@@ -73,6 +73,7 @@ export class Session {
     const remote = all.filter((entry) => entry.type === 'remote-inbound-rtp');
     const picture = flows.find((flow) => flow.kind === 'video') ?? {};
     const pair = all.find((entry) => entry.type === 'candidate-pair' && entry.nominated);
+    const rtt = pair?.currentRoundTripTime;
     const codec = all.find((entry) => entry.id === picture.codecId);
     const now = {
       at: performance.now(),
@@ -93,7 +94,7 @@ export class Session {
       arrived: picture.framesDecoded ?? sum(flows, 'packetsReceived'),
       lost: sum(incoming.length ? incoming : remote, 'packetsLost'),
       nacks: sum(flows, 'nackCount'),
-      rttMs: pair?.currentRoundTripTime * 1000 || undefined,
+      rttMs: rtt === undefined ? undefined : rtt * 1000,
       codec: codec?.mimeType.replace('video/', ''),
       encoder: picture.encoderImplementation,
       limit: picture.qualityLimitationReason,
