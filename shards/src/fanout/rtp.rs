@@ -262,7 +262,7 @@ impl Viewer {
                     }
                 }
             }
-            player.drive(now)
+            player.drive(now).map_err(|error| error.to_string())
         });
         self.connection.sent.set(self.peer.sent.get());
         false

@@ -113,12 +113,10 @@ impl Peer {
     }
 
     /// Lets a player's session write, then sends what came of it.
-    pub fn play(&self, act: impl FnOnce(&mut Player)) {
-        self.act(|session| {
-            if let Session::Player(player) = session {
-                act(player);
-            }
-            Ok(())
+    pub fn play(&self, act: impl FnOnce(&mut Player) -> Result<(), String>) {
+        self.act(|session| match session {
+            Session::Player(player) => act(player),
+            Session::Publisher(_) => Ok(()),
         });
     }
 
