@@ -1,7 +1,15 @@
 //! What the sessions of both directions have in common, for whoever moves their datagrams.
 
-use super::{Output, Player, Publisher, RtcFailure};
+use super::{Output, Player, Publisher, player::PlayerError, publisher::PublisherError};
 use std::{net::SocketAddr, time::Instant};
+
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error(transparent)]
+    Publisher(#[from] PublisherError),
+    #[error(transparent)]
+    Player(#[from] PlayerError),
+}
 
 #[derive(Debug)]
 pub enum Session {
@@ -27,23 +35,25 @@ impl Session {
     }
 
     /// As [`Publisher::input`].
-    pub fn input(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Result<(), RtcFailure> {
+    pub fn input(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Result<(), SessionError> {
         match self {
-            Self::Publisher(publisher) => publisher.input(now, source, datagram),
-            Self::Player(player) => player.input(now, source, datagram),
+            Self::Publisher(publisher) => publisher.input(now, source, datagram)?,
+            Self::Player(player) => player.input(now, source, datagram)?,
         }
+        Ok(())
     }
 
     /// As [`Publisher::expire`].
-    pub fn expire(&mut self, now: Instant) -> Result<(), RtcFailure> {
+    pub fn expire(&mut self, now: Instant) -> Result<(), SessionError> {
         match self {
-            Self::Publisher(publisher) => publisher.expire(now),
-            Self::Player(player) => player.expire(now),
+            Self::Publisher(publisher) => publisher.expire(now)?,
+            Self::Player(player) => player.expire(now)?,
         }
+        Ok(())
     }
 
     /// As [`Publisher::close`].
-    pub fn close(&mut self, now: Instant) -> Result<(), RtcFailure> {
+    pub fn close(&mut self, now: Instant) {
         match self {
             Self::Publisher(publisher) => publisher.close(now),
             Self::Player(player) => player.close(now),

@@ -8,7 +8,12 @@ use super::{
     http::{Answer, json, with_type},
 };
 use crate::{
-    ingress::{http::vhost_name, rtc::Prepared, seat},
+    ingress::{
+        candidates::{self, Asked},
+        http::vhost_name,
+        rtc::Prepared,
+        seat,
+    },
     mesh::Mail,
     shard::random_id,
     stream::Publication,
@@ -103,8 +108,8 @@ struct Wanted {
     offer: String,
     /// By which the client reached the API, with its port.
     host: String,
-    /// `eip` or `candidate` of the query.
-    exposed: Option<String>,
+    /// `eip` and `candidate` of the query.
+    exposed: Vec<String>,
     ice: Option<(String, String)>,
 }
 
@@ -196,7 +201,7 @@ fn wanted_by_sdp(offer: String, plays: bool, query: &str, host: String, page_url
         param: query.to_owned(),
         tc_url: String::new(),
         page_url,
-        exposed: value(query, "eip").or_else(|| value(query, "candidate")),
+        exposed: ["eip", "candidate"].iter().filter_map(|name| value(query, name)).collect(),
         ice: value(query, "ice-ufrag").zip(value(query, "ice-pwd")),
         offer,
         host,
@@ -228,7 +233,7 @@ fn wanted_by_json(body: &str, plays: bool, query: &str, host: String, page_url: 
         tc_url: url.to_owned(),
         page_url,
         offer: offer.to_owned(),
-        exposed: value(query, "eip").or_else(|| value(query, "candidate")),
+        exposed: ["eip", "candidate"].iter().filter_map(|name| value(query, name)).collect(),
         ice: None,
         host,
     })
@@ -255,7 +260,11 @@ async fn make(control: &Control, wanted: Wanted, peer: SocketAddr) -> Result<(Ma
         return Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", why));
     }
     let settings = Settings {
-        candidates: candidates(control, &wanted).await,
+        candidates: candidates::discover(
+            &config.rtc_server,
+            Asked { wanted: &wanted.exposed.iter().map(String::as_str).collect::<Vec<_>>(), host: &wanted.host },
+        )
+        .await,
         ice: wanted.ice.clone(),
     };
     let now = Instant::now();
@@ -336,13 +345,6 @@ async fn publish(
             Fault::new(StatusCode::INTERNAL_SERVER_ERROR, 1098, "StreamDisposing", refusal.to_string())
         }
     })
-}
-
-async fn candidates(control: &Control, wanted: &Wanted) -> Vec<(String, u16)> {
-    let port = control.common.config.rtc_server.listen.first().map_or(8000, |listen| listen.port);
-    let host = vhost_name(&wanted.host, "").to_owned();
-    let host = if host.parse::<std::net::IpAddr>().is_ok() { host } else { "127.0.0.1".to_owned() };
-    vec![(wanted.exposed.clone().unwrap_or(host), port)]
 }
 
 fn created(made: &Made, wanted: &Wanted) -> Answer {

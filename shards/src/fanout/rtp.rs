@@ -39,8 +39,6 @@ pub struct RtpAudience {
     bframes: BFrames,
     keep_bframes: bool,
     left_out: Option<Odd>,
-    /// A moment and the stream's time at it.
-    zero: Option<(Instant, Timestamp)>,
     newest: Timestamp,
     asked: Option<Instant>,
     /// Since when nobody watches.
@@ -86,7 +84,6 @@ impl RtpAudience {
             bframes: BFrames::default(),
             keep_bframes,
             left_out: None,
-            zero: None,
             newest: Timestamp::ZERO,
             asked: None,
             empty_since: None,
@@ -132,10 +129,9 @@ impl RtpAudience {
     pub fn tick(&mut self, key: &StreamKey, ring: &Ring, now: Instant) -> bool {
         self.catch_up(key, ring, now);
         let mut wish = false;
-        let zero = self.zero.unwrap_or((now, Timestamp::ZERO));
         for viewer in &mut self.viewers {
             wish |= viewer.peer.takes_keyframe_wish();
-            wish |= viewer.serve(ring, &self.packets, self.newest, zero, now);
+            wish |= viewer.serve(ring, &self.packets, self.newest, now);
         }
         self.trim(ring);
         let due = self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_SPAN);
@@ -161,7 +157,6 @@ impl RtpAudience {
             self.next = unit.seq + 1;
             let frame = &unit.frame;
             self.newest = self.newest.max(frame.pts);
-            self.zero.get_or_insert((now, frame.pts));
             let payloads = self.cut(key, unit);
             if !payloads.is_empty() {
                 self.packets.push_back(Packets { seq: unit.seq, kind: frame.kind, pts: frame.pts, payloads });
@@ -220,14 +215,7 @@ impl RtpAudience {
 
 impl Viewer {
     /// True where it waits for a keyframe.
-    fn serve(
-        &mut self,
-        ring: &Ring,
-        packets: &VecDeque<Packets>,
-        newest: Timestamp,
-        zero: (Instant, Timestamp),
-        now: Instant,
-    ) -> bool {
+    fn serve(&mut self, ring: &Ring, packets: &VecDeque<Packets>, newest: Timestamp, now: Instant) -> bool {
         if self.place == Place::Outside && self.peer.is_connected() {
             self.place = Place::Waiting(ring.entry().unwrap_or(ring.next()));
         }
@@ -253,11 +241,11 @@ impl Viewer {
                 let late = *pts < *edge;
                 if *kind == Kind::Video {
                     let at = if late { hasten(*pts, *edge) } else { *pts };
-                    player.video(wall(zero, at), at.as_ticks(h264::HZ) as u32, payloads);
+                    player.video(now, at.as_ticks(h264::HZ) as u32, payloads);
                     count += payloads.len();
                 } else if !late {
                     for payload in payloads {
-                        player.audio(wall(zero, *pts), pts.as_ticks(opus::HZ) as u32, payload);
+                        player.audio(now, pts.as_ticks(opus::HZ) as u32, payload);
                         count += 1;
                     }
                 }
@@ -273,10 +261,4 @@ impl Viewer {
 fn hasten(pts: Timestamp, edge: Timestamp) -> Timestamp {
     let behind = (edge - pts).as_ticks(h264::HZ);
     edge - Timestamp::from_ticks(behind / HASTE, h264::HZ)
-}
-
-/// When the stream's time was `at`: both tracks by one clock, so that players keep lips in step.
-fn wall((moment, time): (Instant, Timestamp), at: Timestamp) -> Instant {
-    let ms = |span: Timestamp| Duration::from_micros(span.as_ticks(1_000_000).max(0) as u64);
-    if at >= time { moment + ms(at - time) } else { moment.checked_sub(ms(time - at)).unwrap_or(moment) }
 }
