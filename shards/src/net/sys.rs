@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// The most slices one `sendmsg` takes (`IOV_MAX` of Linux).
@@ -142,6 +143,46 @@ pub fn io_uring_probe() -> io::Result<()> {
     // SAFETY: the descriptor is new and ours alone.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
     Ok(())
+}
+
+/// The addresses of this machine's interfaces that are up (getifaddrs(3)), loopback too, in the kernel's order,
+/// each once.
+pub fn interface_addresses() -> io::Result<Vec<IpAddr>> {
+    let mut list = std::ptr::null_mut();
+    // SAFETY: getifaddrs writes a list, which is ours until it is freed below, or fails.
+    check(unsafe { libc::getifaddrs(&mut list) })?;
+    let mut addresses = Vec::new();
+    let mut next = list;
+    // SAFETY: each entry is whole, and its `ifa_next` null or the next one.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        next = entry.ifa_next;
+        let is_up = entry.ifa_flags & libc::IFF_UP as libc::c_uint != 0;
+        // SAFETY: an address is null or a sockaddr of its family.
+        let address = unsafe { ip_address(entry.ifa_addr) };
+        addresses.extend(address.filter(|ip| is_up && !addresses.contains(ip)));
+    }
+    // SAFETY: nothing borrowed from the list is left.
+    unsafe { libc::freeifaddrs(list) };
+    Ok(addresses)
+}
+
+/// # Safety
+/// `address` is null or points to what its family says.
+unsafe fn ip_address(address: *const libc::sockaddr) -> Option<IpAddr> {
+    // SAFETY: as promised. The copies are unaligned reads, as only sockaddr's own alignment is sure.
+    unsafe {
+        match libc::c_int::from(address.as_ref()?.sa_family) {
+            libc::AF_INET => {
+                let address = address.cast::<libc::sockaddr_in>().read_unaligned();
+                Some(Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)).into())
+            }
+            libc::AF_INET6 => {
+                let address = address.cast::<libc::sockaddr_in6>().read_unaligned();
+                Some(Ipv6Addr::from(address.sin6_addr.s6_addr).into())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A resource that the kernel limits per process.
@@ -469,6 +510,17 @@ mod tests {
     #[test]
     fn io_uring_works_here() {
         io_uring_probe().unwrap();
+    }
+
+    #[test]
+    fn interfaces_have_addresses_that_can_be_bound() {
+        let addresses = interface_addresses().unwrap();
+        assert!(addresses.contains(&Ipv4Addr::LOCALHOST.into()), "{addresses:?}");
+        // Link-local ones need a zone.
+        let plain = addresses.iter().filter(|ip| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()));
+        for ip in plain {
+            TcpListener::bind((*ip, 0)).unwrap_or_else(|error| panic!("{ip}: {error}"));
+        }
     }
 
     #[test]
