@@ -8,10 +8,13 @@ mod offer;
 pub mod player;
 pub mod publisher;
 mod sdp;
+pub mod session;
+pub mod stun;
 
 pub use offer::{OfferError, Settings};
 pub use player::Player;
 pub use publisher::{Output, Publisher, PublisherError};
+pub use session::Session;
 
 #[cfg(test)]
 mod tests;

@@ -92,6 +92,12 @@ impl Publisher {
         self.drive(now)
     }
 
+    /// Says goodbye (RTCP BYE, DTLS close_notify). What `poll` gives then is the last.
+    pub fn close(&mut self, now: Instant) {
+        // A peer that cannot be told will find out.
+        let _ = self.rtc.close().map_err(PublisherError).and_then(|()| self.expire(now));
+    }
+
     pub fn poll(&mut self) -> Option<Output> {
         self.out.pop_front()
     }

@@ -127,7 +127,7 @@ impl RtpAudience {
 
     /// Sends what is new. True where the publisher should be asked for a keyframe.
     pub fn tick(&mut self, key: &StreamKey, ring: &Ring, now: Instant) -> bool {
-        self.catch_up(key, ring, now);
+        self.catch_up(key, ring);
         let mut wish = false;
         for viewer in &mut self.viewers {
             wish |= viewer.peer.takes_keyframe_wish();
@@ -148,7 +148,7 @@ impl RtpAudience {
         }
     }
 
-    fn catch_up(&mut self, key: &StreamKey, ring: &Ring, now: Instant) {
+    fn catch_up(&mut self, key: &StreamKey, ring: &Ring) {
         if self.next < ring.oldest() {
             self.packets.clear();
             self.next = ring.resume().unwrap_or(ring.next());
