@@ -401,7 +401,9 @@ impl Shard {
                     let _ = quit.try_send(());
                 }
             }
-            Mail::Http(_) | Mail::Shard { .. } | Mail::Claim { .. } | Mail::Left { .. } => warn!("mail for the control shard came to shard {}", self.index()),
+            Mail::Http(_) | Mail::Shard { .. } | Mail::Claim { .. } | Mail::Left { .. } => {
+                warn!("mail for the control shard came to shard {}", self.index())
+            }
         }
     }
 

@@ -123,9 +123,9 @@ struct Made {
 /// `None` where the path is not of WebRTC.
 pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: SocketAddr) -> Option<Answer> {
     let path = request.uri().path().strip_prefix("/rtc/v1/")?.trim_end_matches('/').to_owned();
-    let name = ["whip-play", "whip", "whep", "publish", "play"].into_iter().find(|name| {
-        path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })?;
+    let name = ["whip-play", "whip", "whep", "publish", "play"]
+        .into_iter()
+        .find(|name| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))?;
     let is_json = matches!(name, "publish" | "play");
     let method = request.method().clone();
     let query = request.uri().query().unwrap_or("").to_owned();

@@ -195,7 +195,9 @@ impl RtpAudience {
             return;
         }
         match odd {
-            Odd::BFrames => warn!("{key} has B-frames, which browsers show badly by WebRTC: set bframes=0 (tune zerolatency)"),
+            Odd::BFrames => {
+                warn!("{key} has B-frames, which browsers show badly by WebRTC: set bframes=0 (tune zerolatency)")
+            }
             Odd::Codec => warn!("{key} is HEVC, which is not sent by WebRTC: its viewers there see no picture"),
         }
     }

@@ -195,7 +195,8 @@ impl Port {
     fn open(&self, number: u64, source: SocketAddr) {
         let mut members = self.members.borrow_mut();
         let Some(member) = members.get_mut(&number) else { return };
-        if member.addresses.contains(&source) && matches!(self.ways.borrow().get(&source), Some(Way::Here(n)) if *n == number)
+        if member.addresses.contains(&source)
+            && matches!(self.ways.borrow().get(&source), Some(Way::Here(n)) if *n == number)
         {
             return;
         }
