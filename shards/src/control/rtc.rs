@@ -132,7 +132,9 @@ pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: Soc
     if method == Method::DELETE && !is_json {
         return Some(delete(control, &query));
     }
-    if method != Method::POST && !(method == Method::GET && !is_json) {
+    // A GET is told what is missing, as by SRS.
+    let takes = method == Method::POST || (method == Method::GET && !is_json);
+    if !takes {
         let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
         answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, DELETE, OPTIONS"));
         return Some(answer);

@@ -268,7 +268,7 @@ impl Port {
     /// Its owner is done with it.
     pub fn hang_up(&self, number: u64) {
         if let Some(peer) = self.peer(number) {
-            peer.shutdown();
+            peer.end("its client took leave");
         }
     }
 
@@ -300,6 +300,8 @@ async fn guard(
         error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer);
         connection.close("internal error".into());
     }
+    connection.received.set(peer.received.get());
+    connection.sent.set(peer.sent.get());
     if let Some(why) = peer.over() {
         connection.close(why);
     }

@@ -135,14 +135,18 @@ impl Peer {
         }
     }
 
-    /// Says goodbye and ends the session; whoever waits for media sees the end.
-    pub fn shutdown(&self) {
+    /// Says goodbye and ends the session, for this reason; whoever waits for media sees the end.
+    pub fn end(&self, why: &str) {
         let now = Instant::now();
         self.act(|session| {
             session.close(now);
             Ok(())
         });
-        self.fail("closed".into());
+        self.fail(why.into());
+    }
+
+    pub fn shutdown(&self) {
+        self.end("closed");
     }
 
     fn fail(&self, why: String) {
