@@ -163,10 +163,10 @@ pub fn answer(now: Instant, text: &str, settings: &Settings, role: Role) -> Resu
     for accepted in &accepted {
         let mid = accepted.mid;
         api.declare_media(mid, accepted.kind);
-        if role == Role::Publisher {
-            if let Some((ssrc, rtx)) = stated_ssrcs(accepted.section) {
-                api.expect_stream_rx(ssrc, rtx, mid, None);
-            }
+        if role == Role::Publisher
+            && let Some((ssrc, rtx)) = stated_ssrcs(accepted.section)
+        {
+            api.expect_stream_rx(ssrc, rtx, mid, None);
         }
         let track = Track {
             mid,
@@ -459,8 +459,11 @@ impl Answer<'_> {
         }
         let names = ["level-asymmetry-allowed", "packetization-mode", "profile-level-id"];
         let pairs = names.iter().filter_map(|name| Some(format!("{name}={}", section.parameter(format, name)?)));
-        let parameters =
-            if video { pairs.collect::<Vec<_>>().join(";") } else { section.of_payload("fmtp", format).collect() };
+        let parameters = if video {
+            pairs.collect::<Vec<_>>().join(";")
+        } else {
+            section.of_payload("fmtp", format).next().unwrap_or_default().into()
+        };
         if !parameters.is_empty() {
             lines.push(format!("a=fmtp:{format} {parameters}"));
         }
@@ -528,3 +531,6 @@ pub fn receive(
         result => result,
     }
 }
+
+#[cfg(test)]
+mod tests;

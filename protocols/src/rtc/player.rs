@@ -184,11 +184,11 @@ impl Player {
                 (self.connected, self.gone) = (true, None);
                 self.out.push_back(Output::Connected);
             }
-            Event::KeyframeRequest(_) => {
-                if self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_SPAN) {
-                    self.asked = Some(now);
-                    self.out.push_back(Output::KeyframeWanted);
-                }
+            Event::KeyframeRequest(_)
+                if self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_SPAN) =>
+            {
+                self.asked = Some(now);
+                self.out.push_back(Output::KeyframeWanted);
             }
             Event::IceConnectionStateChange(state) if self.connected => {
                 let silent = state == IceConnectionState::Disconnected;
@@ -242,3 +242,6 @@ impl Clock {
         now.checked_sub(delay).unwrap_or(now)
     }
 }
+
+#[cfg(test)]
+mod tests;
