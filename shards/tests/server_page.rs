@@ -11,8 +11,11 @@ use support::{
     process::Process,
     publisher::Publisher,
     server::Server,
-    tone, until,
+    tone, until, within,
 };
+
+/// A browser needs so long at most on a loaded machine.
+const START: Duration = Duration::from_secs(60);
 
 #[test]
 fn the_page_plays_flv() {
@@ -38,7 +41,7 @@ fn the_page_plays_webrtc() {
 
 #[test]
 fn the_page_publishes_a_test_picture() {
-    let Some((browser, server)) = the_page_publishes("live/page", "test") else { return };
+    let Some((browser, server)) = the_page_publishes("test") else { return };
     let probed = Probe::seconds(&server.flv("live/page"), 2.0).finish(PATIENCE);
     assert_eq!((probed.codecs, probed.size), (vec!["h264".to_owned(), "aac".to_owned()], (640, 360)));
     let sound = Decoder::seconds(&server.flv("live/page"), 2).finish(PATIENCE).sound;
@@ -49,7 +52,7 @@ fn the_page_publishes_a_test_picture() {
 
 #[test]
 fn the_page_publishes_a_camera() {
-    let Some((browser, server)) = the_page_publishes("live/page", "camera") else { return };
+    let Some((browser, server)) = the_page_publishes("camera") else { return };
     let probed = Probe::seconds(&server.flv("live/page"), 2.0).finish(PATIENCE);
     assert_eq!(probed.codecs, ["h264", "aac"]);
     stops(browser, server);
@@ -116,12 +119,12 @@ fn the_page_plays(method: &str) -> Option<Value> {
     Some(seen)
 }
 
-/// A browser that publishes `live/NAME` from `source`, and its server.
-fn the_page_publishes(stream: &str, source: &str) -> Option<(Process, Server)> {
+/// A browser that publishes `live/page` from `source`, and its server.
+fn the_page_publishes(source: &str) -> Option<(Process, Server)> {
     let server = Server::start(2);
-    let name = stream.trim_start_matches("live/");
-    let browser = browser(&server, &format!("publish={name}"), &[source])?;
-    server.wait_until_live(stream);
+    let browser = browser(&server, "publish=page", &[source])?;
+    within(START, "the browser starts", || server.log().with(&["publishes /live/page by WebRTC"]).pop());
+    server.wait_until_live("live/page");
     Some((browser, server))
 }
 
@@ -133,10 +136,10 @@ fn stops(browser: Process, server: Server) {
     let later = &seen["later"];
     assert_eq!((&later["state"], &later["button"]), (&"live".into(), &"Stop".into()), "{seen}");
     assert_eq!(later["stats"]["codec"], "H264", "{seen}");
-    for name in ["width", "height", "fps", "kbps", "rttMs"] {
-        assert!(later["stats"][name].as_f64() > Some(0.0) || name == "rttMs", "{name} in {seen}");
+    for name in ["width", "height", "fps", "kbps"] {
+        assert!(later["stats"][name].as_f64() > Some(0.0), "{name} in {seen}");
     }
-    assert!(later["stats"]["limit"].is_string(), "{seen}");
+    assert!(later["stats"]["limit"].is_string() && later["stats"]["rttMs"].is_number(), "{seen}");
     let figures = later["figures"].as_str().unwrap_or_default();
     assert!(figures.contains("Limited by") && figures.contains("H264"), "{figures}");
     assert_eq!((&seen["ended"]["state"], &seen["ended"]["button"]), (&"idle".into(), &"Start".into()), "{seen}");
