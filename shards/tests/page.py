@@ -50,7 +50,11 @@ LISTEN = """() => {
     const context = new AudioContext();
     const analyser = context.createAnalyser();
     analyser.fftSize = 16384;
-    context.createMediaElementSource(window.shardcast.video).connect(analyser);
+    const { video } = window.shardcast;
+    const source = video.srcObject
+      ? context.createMediaStreamSource(video.srcObject)
+      : context.createMediaElementSource(video);
+    source.connect(analyser);
     analyser.connect(context.destination);
     window.heard = { context, analyser };
   }

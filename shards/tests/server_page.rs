@@ -31,7 +31,7 @@ fn the_page_plays_hls() {
 fn the_page_plays_webrtc() {
     let Some(seen) = the_page_plays("whep") else { return };
     let figures = seen["later"]["figures"].as_str().unwrap_or_default();
-    for name in ["Packets lost", "Asked again", "Round trip"] {
+    for name in ["Packets lost", "NACKs", "Round trip"] {
         assert!(figures.contains(name), "{figures}");
     }
     for name in ["kbps", "bufferMs", "rttMs", "lost", "nacks"] {

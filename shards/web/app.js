@@ -39,7 +39,8 @@ const METHODS = {
 const FIRST = Object.keys(METHODS).find((name) => METHODS[name].works) ?? 'flv';
 // The stream to play: {vhost, app, name}, or null until the first live one is chosen.
 let wanted = fromAddress();
-let method = methodFromAddress();
+let method = methodFromAddress() ?? FIRST;
+let automatic = methodFromAddress() === null; // nobody asked for this method
 let player = null;
 let state = 'loading';
 let held = false; // the viewer pressed pause
@@ -306,6 +307,7 @@ function lost(type, detail) {
   retryAt = performance.now() + delay_ms * (0.75 + Math.random() / 2);
   if (type === 'refused') {
     enter('failed', `The server does not play ${label(wanted)}: ${detail}`);
+    if (automatic && METHODS.hls.works) method = byId('method').value = 'hls';
   } else if (type === mpegts.ErrorTypes.MEDIA_ERROR) {
     enter('failed', `This browser cannot play ${label(wanted)}${codec ? ` (${codec})` : ''}: ${detail}.`);
   } else {
@@ -585,7 +587,7 @@ function pageAddress(s) {
 
 function methodFromAddress() {
   const play = new URLSearchParams(location.search).get('play');
-  return Object.hasOwn(METHODS, play ?? '') ? play : FIRST;
+  return Object.hasOwn(METHODS, play ?? '') ? play : null;
 }
 
 // `/?publish=name`: to the form, with the name in it.
@@ -635,6 +637,7 @@ function wireControls() {
   byId('method').value = method;
   byId('method').addEventListener('change', (event) => {
     method = event.target.value;
+    automatic = false;
     if (wanted) select(wanted, true);
   });
   byId('mute').addEventListener('click', () => sound(video.muted));
