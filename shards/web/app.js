@@ -78,6 +78,8 @@ showAddresses();
 loadConfig();
 poll();
 setInterval(measure, 1000);
+// From the browser's cache a page comes back with its connections closed.
+addEventListener('pageshow', (event) => event.persisted && location.reload());
 
 // ---- what is live -------------------------------------------------------------------------------
 
@@ -186,7 +188,8 @@ function connect() {
   playingSince = 0;
   framesLast = null;
   moved();
-  enter('connecting', `Connecting to ${label(wanted)}…`);
+  // Another attempt does not hide why the last one failed.
+  if (state !== 'failed' || !failures) enter('connecting', `Connecting to ${label(wanted)}…`);
   player = METHODS[method].play();
   start(player);
 }

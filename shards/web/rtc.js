@@ -1,8 +1,9 @@
 // WebRTC with the server: sessions by WHIP (RFC 9725) and WHEP, and what getStats tells of them.
 
 const ANSWER_MS = 10_000; // how long the answer to an offer may take
+const CONNECT_MS = 8000; // and then the connection
 
-// The server's own words, why there is no session.
+// Why there is no session, in the server's own words where it has any.
 export class Refused extends Error {}
 
 export const supported = 'RTCPeerConnection' in window;
@@ -22,7 +23,8 @@ export class Session {
     sessions.add(this);
   }
 
-  // Offers the transceivers of `peer` at `path`. The server learns our candidates from the packets that come.
+  // Offers the transceivers of `peer` at `path`, and waits for the connection. The server learns our candidates
+  // from the packets that come.
   async open(path) {
     await this.peer.setLocalDescription();
     const answer = await fetch(path, {
@@ -42,12 +44,22 @@ export class Session {
     this.#resource = location && new URL(location, answer.url);
     if (this.#closed) return this.#leave(); // while the offer was under way
     await this.peer.setRemoteDescription({ type: 'answer', sdp: text });
+    await this.#connected();
     const { transport } = this.peer.getSenders()[0];
     const ended = () => {
       if (this.peer.connectionState === 'failed' || transport.state === 'closed') this.onend();
     };
     this.peer.addEventListener('connectionstatechange', ended);
     transport.addEventListener('statechange', ended);
+  }
+
+  #connected() {
+    return new Promise((resolve, reject) => {
+      const look = () => this.peer.connectionState === 'connected' && resolve();
+      this.peer.addEventListener('connectionstatechange', look);
+      setTimeout(() => reject(new Refused('no packet comes back from its UDP port')), CONNECT_MS);
+      look();
+    });
   }
 
   close() {
