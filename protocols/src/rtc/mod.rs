@@ -2,9 +2,10 @@
 //!
 //! The only place that knows str0m. Players are still to come.
 
+mod hints;
 pub mod publisher;
 
-pub use publisher::{OfferError, Output, Publisher, PublisherError};
+pub use publisher::{OfferError, Output, Publisher, PublisherError, Stats};
 
 #[cfg(test)]
 mod tests;
