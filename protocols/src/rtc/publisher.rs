@@ -304,6 +304,7 @@ impl Publisher {
     }
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Taken {
     /// The first packet of a stream that is taken from now on.
     New,

@@ -55,8 +55,10 @@ struct Sound {
     last: Option<Timestamp>,
 }
 
-/// How long a gap may hold up what follows: a retransmission over 100 ms of round trip arrives.
-const MAX_WAIT: Duration = Duration::from_millis(250);
+/// How long a gap may hold up sound: a retransmission over 100 ms of round trip arrives.
+const MAX_AUDIO_WAIT: Duration = Duration::from_millis(250);
+/// The same for pictures, which nothing helps but a keyframe: one lost twice arrives.
+const MAX_VIDEO_WAIT: Duration = Duration::from_millis(500);
 /// A keyframe of 500 KB.
 const MAX_VIDEO_PACKETS: usize = 512;
 /// Two seconds of 20 ms packets.
@@ -66,17 +68,16 @@ const MAX_ACCESS_UNIT_LEN: usize = 8 << 20;
 impl Receiver {
     pub fn h264(start: Instant) -> Self {
         let payload = Payload::H264(Box::new(Depacketizer::new(MAX_ACCESS_UNIT_LEN)));
-        Self::new(start, payload, h264::HZ, MAX_VIDEO_PACKETS)
+        Self::new(start, payload, h264::HZ, Reorder::new(MAX_VIDEO_PACKETS, MAX_VIDEO_WAIT))
     }
 
     /// A track of `channels`, or of two from the first packet on that has so many.
     pub fn opus(start: Instant, channels: u8) -> Self {
         let sound = Sound { channels, told: false, last: None };
-        Self::new(start, Payload::Opus(sound), opus::HZ, MAX_AUDIO_PACKETS)
+        Self::new(start, Payload::Opus(sound), opus::HZ, Reorder::new(MAX_AUDIO_PACKETS, MAX_AUDIO_WAIT))
     }
 
-    fn new(start: Instant, payload: Payload, hz: u32, max_packets: usize) -> Self {
-        let reorder = Reorder::new(max_packets, MAX_WAIT);
+    fn new(start: Instant, payload: Payload, hz: u32, reorder: Reorder) -> Self {
         Self { reorder, clock: Clock::new(hz), payload, start, out: VecDeque::new(), packets: 0, wrong: 0 }
     }
 

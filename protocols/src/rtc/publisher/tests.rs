@@ -28,8 +28,8 @@ struct Pair {
     /// Of so many datagrams one is lost, once there is a connection.
     loss: Option<u64>,
     datagrams: u64,
-    /// The next of the sound, the pictures, and those of another stream.
-    sequences: [u64; 3],
+    /// The next of the sound and of the pictures.
+    sequences: [u64; 2],
     media: Vec<Media>,
     /// When the client was asked for a keyframe, in milliseconds, and how.
     asked: Vec<(u128, KeyframeRequestKind)>,
@@ -59,7 +59,7 @@ impl Pair {
             under_way: Default::default(),
             loss: None,
             datagrams: 0,
-            sequences: [100; 3],
+            sequences: [100; 2],
             media: Vec::new(),
             asked: Vec::new(),
         };
@@ -138,27 +138,21 @@ impl Pair {
         self.poll_client();
     }
 
-    /// One that was taken `late` ago, by the stream of the offer or another. Without parameter sets where
-    /// `bare`.
-    fn write_picture(&mut self, n: u64, keyframe: bool, late: Duration, ssrc: Option<Ssrc>, bare: bool) {
+    /// One that was taken `late` ago. Without parameter sets where `bare`.
+    fn write_picture(&mut self, n: u64, keyframe: bool, late: Duration, bare: bool) {
         let format = self.client.codec_config().find(|p| p.spec().codec == Codec::H264 && is_mode_1(p)).unwrap().pt();
         let mut payloads = h264::packetize(&track(), &picture(n, keyframe), MAX_PAYLOAD_LEN);
         if bare {
             payloads.retain(|payload| payload[0] & 31 != 24);
         }
         let last = payloads.len() - 1;
-        let sequence = 1 + usize::from(ssrc.is_some());
         for (at, payload) in payloads.into_iter().enumerate() {
             let timestamp = n as u32 * 3600;
-            let write =
-                RtpWrite::new(format, self.sequences[sequence].into(), timestamp, self.now - late, payload.to_vec());
+            let write = RtpWrite::new(format, self.sequences[1].into(), timestamp, self.now - late, payload.to_vec());
             let mut direct = self.client.direct_api();
-            let stream = match ssrc {
-                Some(ssrc) => direct.stream_tx(&ssrc).unwrap(),
-                None => direct.stream_tx_by_mid(self.picture, None).unwrap(),
-            };
+            let stream = direct.stream_tx_by_mid(self.picture, None).unwrap();
             stream.write_rtp(write.marker(at == last).nackable(true));
-            self.sequences[sequence] += 1;
+            self.sequences[1] += 1;
             self.poll_client();
         }
     }
@@ -186,7 +180,7 @@ fn what_is_lost_on_the_way_is_sent_again() {
     pair.loss = Some(10);
     let mut expected = Vec::new();
     for n in 0..500 {
-        pair.write_picture(n, n % 50 == 0, Duration::ZERO, None, false);
+        pair.write_picture(n, n % 50 == 0, Duration::ZERO, false);
         expected.push(picture(n, n % 50 == 0).payload);
         pair.run(40);
     }
@@ -202,18 +196,18 @@ fn what_is_lost_on_the_way_is_sent_again() {
 #[test]
 fn without_retransmission_a_loss_is_told_and_a_keyframe_asked_for() {
     let mut pair = Pair::connect(|offer| offer.replace("nack\r\n", "none\r\n").replace(" rtx/", " rtz/"));
-    pair.write_picture(0, true, Duration::ZERO, None, false);
+    pair.write_picture(0, true, Duration::ZERO, false);
     pair.run(500);
     pair.loss = Some(2);
-    pair.write_picture(1, false, Duration::ZERO, None, false);
+    pair.write_picture(1, false, Duration::ZERO, false);
     pair.run(10);
     pair.loss = None;
     pair.run(1000);
-    pair.write_picture(2, false, Duration::ZERO, None, false);
+    pair.write_picture(2, false, Duration::ZERO, false);
     pair.run(1000);
     assert_eq!(pair.frames(Kind::Video).len(), 1);
     assert!(pair.server.stats(Kind::Video).received.lost > 0 && !pair.asked.is_empty());
-    pair.write_picture(3, true, Duration::ZERO, None, false);
+    pair.write_picture(3, true, Duration::ZERO, false);
     pair.run(500);
     assert_eq!(pair.frames(Kind::Video).len(), 2);
 }
@@ -224,7 +218,7 @@ fn sender_reports_bring_late_pictures_to_their_sound() {
     let late = Duration::from_millis(200);
     for n in 0..500 {
         // Pictures are taken with their sound, and sent later.
-        pair.write_picture(n, n == 0, late, None, false);
+        pair.write_picture(n, n == 0, late, false);
         for part in 0..2 {
             pair.write_sound(&[0xfc, 1], ((n * 2 + part) * 960) as u32);
             pair.run(20);
@@ -243,10 +237,10 @@ fn keyframes_are_asked_for_at_once_and_merged() {
     // Before there is a stream the wish is kept.
     pair.server.ask_keyframe(pair.now);
     pair.run(100);
-    pair.write_picture(0, false, Duration::ZERO, None, false);
+    pair.write_picture(0, false, Duration::ZERO, false);
     pair.run(100);
     assert_eq!(pair.asked.len(), 1);
-    pair.write_picture(1, true, Duration::ZERO, None, false);
+    pair.write_picture(1, true, Duration::ZERO, false);
     pair.run(1000);
     assert_eq!(pair.asked.len(), 1);
     // Two in a row, then one later in the same half second.
@@ -254,11 +248,11 @@ fn keyframes_are_asked_for_at_once_and_merged() {
     pair.server.ask_keyframe(pair.now);
     pair.server.ask_keyframe(pair.now);
     pair.run(100);
-    pair.write_picture(2, true, Duration::ZERO, None, false);
+    pair.write_picture(2, true, Duration::ZERO, false);
     pair.run(100);
     pair.server.ask_keyframe(pair.now);
     pair.run(400);
-    pair.write_picture(3, true, Duration::ZERO, None, false);
+    pair.write_picture(3, true, Duration::ZERO, false);
     pair.run(2000);
     let times: Vec<_> = pair.asked[1..].iter().map(|(at, kind)| (at - first, *kind)).collect();
     let [(a, KeyframeRequestKind::Pli), (b, KeyframeRequestKind::Pli)] = times[..] else { panic!("{times:?}") };
@@ -274,7 +268,7 @@ fn keyframes_are_asked_for_at_once_and_merged() {
 fn a_peer_that_knows_full_intra_requests_alone_gets_those() {
     let lines = |offer: String| offer.lines().filter(|line| !line.ends_with("nack pli")).fold(String::new(), concat);
     let mut pair = Pair::connect(lines);
-    pair.write_picture(0, false, Duration::ZERO, None, false);
+    pair.write_picture(0, false, Duration::ZERO, false);
     pair.run(100);
     assert!(matches!(pair.asked[..], [(_, KeyframeRequestKind::Fir)]), "{:?}", pair.asked);
 }
@@ -287,34 +281,32 @@ fn concat(text: String, line: &str) -> String {
 fn parameter_sets_of_the_offer_serve_a_stream_without() {
     let sets = "packetization-mode=1;sprop-parameter-sets=Z0LADdkBQfsBEAAAAwAQAAADA8DxQqSA,aMuMsg==";
     let mut pair = Pair::connect(|offer| offer.replace("packetization-mode=1", sets));
-    pair.write_picture(0, true, Duration::ZERO, None, true);
-    pair.write_picture(1, false, Duration::ZERO, None, true);
+    pair.write_picture(0, true, Duration::ZERO, true);
+    pair.write_picture(1, false, Duration::ZERO, true);
     pair.run(500);
     assert_eq!(pair.media[0], Media::Track(track()));
     assert_eq!(pair.frames(Kind::Video).len(), 2);
 }
 
 #[test]
-fn one_stream_of_a_medium_is_taken_until_it_is_silent() {
+fn a_stream_that_takes_the_place_of_another_begins_with_a_keyframe_after_a_second() {
     let mut pair = Pair::connect(|offer| offer);
-    let mut direct = pair.client.direct_api();
-    let (ssrc, again) = (direct.new_ssrc(), direct.new_ssrc());
-    direct.declare_stream_tx(ssrc, Some(again), pair.picture, None);
     for n in 0..50 {
-        pair.write_picture(n, n == 0, Duration::ZERO, None, false);
-        pair.write_picture(1000 + n, n == 0, Duration::ZERO, Some(ssrc), false);
+        pair.write_picture(n, n == 0, Duration::ZERO, false);
         pair.run(40);
     }
     assert_eq!(pair.frames(Kind::Video).len(), 50);
-    let ignored = pair.server.stats(Kind::Video).ignored;
-    assert!(ignored >= 140, "{ignored}");
-    // The encoder restarts: another timestamp, no keyframe before one is asked for.
-    pair.asked.clear();
     let last = pair.frames(Kind::Video)[49].pts;
-    for n in 50..150 {
+    // The encoder restarts, with other timestamps and no keyframe before one is asked for.
+    let mut direct = pair.client.direct_api();
+    let (ssrc, again) = (direct.new_ssrc(), direct.new_ssrc());
+    direct.reset_stream_tx(pair.picture, None, ssrc, Some(again)).unwrap();
+    pair.sequences[1] = 30_000;
+    pair.asked.clear();
+    for n in 0..100 {
         let keyframe = !pair.asked.is_empty();
         pair.asked.clear();
-        pair.write_picture(1000 + n, keyframe, Duration::ZERO, Some(ssrc), false);
+        pair.write_picture(1_000_000 + n, keyframe, Duration::ZERO, false);
         pair.run(40);
     }
     let frames = pair.frames(Kind::Video);
@@ -322,4 +314,23 @@ fn one_stream_of_a_medium_is_taken_until_it_is_silent() {
     assert!(frames[50].keyframe && frames.is_sorted_by(|a, b| a.dts < b.dts));
     let gap = (frames[50].pts - last).as_ms();
     assert!((1000..1600).contains(&gap), "{gap}");
+    let ignored = pair.server.stats(Kind::Video).ignored;
+    assert!((60..=78).contains(&ignored), "{ignored}");
+}
+
+#[test]
+fn further_streams_are_ignored_while_one_is_heard_and_further_media_always() {
+    let start = Instant::now();
+    let mut source = Source::new(Receiver::h264(start));
+    let mut take = |ms, ssrc: u32, mid: &str| {
+        let taken = source.take(start + Duration::from_millis(ms), ssrc.into(), mid.into());
+        (taken, source.stats.ignored)
+    };
+    assert_eq!(take(0, 1, "a"), (Taken::New, 0));
+    assert_eq!(take(10, 2, "a"), (Taken::Other, 1));
+    assert_eq!(take(500, 1, "a"), (Taken::Main, 1));
+    assert_eq!(take(1499, 2, "a"), (Taken::Other, 2));
+    assert_eq!(take(1500, 3, "b"), (Taken::Other, 3));
+    assert_eq!(take(1501, 2, "a"), (Taken::New, 3));
+    assert_eq!(take(1502, 1, "a"), (Taken::Other, 4));
 }
