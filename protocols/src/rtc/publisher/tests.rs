@@ -302,15 +302,18 @@ fn a_stream_that_takes_the_place_of_another_begins_with_a_keyframe_after_a_secon
     let (ssrc, again) = (direct.new_ssrc(), direct.new_ssrc());
     direct.reset_stream_tx(pair.picture, None, ssrc, Some(again)).unwrap();
     pair.sequences[1] = 30_000;
-    pair.asked.clear();
+    // str0m files the client's stream by its old name and does not hear what the server asks of it.
+    let asked = |pair: &Pair| pair.server.stats(Kind::Video).keyframe_requests;
+    let mut heeded = asked(&pair);
     for n in 0..100 {
-        let keyframe = !pair.asked.is_empty();
-        pair.asked.clear();
+        let keyframe = heeded < asked(&pair);
+        heeded = asked(&pair);
         pair.write_picture(1_000_000 + n, keyframe, Duration::ZERO, false);
         pair.run(40);
     }
     let frames = pair.frames(Kind::Video);
-    assert!((50 + 60..50 + 76).contains(&frames.len()), "{}", frames.len());
+    let stats = pair.server.stats(Kind::Video);
+    assert!((50 + 60..50 + 76).contains(&frames.len()), "{} {stats:?}", frames.len());
     assert!(frames[50].keyframe && frames.is_sorted_by(|a, b| a.dts < b.dts));
     let gap = (frames[50].pts - last).as_ms();
     assert!((1000..1600).contains(&gap), "{gap}");
