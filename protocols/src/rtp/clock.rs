@@ -11,6 +11,8 @@ pub struct Clock {
     timestamp: Unwrapper,
     /// `None` before the first packet.
     place: Option<Place>,
+    /// Nothing that begins anew is placed before.
+    floor: Timestamp,
     /// NTP time less the track's own, by the last sender report.
     ntp: Option<Timestamp>,
 }
@@ -36,6 +38,8 @@ struct Place {
 const MAX_LEAP: Timestamp = Timestamp::from_whole_ms(10_000);
 /// The same for one that goes back. B pictures lie less behind.
 pub const MAX_BACK: Timestamp = Timestamp::from_whole_ms(1_000);
+/// Between what was placed and what begins anew, where arrival would place that earlier.
+const STEP: Timestamp = Timestamp::from_whole_ms(1);
 /// One of so many units of time is what a correction may add or take: time goes on all the while.
 const SLEW: u32 = 8;
 /// Sender reports that would put the tracks further apart than they arrive are wrong. A stream's timeline
@@ -47,7 +51,7 @@ const SLACK: Timestamp = Timestamp::from_whole_ms(10);
 impl Clock {
     /// `hz` must not be zero.
     pub fn new(hz: u32) -> Self {
-        Self { hz, timestamp: Unwrapper::timestamp(), place: None, ntp: None }
+        Self { hz, timestamp: Unwrapper::timestamp(), place: None, floor: Timestamp::ZERO, ntp: None }
     }
 
     /// The time of a packet with this RTP timestamp, counted from `start`, which the tracks of a source share.
@@ -55,7 +59,7 @@ impl Clock {
     pub fn place(&mut self, start: Instant, now: Instant, timestamp: u32) -> Timestamp {
         let own = self.own(timestamp);
         let arrival = Timestamp::from(now.saturating_duration_since(start));
-        let offset = match &mut self.place {
+        match &mut self.place {
             Some(place) if place.last == own => return own + place.offset,
             Some(place) if place.follows(own, arrival) => {
                 if own > place.newest {
@@ -67,17 +71,24 @@ impl Clock {
                     place.newest = own;
                 }
                 (place.last, place.arrival) = (own, arrival);
-                return own + place.offset;
+                self.floor = place.newest + place.offset + STEP;
+                own + place.offset
             }
-            // Not before what was placed already.
-            Some(place) => arrival.max(place.newest + place.offset) - own,
-            None => arrival - own,
-        };
-        if self.place.is_some() {
-            self.ntp = None;
+            anew => {
+                let offset = arrival.max(self.floor) - own;
+                if anew.is_some() {
+                    self.ntp = None;
+                }
+                *anew = Some(Place { last: own, arrival, newest: own, offset, target: offset, aligned: false });
+                self.floor = own + offset + STEP;
+                own + offset
+            }
         }
-        self.place = Some(Place { last: own, arrival, newest: own, offset, target: offset, aligned: false });
-        own + offset
+    }
+
+    /// Another source's packets follow: its first is placed by arrival, behind what was placed already.
+    pub fn restart(&mut self) {
+        (self.timestamp, self.place, self.ntp) = (Unwrapper::timestamp(), None, None);
     }
 
     /// A sender report: this RTP timestamp is that of `ntp`, counted from anywhere.
@@ -140,10 +151,12 @@ mod tests {
         assert_eq!(at(400, 2_000_000_000), 400);
         // Packets of one picture are at one time, however late.
         assert_eq!(at(20_000, 2_000_000_000), 400);
-        // Back by more than B pictures, but never behind what was placed.
+        // Back by no more than B pictures, then by more, which is placed after all before.
         assert_eq!(at(500, 2_000_000_000 - 45_000), 400 - 500);
-        assert_eq!(at(350, 2_000_000_000 - 180_000), 400);
-        assert_eq!(at(390, 2_000_000_000 - 176_400), 440);
+        assert_eq!(at(350, 2_000_000_000 - 180_000), 401);
+        assert_eq!(at(390, 2_000_000_000 - 176_400), 441);
+        clock.restart();
+        assert_eq!((place(&mut clock, start, 400, 5), place(&mut clock, start, 400, 95)), (442, 443));
     }
 
     #[test]
