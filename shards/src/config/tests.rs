@@ -40,6 +40,7 @@ fn line(section: &Section, row: &Row) -> String {
         Kind::Bool | Kind::BoolOn if name == "is_full" => format!("{name} off;\n"),
         Kind::Bool | Kind::BoolOn => format!("{name} on;\n"),
         Kind::Number(_, max, _) => format!("{name} {max};\n"),
+        Kind::Int(_) => format!("{name} 7;\n"),
         Kind::Float(_) => format!("{name} 1.5;\n"),
         Kind::OneOf(names) => format!("{name} {};\n", names.split(", ").next().unwrap()),
         Kind::Endpoints => format!("{name} 1234 [::]:1235;\n"),
@@ -368,6 +369,7 @@ fn every_variable_of_what_acts_has_an_effect() {
                 let mut names = names.split(", ").map(String::from);
                 (names.next().unwrap(), names.next().unwrap())
             }
+            Kind::Int(_) => ("7".into(), "8".into()),
             Kind::Float(_) => ("1.5".into(), "2".into()),
             Kind::Template => ("[stream]x[seq]".into(), "[stream]y[seq]".into()),
             _ => ("x".into(), "y".into()),
