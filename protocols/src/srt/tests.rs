@@ -80,17 +80,23 @@ fn callers_are_told_the_size_of_the_key_where_there_is_one() {
     }
 }
 
+/// A session with a caller that does not encrypt.
+fn session(now: Instant, settings: Settings) -> Session {
+    let listener = Listener::new(now, [7; 32], settings);
+    let mut plain = conclusion(&listener, now);
+    // The handshake without its request for keys.
+    plain[20..24].copy_from_slice(&[0, 0, 0, 1]);
+    plain.truncate(80);
+    let Heard::Caller(caller) = listener.hear(now, &plain, caller()) else { panic!() };
+    let (session, _) = listener.accept(now, &caller, 9).ok().unwrap();
+    session
+}
+
 #[test]
 fn session_takes_what_its_buffer_holds() {
     let now = Instant::now();
     for (send_buffer, packets) in [(0, 31), (100 * 1472, 97), (u64::MAX, 7936)] {
-        let listener = Listener::new(now, [7; 32], Settings { send_buffer, ..settings("") });
-        // Without its request for keys.
-        let mut plain = conclusion(&listener, now);
-        plain[20..24].copy_from_slice(&[0, 0, 0, 1]);
-        plain.truncate(80);
-        let Heard::Caller(caller) = listener.hear(now, &plain, caller()) else { panic!() };
-        let (mut session, _) = listener.accept(now, &caller, 9).ok().unwrap();
+        let mut session = session(now, Settings { send_buffer, ..settings("") });
         let taken = (0..10_000).take_while(|_| {
             let has_room = session.has_room(now);
             if has_room {
@@ -99,6 +105,31 @@ fn session_takes_what_its_buffer_holds() {
             has_room
         });
         assert_eq!(taken.count(), packets);
+    }
+}
+
+#[test]
+fn what_is_lost_is_given_up_or_waited_for() {
+    let now = Instant::now();
+    for (too_late_drop, late) in [(true, ""), (false, "bc")] {
+        let mut session = session(now, Settings { too_late_drop, ..settings("") });
+        // The first number is the handshake's; a message in one packet, in order (§3.1).
+        let packet = |n: u32, payload: u8| {
+            let words = [0x6fef_b8d8 + n, 0xe000_0001 + n, 1000 * n, 9];
+            [&words.map(u32::to_be_bytes).concat()[..], &[payload]].concat()
+        };
+        // Beyond the latency of 500 ms that the caller asks for, some ticks long.
+        let later = now + Duration::from_secs(2);
+        let heard = |session: &mut Session| {
+            (0..4).for_each(|n| session.tick(later + Duration::from_millis(10 * n)));
+            let payloads = std::iter::from_fn(|| session.payload());
+            payloads.map(|payload| char::from(payload[0])).collect::<String>()
+        };
+        session.input(now, &packet(0, b'a'));
+        session.input(now, &packet(2, b'c'));
+        assert_eq!(heard(&mut session), "a");
+        session.input(later, &packet(1, b'b'));
+        assert_eq!(heard(&mut session), late);
     }
 }
 
