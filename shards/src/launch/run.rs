@@ -47,6 +47,8 @@ const GUARDS: [&str; 5] = [
     "vhost.http_hooks.enabled",
     "vhost.hls.hls_keys",
 ];
+/// How often the control shard looks for WebRTC peers that never came.
+const SWEEP: Duration = Duration::from_secs(1);
 const LETTING_GO: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
@@ -231,9 +233,14 @@ async fn control(
         spawn_local(control.clone().accept(listener)).detach();
     }
     info!("{ready}");
+    let mut swept = Instant::now();
     while !quit.load(Ordering::Relaxed) {
         sleep(Duration::from_millis(20)).await;
         control.deliver();
+        if swept.elapsed() >= SWEEP {
+            swept = Instant::now();
+            control.sweep_rtc(swept);
+        }
     }
     control.quit();
     let parted = Instant::now() + PARTING;

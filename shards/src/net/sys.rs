@@ -1,6 +1,7 @@
 //! The one door to the kernel: every raw file descriptor and every `unsafe` of the server is in this file,
 //! behind functions that any caller may use. What the kernel's answers mean is decided elsewhere.
 
+use socket2::SockAddr;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, IoSlice, Read};
@@ -10,6 +11,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// The most slices one `sendmsg` takes (`IOV_MAX` of Linux).
 pub const SLICES_MAX: usize = 1024;
+/// The most datagrams of one [`send_segments`] (`UDP_MAX_SEGMENTS` of Linux before 6.9).
+pub const SEGMENTS_MAX: usize = 64;
 
 /// Sends what the socket takes now, in order, in one system call; never waits and never raises SIGPIPE.
 /// A full socket is `ErrorKind::WouldBlock`. Slices beyond [`SLICES_MAX`] wait for the next call.
@@ -28,6 +31,39 @@ pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<u
             other => return other,
         }
     }
+}
+
+/// Sends `slices` to `to` as datagrams of `segment` bytes each, the last perhaps shorter, in one system call that
+/// never waits (udp(7), `UDP_SEGMENT`). At most [`SEGMENTS_MAX`] of them, 64 KB together. A full socket is
+/// `ErrorKind::WouldBlock`; a way that cannot do it is EIO, EINVAL or EMSGSIZE, and nothing was sent.
+pub fn send_segments(fd: BorrowedFd<'_>, to: &SockAddr, slices: &[IoSlice<'_>], segment: u16) -> io::Result<()> {
+    /// Room for one control message with two bytes of data, aligned as its header must be.
+    #[repr(C)]
+    union Control {
+        _align: libc::cmsghdr,
+        bytes: [u8; 32],
+    }
+    let mut control = Control { bytes: [0; 32] };
+    // SAFETY: plain data for which all zeros is "nothing".
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = to.as_ptr().cast_mut().cast();
+    message.msg_namelen = to.len();
+    message.msg_iov = slices.as_ptr().cast_mut().cast();
+    message.msg_iovlen = slices.len() as _;
+    message.msg_control = (&raw mut control).cast();
+    // SAFETY: CMSG_SPACE and CMSG_LEN only compute. `control` has room for the header and two bytes of data
+    // (checked below), so CMSG_FIRSTHDR and CMSG_DATA point into it; the value is written unaligned.
+    unsafe {
+        message.msg_controllen = libc::CMSG_SPACE(size_of::<u16>() as u32) as _;
+        const { assert!(libc::CMSG_SPACE(size_of::<u16>() as u32) as usize <= size_of::<Control>()) };
+        let header = libc::CMSG_FIRSTHDR(&message);
+        (*header).cmsg_level = libc::SOL_UDP;
+        (*header).cmsg_type = libc::UDP_SEGMENT;
+        (*header).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as u32) as _;
+        libc::CMSG_DATA(header).cast::<u16>().write_unaligned(segment);
+    }
+    // SAFETY: `message` and all it points to outlive the call; the kernel only reads them.
+    size(unsafe { libc::sendmsg(fd.as_raw_fd(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) }).map(drop)
 }
 
 /// A child of ours must not inherit the descriptor. Sockets accepted by glommio come without it.
@@ -379,6 +415,19 @@ mod tests {
         let (near, _far) = pair();
         let many = vec![IoSlice::new(b"x"); SLICES_MAX + 7];
         assert_eq!(send_vectored(near.as_fd(), &many).unwrap(), SLICES_MAX);
+    }
+
+    #[test]
+    fn segments_arrive_as_datagrams() {
+        use std::net::UdpSocket;
+        let (near, far) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let slices = [IoSlice::new(b"one"), IoSlice::new(b"two"), IoSlice::new(b"3")];
+        send_segments(near.as_fd(), &far.local_addr().unwrap().into(), &slices, 3).unwrap();
+        let mut buffer = [0; 16];
+        for expected in [&b"one"[..], b"two", b"3"] {
+            let length = far.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], expected);
+        }
     }
 
     #[test]
