@@ -11,7 +11,13 @@ use shardcast_engine::{
     key::{DEFAULT_VHOST, StreamKey},
     time::Timestamp,
 };
-use shardcast_protocols::hls::{self, BadTemplate, Names, Template};
+use shardcast_protocols::{
+    hls::{self, BadTemplate, Names, Template},
+    srt::{
+        Bandwidth,
+        stream_id::{Defaults, Mode},
+    },
+};
 use std::{
     net::IpAddr,
     ops::RangeInclusive,
@@ -81,13 +87,20 @@ pub struct SrtServer {
     pub enabled: bool,
     pub listen: Vec<Listen>,
     pub peer_idle_timeout: Duration,
-    /// The app of a streamid that names a stream only.
-    pub default_app: String,
+    pub connect_timeout: Duration,
+    pub defaults: Defaults,
     /// Ours as a receiver, and the least we ask of a receiving peer.
     pub recv_latency: Duration,
     pub peer_latency: Duration,
     /// Empty: nothing is encrypted.
     pub passphrase: String,
+    /// Bytes that callers are told for their keys; 0: none.
+    pub key_size: u16,
+    pub bandwidth: Bandwidth,
+    pub too_late_drop: bool,
+    /// Bytes.
+    pub send_buffer: u64,
+    pub recv_buffer: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -196,6 +209,9 @@ pub struct Hls {
     /// What is left of a stream is removed so long after its publisher; zero: the files stay.
     pub dispose: Duration,
 }
+
+/// Of AES, and none, in bytes.
+const KEY_SIZES: [u16; 4] = [0, 16, 24, 32];
 
 /// Bytes of segments that one stream may keep.
 const HLS_BYTES: usize = 64 << 20;
@@ -323,11 +339,40 @@ impl SrtServer {
             enabled: enabled && sound,
             listen: scope.listens("listen")?,
             peer_idle_timeout: number("peer_idle_timeout")?,
-            default_app: scope.word("default_app"),
+            connect_timeout: number("connect_timeout")?,
+            defaults: Defaults {
+                app: scope.word("default_app"),
+                stream_id: scope.word("default_streamid"),
+                mode: scope.one_of("default_mode", mode)?.unwrap_or(Mode::Play),
+            },
             recv_latency: number("recvlatency")?.max(both),
             peer_latency: number("peerlatency")?.max(both),
             passphrase,
+            key_size: scope
+                .one_of("pbkeylen", |word| word.parse().ok().filter(|size| KEY_SIZES.contains(size)))?
+                .unwrap_or(0),
+            bandwidth: scope.one_of("maxbw", bandwidth)?.unwrap_or(Bandwidth::Unlimited),
+            too_late_drop: scope.flag("tlpktdrop"),
+            send_buffer: scope.number("sendbuf")?.unwrap_or_default(),
+            recv_buffer: scope.number("recvbuf")?.unwrap_or_default(),
         })
+    }
+}
+
+fn mode(word: &str) -> Option<Mode> {
+    match word {
+        "publish" => Some(Mode::Publish),
+        "request" => Some(Mode::Play),
+        _ => None,
+    }
+}
+
+/// As libsrt's SRTO_MAXBW.
+fn bandwidth(word: &str) -> Option<Bandwidth> {
+    match word.parse::<i64>().ok()? {
+        -1 => Some(Bandwidth::Unlimited),
+        0 => Some(Bandwidth::Measured),
+        rate => rate.try_into().ok().map(Bandwidth::Most),
     }
 }
 
