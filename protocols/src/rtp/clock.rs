@@ -60,7 +60,7 @@ impl Clock {
         let own = self.own(timestamp);
         let arrival = Timestamp::from(now.saturating_duration_since(start));
         match &mut self.place {
-            Some(place) if place.last == own => return own + place.offset,
+            Some(place) if place.last == own => own + place.offset,
             Some(place) if place.follows(own, arrival) => {
                 if own > place.newest {
                     // An eighth of what has passed.
