@@ -22,7 +22,7 @@ fn report(datagram: &[u8]) -> Option<(u32, u32, Timestamp)> {
         return None;
     }
     let word = |at: usize| u32::from_be_bytes(datagram[at * 4..at * 4 + 4].try_into().unwrap());
-    let micros = i64::from(word(2)) * 1_000_000 + (i64::from(word(3)) * 1_000_000 >> 32);
+    let micros = i64::from(word(2)) * 1_000_000 + ((i64::from(word(3)) * 1_000_000) >> 32);
     Some((word(1), word(4), Timestamp::from_ticks(micros, 1_000_000)))
 }
 
