@@ -20,14 +20,15 @@ pub struct Clock {
 /// Where the track is. Its own time is that of its RTP timestamps, unwrapped.
 #[derive(Debug)]
 struct Place {
-    /// Own time of the last packet.
+    /// The last packet: its own time, where it was placed, and when it came.
     last: Timestamp,
+    placed: Timestamp,
     arrival: Timestamp,
     /// The latest own time of all packets.
     newest: Timestamp,
-    /// What is added to own time.
+    /// What is added to own time up to `since`; from there on that goes to `target`, slowly.
     offset: Timestamp,
-    /// Where `offset` goes, slowly.
+    since: Timestamp,
     target: Timestamp,
     /// Sender reports have set the target.
     aligned: bool,
@@ -59,31 +60,35 @@ impl Clock {
     pub fn place(&mut self, start: Instant, now: Instant, timestamp: u32) -> Timestamp {
         let own = self.own(timestamp);
         let arrival = Timestamp::from(now.saturating_duration_since(start));
-        match &mut self.place {
-            Some(place) if place.last == own => own + place.offset,
+        let placed = match &mut self.place {
+            Some(place) if place.last == own => return place.placed,
             Some(place) if place.follows(own, arrival) => {
-                if own > place.newest {
-                    // An eighth of what has passed.
-                    let passed = (own - place.newest).as_ticks(self.hz);
-                    let step = Timestamp::from_ticks(passed, self.hz.saturating_mul(SLEW));
-                    let rest = place.target - place.offset;
-                    place.offset = place.offset + rest.min(step).max(Timestamp::ZERO - step);
-                    place.newest = own;
-                }
+                place.newest = place.newest.max(own);
+                place.placed = own + place.offset(own, self.hz);
                 (place.last, place.arrival) = (own, arrival);
-                self.floor = place.newest + place.offset + STEP;
-                own + place.offset
+                place.placed
             }
             anew => {
-                let offset = arrival.max(self.floor) - own;
+                let placed = arrival.max(self.floor);
                 if anew.is_some() {
                     self.ntp = None;
                 }
-                *anew = Some(Place { last: own, arrival, newest: own, offset, target: offset, aligned: false });
-                self.floor = own + offset + STEP;
-                own + offset
+                let offset = placed - own;
+                *anew = Some(Place {
+                    last: own,
+                    placed,
+                    arrival,
+                    newest: own,
+                    offset,
+                    since: own,
+                    target: offset,
+                    aligned: false,
+                });
+                placed
             }
-        }
+        };
+        self.floor = self.floor.max(placed + STEP);
+        placed
     }
 
     /// Another source's packets follow: its first is placed by arrival, behind what was placed already.
@@ -107,10 +112,11 @@ impl Clock {
         else {
             return;
         };
-        let target = (other.offset - others) + ntp;
-        let apart = (place.last + target - place.arrival) - (other.last + other.offset - other.arrival);
+        let target = other.placed - other.last - others + ntp;
+        let apart = (place.last + target - place.arrival) - (other.placed - other.arrival);
         let settled = place.aligned && within(target - place.target, SLACK);
         if within(apart, MAX_APART) && !settled {
+            (place.offset, place.since) = (place.offset(place.newest, self.hz), place.newest);
             (place.target, place.aligned) = (target, true);
         }
     }
@@ -121,6 +127,13 @@ impl Clock {
 }
 
 impl Place {
+    /// What is added to an own time: on the way to the target, an eighth of what has passed.
+    fn offset(&self, own: Timestamp, hz: u32) -> Timestamp {
+        let passed = (own - self.since).max(Timestamp::ZERO).as_ticks(hz);
+        let step = Timestamp::from_ticks(passed, hz.saturating_mul(SLEW));
+        self.offset + (self.target - self.offset).min(step).max(Timestamp::ZERO - step)
+    }
+
     /// Whether a packet goes on from the one before.
     fn follows(&self, own: Timestamp, arrival: Timestamp) -> bool {
         within((own - self.last) - (arrival - self.arrival), MAX_LEAP) && self.newest - own < MAX_BACK

@@ -12,7 +12,7 @@ use str0m::{
     format::Codec,
     media::{Direction, KeyframeRequest},
     net::{Protocol, Receive},
-    rtp::RtpWrite,
+    rtp::{RawPacket, RtpWrite, rtcp::Rtcp},
 };
 
 const STEP: Duration = Duration::from_millis(5);
@@ -36,6 +36,15 @@ struct Pair {
     media: Vec<Media>,
     /// When the client was asked for a keyframe, in milliseconds, and how.
     asked: Vec<(u128, KeyframeRequestKind)>,
+    feedback: Feedback,
+}
+
+/// RTCP that reached the client.
+#[derive(Debug, Default)]
+struct Feedback {
+    nacks: u64,
+    receiver_reports: u64,
+    transport: u64,
 }
 
 impl Pair {
@@ -43,7 +52,8 @@ impl Pair {
     fn connect(change: impl Fn(String) -> String) -> Self {
         let start = Instant::now();
         let provider = Arc::new(str0m::crypto::from_feature_flags());
-        let mut client = RtcConfig::new().set_crypto_provider(provider).set_rtp_mode(true).build(start);
+        let mut client =
+            RtcConfig::new().set_crypto_provider(provider).set_rtp_mode(true).enable_raw_packets(true).build(start);
         client.add_local_candidate(Candidate::host(there(), "udp").unwrap());
         let mut api = client.sdp_api();
         let sound = api.add_media(MediaKind::Audio, Direction::SendOnly, None, None, None);
@@ -65,6 +75,7 @@ impl Pair {
             sequences: [100; 2],
             media: Vec::new(),
             asked: Vec::new(),
+            feedback: Feedback::default(),
         };
         while !pair.connected {
             pair.step();
@@ -114,6 +125,12 @@ impl Pair {
                 str0m::Output::Event(Event::KeyframeRequest(KeyframeRequest { kind, .. })) => {
                     self.asked.push((self.ms(), kind));
                 }
+                str0m::Output::Event(Event::RawPacket(packet)) => match *packet {
+                    RawPacket::RtcpRx(Rtcp::Nack(_)) => self.feedback.nacks += 1,
+                    RawPacket::RtcpRx(Rtcp::ReceiverReport(_)) => self.feedback.receiver_reports += 1,
+                    RawPacket::RtcpRx(Rtcp::Twcc(_)) => self.feedback.transport += 1,
+                    _ => {}
+                },
                 str0m::Output::Event(_) => {}
             }
         }
@@ -195,6 +212,9 @@ fn what_is_lost_on_the_way_is_sent_again() {
     let stats = pair.server.stats(Kind::Video);
     assert_eq!((stats.received.lost, stats.received.dropped, stats.received.wrong), (0, 0, 0));
     assert!(stats.nacks > 50 && stats.received.packets >= 1510, "{stats:?}");
+    // Some of these were lost themselves. A report for each second of pictures, transport feedback each 100 ms.
+    let Feedback { nacks, receiver_reports, transport } = pair.feedback;
+    assert!(nacks > stats.nacks * 3 / 4 && receiver_reports >= 15 && transport >= 150, "{:?}", pair.feedback);
 }
 
 #[test]
