@@ -3,7 +3,7 @@
 //! ICE-lite with one host candidate; H.264 and Opus.
 
 use crate::rtp::{Header, Packet, Receiver};
-use shardcast_engine::{codec::Kind, frame::Media};
+use shardcast_engine::frame::Media;
 use std::{
     collections::VecDeque,
     net::SocketAddr,
@@ -156,11 +156,7 @@ impl Publisher {
     fn packet(&mut self, now: Instant, packet: RtpPacket) {
         let RtpPacket { header, payload, .. } = packet;
         let Some(mid) = self.rtc.direct_api().stream_rx(&header.ssrc).map(|stream| stream.mid()) else { return };
-        let kind = match self.rtc.media(mid).map(str0m::media::Media::kind) {
-            Some(MediaKind::Video) => Kind::Video,
-            Some(MediaKind::Audio) => Kind::Audio,
-            None => return,
-        };
+        let Some(kind) = self.rtc.media(mid).map(str0m::media::Media::kind) else { return };
         let packet = Packet {
             header: Header {
                 marker: header.marker,
@@ -172,11 +168,11 @@ impl Publisher {
             payload: bytes::Bytes::copy_from_slice(&payload),
         };
         match kind {
-            Kind::Video => {
+            MediaKind::Video => {
                 self.video_ssrc = Some(header.ssrc);
                 self.video.input(now, packet);
             }
-            Kind::Audio => self.audio.input(now, packet),
+            MediaKind::Audio => self.audio.input(now, packet),
         }
     }
 
