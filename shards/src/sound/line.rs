@@ -98,6 +98,17 @@ impl Line {
         }
     }
 
+    /// How many units and frames are in the queues.
+    #[cfg(test)]
+    pub fn waiting(&self) -> (usize, usize) {
+        (lock(&self.shared.inbox).units.len(), lock(&self.shared.outbox).len())
+    }
+
+    #[cfg(test)]
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
     /// What is ready.
     pub fn collect(&self) -> VecDeque<Frame> {
         std::mem::take(&mut lock(&self.shared.outbox))

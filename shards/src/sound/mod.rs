@@ -14,6 +14,9 @@ mod pool;
 mod resample;
 mod transcode;
 
+#[cfg(test)]
+mod tests;
+
 pub use encode::Target;
 pub use line::Line;
 

@@ -7,7 +7,7 @@ const JUMP: i64 = 40 * 48;
 /// A longer gap is no silence to be filled.
 const BREAK: i64 = 500 * 48;
 /// The clock of the source and its samples may differ so much, on average; more is put right slowly.
-const SLACK: f64 = 48.0;
+const SLACK: f64 = 96.0;
 /// The average is over so many frames, about.
 const FRAMES: f64 = 16.0;
 /// Put right slowly: one sample in so many. Nobody hears it.
@@ -21,6 +21,8 @@ pub struct Pacer {
     end: Option<i64>,
     /// How far the source's times are ahead, on average.
     ahead: f64,
+    /// The next samples are put where they belong, to the last one: the source is another, or is being cut.
+    exact: bool,
 }
 
 /// It goes on after a break: what is there must be encoded before.
@@ -36,11 +38,13 @@ impl Pacer {
             return Err(Broken);
         }
         let before = self.samples.len();
-        if off > JUMP {
+        let slack = if self.exact { 0 } else { JUMP };
+        self.exact = off < -slack;
+        if off > slack {
             self.samples.resize(before + off as usize, [0.0; 2]);
             self.samples.extend_from_slice(samples);
             self.ahead = 0.0;
-        } else if off < -JUMP {
+        } else if off < -slack {
             let cut = samples.len().min(off.unsigned_abs() as usize);
             self.samples.extend_from_slice(&samples[cut..]);
             self.ahead = 0.0;
@@ -53,6 +57,11 @@ impl Pacer {
         }
         self.end = Some(end + (self.samples.len() - before) as i64);
         Ok(())
+    }
+
+    /// What comes next is of another source.
+    pub fn splice(&mut self) {
+        self.exact = true;
     }
 
     /// The next `len` samples and the tick of the first, once there are so many.

@@ -16,7 +16,7 @@ pub struct Transcoder {
     pacer: Pacer,
     encoder: Encoder,
     delay: i64,
-    /// Frames that end before this tick are the encoder's run-up.
+    /// Frames that end before this tick, where the source began, are the codecs' run-up.
     start: Option<i64>,
     decoded: Vec<Sample>,
     resampled: Vec<Sample>,
@@ -44,9 +44,11 @@ impl Transcoder {
         let Some(track) = unit.prologue.track(unit.frame.kind) else { return Ok(()) };
         if self.source.as_ref().is_none_or(|(known, _)| known != track) {
             self.source = Some((track.clone(), Decoder::new(track)?));
+            self.pacer.splice();
         }
         let Some((_, decoder)) = &mut self.source else { return Ok(()) };
         let at = unit.frame.dts.as_ticks(RATE);
+        self.start.get_or_insert(at.max(0));
         self.decoded.clear();
         let decoded = decoder.decode(at, &unit.frame.payload, &mut self.decoded)?;
         let resampler = match &mut self.resampler {
@@ -60,7 +62,6 @@ impl Transcoder {
     }
 
     fn pace(&mut self, at: i64, out: &mut Vec<Frame>) -> Result<(), SoundError> {
-        self.start.get_or_insert(at);
         if self.pacer.push(at, &self.resampled).is_err() {
             // What the encoder still holds belongs before the gap.
             self.pacer.pad(self.delay.unsigned_abs() as usize, self.encoder.frame_len());
