@@ -78,6 +78,11 @@ pub enum Mail {
         request: u64,
         content: Option<Content>,
     },
+    /// To the home: this shard has viewers who need something of the stream. Said again each second.
+    Ask {
+        key: StreamKey,
+        what: Ask,
+    },
     /// From the control shard, and the answer.
     Snapshot {
         request: u64,
@@ -92,6 +97,13 @@ pub enum Mail {
     Quit,
 }
 
+/// What viewers may need beside what a stream has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Its sound as Opus.
+    Opus,
+}
+
 impl Mail {
     /// The stream that it is about.
     pub fn key(&self) -> Option<&StreamKey> {
@@ -104,7 +116,8 @@ impl Mail {
             | Mail::Units { key, .. }
             | Mail::Published { key }
             | Mail::Unpublished { key }
-            | Mail::Fetch { key, .. } => Some(key),
+            | Mail::Fetch { key, .. }
+            | Mail::Ask { key, .. } => Some(key),
             Mail::Verdict { .. }
             | Mail::Fetched { .. }
             | Mail::Snapshot { .. }

@@ -7,7 +7,7 @@ use crate::{
     fanout::audience::Audience,
     files,
     hls::Hls,
-    mesh::{Handover, Mail, Mesh},
+    mesh::{Ask, Handover, Mail, Mesh},
     net::{
         link::Link,
         socket::{READ_BUFFER, ReadBuffer},
@@ -153,6 +153,7 @@ impl Shard {
         self.streams.borrow_mut().retain(|_, stream| {
             stream.measure();
             stream.dispose(now);
+            stream.sweep(now);
             for slot in &mut stream.audiences {
                 if let Some(audience) = slot {
                     audience.measure();
@@ -259,6 +260,11 @@ impl Shard {
         self.fetches.ask(FETCH_TIME, post).await.flatten()
     }
 
+    /// Asks the stream's home for something that viewers here need; to be said again each second.
+    pub fn ask(&self, key: &StreamKey, what: Ask) {
+        self.post(key.home(self.shards()), Mail::Ask { key: key.clone(), what });
+    }
+
     // --- mail ------------------------------------------------------------------------------------------
 
     /// Posts mail, or acts on it at once where it is for this shard.
@@ -324,6 +330,10 @@ impl Shard {
                 let content = streams.get(&key).and_then(Stream::hls).and_then(|hls| hls.content(&path));
                 self.post(from, Mail::Fetched { request, content });
             }
+            Mail::Ask { key, what } => {
+                self.with_known(&key, |stream| stream.asked(what, Instant::now()));
+                self.wake();
+            }
             Mail::Fetched { request, content } => self.fetches.answer(request, content),
             Mail::Snapshot { request } => {
                 let snapshot = Box::new(self.snapshot());
@@ -352,6 +362,7 @@ impl Shard {
     pub fn tick(&self, tick: u64, elapsed: Duration) -> bool {
         let mut busy = self.mesh.flush();
         for stream in self.streams.borrow_mut().values_mut() {
+            stream.listen();
             stream.forward(&self.mesh);
             for slot in &mut stream.audiences {
                 let Some(audience) = slot else { continue };
@@ -364,7 +375,7 @@ impl Shard {
                     *slot = None;
                 }
             }
-            busy |= matches!(&stream.role, Role::Home(home) if !home.subscribers.is_empty());
+            busy |= matches!(&stream.role, Role::Home(home) if !home.subscribers.is_empty() || home.sound.is_busy());
         }
         busy
     }
@@ -400,7 +411,7 @@ impl Shard {
             }
             Some(vhost) => self.with_stream(&publication.key.clone(), vhost, |stream| {
                 let cid = publication.id.clone();
-                match stream.publish(publication, &self.mesh) {
+                match stream.publish(publication, vhost.rtc, &self.mesh) {
                     Ok(()) => {
                         if vhost.hls.enabled {
                             stream.package(|key| Hls::new(key, &vhost.hls, self.files.as_ref()));

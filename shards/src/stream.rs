@@ -1,16 +1,19 @@
 //! A stream as one shard has it: at home with its publisher, or mirrored for viewers elsewhere.
 
 use crate::{
+    config::Rtc,
     connection::Connection,
     fanout::audience::Audience,
     hls::Hls,
-    mesh::{Mail, Mesh},
+    mesh::{Ask, Mail, Mesh},
     meter::Meter,
     record::recorder::Recorder,
+    sound::Interpreter,
 };
 use shardcast_engine::{
+    codec::Kind,
     fanout::{Ring, Unit, ring::Policy},
-    frame::Media,
+    frame::{Frame, Media},
     key::StreamKey,
     prologue::Prologue,
     timeline::{Placed, Timeline},
@@ -91,6 +94,7 @@ pub struct Home {
     pub subscribers: Vec<Subscriber>,
     pub hls: Option<Hls>,
     pub recorder: Option<Recorder>,
+    pub sound: Interpreter,
     timeline: Timeline,
     oddities: Oddities,
 }
@@ -138,7 +142,7 @@ impl Stream {
     }
 
     /// At home: gives the stream to a publisher, or tells who has it.
-    pub fn publish(&mut self, publication: Publication, mesh: &Mesh) -> Result<(), String> {
+    pub fn publish(&mut self, publication: Publication, rtc: Rtc, mesh: &Mesh) -> Result<(), String> {
         let Role::Home(home) = &mut self.role else {
             return Err("its home".into());
         };
@@ -148,6 +152,7 @@ impl Stream {
         home.timeline.splice();
         home.oddities = Oddities::default();
         home.publication = Some(publication);
+        home.sound.published(rtc);
         for subscriber in &home.subscribers {
             mesh.post(subscriber.shard, Mail::Published { key: self.key.clone() });
         }
@@ -179,7 +184,10 @@ impl Stream {
                     if next.is_some() && home.oddities.is_worth_a_line() {
                         info!(cid = %publication.id, "{} {codec} track: {shape:?}", self.key);
                     }
-                    next
+                    next.map(|next| match home.sound.tracks(&self.key, &next, Instant::now()) {
+                        Some(made) => next.with_track(made).unwrap_or(next),
+                        None => next,
+                    })
                 }
                 Media::Metadata(metadata) => self.prologue.with_metadata(metadata),
                 Media::Frame(mut frame) => {
@@ -192,18 +200,38 @@ impl Stream {
                         );
                     }
                     self.frames += 1;
-                    self.video_frames += u64::from(frame.kind == shardcast_engine::codec::Kind::Video);
+                    self.video_frames += u64::from(frame.kind == Kind::Video);
                     self.received += frame.payload.len() as u64;
-                    let unit = self.ring.append(self.prologue.clone(), frame);
-                    if let Some(hls) = &mut home.hls {
-                        hls.push(unit);
-                    }
+                    home.sound.feed(append(&mut self.ring, &mut home.hls, &self.prologue, frame));
                     None
                 }
             };
             if let Some(next) = next {
                 self.prologue = Arc::new(next);
             }
+        }
+    }
+
+    /// At home: takes what was made of the publisher's sound.
+    pub fn listen(&mut self) {
+        let Role::Home(home) = &mut self.role else { return };
+        for frame in home.sound.collect() {
+            append(&mut self.ring, &mut home.hls, &self.prologue, frame);
+        }
+    }
+
+    /// At home: viewers of some shard need something.
+    pub fn asked(&mut self, what: Ask, now: Instant) {
+        let Role::Home(home) = &mut self.role else { return };
+        match what {
+            Ask::Opus => home.sound.asked(&self.key, &self.prologue, now),
+        }
+    }
+
+    /// At home, once a second: ends what viewers do not need any more.
+    pub fn sweep(&mut self, now: Instant) {
+        if let Role::Home(home) = &mut self.role {
+            home.sound.sweep(&self.key, now);
         }
     }
 
@@ -226,9 +254,11 @@ impl Stream {
         if home.publication.take_if(|p| p.publisher() == publisher).is_none() {
             return false;
         }
+        self.listen();
         self.forward(mesh);
         self.finish_recording();
         if let Role::Home(home) = &mut self.role {
+            home.sound.unpublished();
             if let Some(hls) = &mut home.hls {
                 hls.unpublished();
             }
@@ -367,4 +397,13 @@ impl Stream {
         };
         !in_use && self.viewers().next().is_none()
     }
+}
+
+/// A frame in stream time becomes a unit of the ring, and of HLS.
+fn append<'r>(ring: &'r mut Ring, hls: &mut Option<Hls>, prologue: &Arc<Prologue>, frame: Frame) -> &'r Arc<Unit> {
+    let unit = ring.append(prologue.clone(), frame);
+    if let Some(hls) = hls {
+        hls.push(unit);
+    }
+    unit
 }

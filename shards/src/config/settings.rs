@@ -28,6 +28,7 @@ const BUILT_IN: &str = "
         http_remux { enabled on; }
         hls { enabled on; hls_fragment 2; hls_window 12; }
         srt { enabled on; }
+        rtc { rtmp_to_rtc on; rtc_to_rtmp on; }
     }
 ";
 
@@ -129,6 +130,7 @@ pub struct Vhost {
     pub hls: Hls,
     pub dvr: Dvr,
     pub srt_enabled: bool,
+    pub rtc: Rtc,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -175,6 +177,18 @@ pub enum DvrPlan {
     Session,
     /// A file for each `duration`.
     Segment,
+}
+
+/// Streams between WebRTC and the rest.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Rtc {
+    /// Sound becomes Opus while somebody watches by WebRTC.
+    pub rtmp_to_rtc: bool,
+    /// Opus becomes AAC.
+    pub rtc_to_rtmp: bool,
+    /// Bits per second, of the sound that is made: 8000..=320000.
+    pub opus_bitrate: u32,
+    pub aac_bitrate: u32,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -387,7 +401,27 @@ impl Vhost {
             hls: Hls::of(&name, scope.block("hls"), remarks)?,
             dvr: Dvr::of(scope.block("dvr"))?,
             srt_enabled: scope.block("srt").flag("enabled"),
+            rtc: Rtc::of(&name, scope.block("rtc"), remarks)?,
             name,
+        })
+    }
+}
+
+impl Rtc {
+    fn of(vhost: &str, scope: Scope, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let mut bitrate = |name| -> Result<u32, BadValue> {
+            let bitrate = scope.number(name)?.unwrap_or_default();
+            let used = bitrate.clamp(8_000, 320_000);
+            if used != bitrate {
+                remarks.warnings.push(format!("vhost {vhost}: {name} {bitrate} is out of range, {used} is used"));
+            }
+            Ok(used as u32)
+        };
+        Ok(Self {
+            rtmp_to_rtc: scope.flag("rtmp_to_rtc"),
+            rtc_to_rtmp: scope.flag("rtc_to_rtmp"),
+            opus_bitrate: bitrate("opus_bitrate")?,
+            aac_bitrate: bitrate("aac_bitrate")?,
         })
     }
 }

@@ -208,6 +208,7 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
                 duration: ms(30_000),
                 wait_keyframe: true,
             },
+            rtc: Rtc { rtmp_to_rtc: false, rtc_to_rtmp: false, opus_bitrate: 48_000, aac_bitrate: 48_000 },
         }]
     );
     assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
@@ -228,7 +229,8 @@ fn a_file_sets_everything_that_acts() {
                 hls_m3u8_file [stream].m3u8; hls_ts_file [stream]/[seq].ts; hls_entry_prefix http://cdn;
                 hls_cleanup off; hls_dispose 4; hls_wait_keyframe off; }
             dvr { enabled on; dvr_apply live/a live/b; dvr_plan segment; dvr_path /d/[stream].mp4; dvr_duration 4;
-                dvr_wait_keyframe off; } }",
+                dvr_wait_keyframe off; }
+            rtc { rtmp_to_rtc on; rtc_to_rtmp on; opus_bitrate 96000; aac_bitrate 128000; } }",
     );
     assert_eq!(shown(&config.rtmp_listen), "0.0.0.0:1935 [::]:19350");
     assert_eq!((config.shards, config.max_connections, config.chunk_size), (Some(3), Some(77), 4096));
@@ -281,6 +283,7 @@ fn a_file_sets_everything_that_acts() {
                 duration: ms(4_000),
                 wait_keyframe: false,
             },
+            rtc: Rtc { rtmp_to_rtc: true, rtc_to_rtmp: true, opus_bitrate: 96_000, aac_bitrate: 128_000 },
         }]
     );
     assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
@@ -436,6 +439,7 @@ fn what_is_odd_but_works_is_remarked_upon() {
         ("chunk_size 65537; vhost v { }", ":1:1: chunk_size 65537 is outside of 128 to 65536"),
         ("vhost v { chunk_size 127; }", ":1:11: chunk_size 127 is outside of 128 to 65536"),
         ("max_connections 1 2; vhost v { }", ":1:1: max_connections takes one argument, the rest is ignored"),
+        ("vhost v { rtc { opus_bitrate 7999; } }", "vhost v: opus_bitrate 7999 is out of range, 8000 is used"),
         ("listen 1;", "no vhost is configured: nobody can publish or play"),
         (
             "vhost v { http_remux { enabled on; mount /[app]/[stream].aac; } }",

@@ -16,6 +16,9 @@ const AAC_LEN: usize = 8_191;
 const AAC_ROOM: usize = 64 << 10;
 /// Samples of an AAC frame, at most: eight channels of 2048.
 const AAC_SAMPLES: usize = 8 * 2_048;
+/// What SBR adds to a decoder's delay, in samples (ISO 14496-3 §1.6.7.2). Encoders count it as theirs, and players
+/// do not take it off again.
+const SBR_DELAY: usize = 962;
 /// Samples of an Opus packet, at most: 120 ms (RFC 6716 §3.2.5).
 const OPUS_SAMPLES: usize = 5_760;
 /// 2.5 ms, the least that Opus conceals.
@@ -81,7 +84,8 @@ impl Decoder {
                     2 => out.extend(samples.as_chunks().0.iter().map(|&[left, right]| [value(left), value(right)])),
                     _ => return Err(SoundError::Shape(rate, channels)),
                 }
-                Ok(Decoded { rate, lead: info.outputDelay as usize })
+                let sbr = if info.sampleRate == 2 * info.aacSampleRate { SBR_DELAY } else { 0 };
+                Ok(Decoded { rate, lead: (info.outputDelay as usize).saturating_sub(sbr) })
             }
             Self::Mp3 { decoder, pcm } => {
                 let packet = PacketRef::new(0, Timestamp::ZERO, Duration::ZERO, frame);

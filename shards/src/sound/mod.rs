@@ -3,11 +3,12 @@
 //! ```text
 //! home ── units ──► line ──► a thread of the pool: decode ► 48 kHz ► pace ► encode ──► frames ──► home's ring
 //! ```
-//! A stream's home feeds a [`Line`] and collects from it; both queues are bounded, and no executor decodes or
-//! encodes. Everything between the codecs is 48 kHz stereo.
+//! A stream's home feeds a line and collects from it; both queues are bounded, and no executor decodes or encodes.
+//! The queues have locks, held while a few pointers move. Everything between the codecs is 48 kHz stereo.
 
 mod decode;
 mod encode;
+mod interpreter;
 mod line;
 mod pace;
 mod pool;
@@ -17,8 +18,7 @@ mod transcode;
 #[cfg(test)]
 mod tests;
 
-pub use encode::Target;
-pub use line::Line;
+pub use interpreter::Interpreter;
 
 /// The one rate between decoder and encoder, in Hz.
 const RATE: u32 = 48_000;
