@@ -177,7 +177,7 @@ pub struct Vhost {
 }
 
 /// WebRTC.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Rtc {
     pub enabled: bool,
     /// A session without STUN requests for so long is over.
