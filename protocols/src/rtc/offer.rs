@@ -83,6 +83,8 @@ pub struct Track {
     pub ssrcs: (Ssrc, Option<Ssrc>),
 }
 
+/// How often publishers' losses are counted.
+const STATS_SPAN: Duration = Duration::from_secs(2);
 const MAX_OFFER_LEN: usize = 64 << 10;
 /// Of both tracks, so that browsers soon know how they belong together.
 const REPORT_SPAN: Duration = Duration::from_secs(1);
@@ -118,7 +120,7 @@ pub fn answer(now: Instant, text: &str, settings: &Settings, role: Role) -> Resu
         return Err(OfferError::Refused("audio and video share a payload type"));
     }
 
-    let mut rtc = configure(&accepted, &extensions, settings)?.build(now);
+    let mut rtc = configure(&accepted, &extensions, settings, role)?.build(now);
     let local = add_candidate(&mut rtc, settings)?;
 
     let mut tracks = Tracks::default();
@@ -153,7 +155,12 @@ pub fn answer(now: Instant, text: &str, settings: &Settings, role: Role) -> Resu
     Ok((Agreed { rtc, local, tracks }, text))
 }
 
-fn configure(accepted: &[Accepted], extensions: &[Agreement], settings: &Settings) -> Result<RtcConfig, OfferError> {
+fn configure(
+    accepted: &[Accepted],
+    extensions: &[Agreement],
+    settings: &Settings,
+    role: Role,
+) -> Result<RtcConfig, OfferError> {
     let (crypto, certificate) = dtls::shared().map_err(OfferError::Dtls)?;
     let mut map = ExtensionMap::empty();
     for (id, _, extension) in extensions {
@@ -164,6 +171,7 @@ fn configure(accepted: &[Accepted], extensions: &[Agreement], settings: &Setting
         .set_dtls_cert(certificate)
         .set_ice_lite(true)
         .set_rtp_mode(true)
+        .set_stats_interval((role == Role::Publisher).then_some(STATS_SPAN))
         .clear_codecs()
         .set_extension_map(map)
         .set_rtcp_report_interval_audio(REPORT_SPAN)
