@@ -154,7 +154,7 @@ impl Publisher {
     pub fn stats(&self, kind: Kind) -> Stats {
         let source = match kind {
             Kind::Video => &self.video,
-            Kind::Audio => &self.audio,
+            Kind::Audio | Kind::Opus => &self.audio,
         };
         Stats { received: source.receiver.stats(), ..source.stats }
     }

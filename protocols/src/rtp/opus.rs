@@ -44,7 +44,7 @@ pub fn channels(payload: &[u8]) -> u8 {
 /// The frame that a payload is. `None` where it is empty or longer than any Opus packet.
 pub fn frame(at: Timestamp, payload: Bytes) -> Option<Frame> {
     let fits = (1..=MAX_LEN).contains(&payload.len());
-    fits.then(|| Frame { kind: Kind::Audio, dts: at, pts: at, keyframe: false, payload })
+    fits.then(|| Frame { kind: Kind::Opus, dts: at, pts: at, keyframe: false, payload })
 }
 
 #[cfg(test)]

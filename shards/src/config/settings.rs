@@ -37,7 +37,7 @@ const BUILT_IN: &str = "
         http_remux { enabled on; }
         hls { enabled on; hls_fragment 2; hls_window 12; }
         srt { enabled on; }
-        rtc { enabled on; }
+        rtc { enabled on; rtmp_to_rtc on; rtc_to_rtmp on; pli_for_rtmp 2; }
     }
 ";
 
@@ -177,7 +177,7 @@ pub struct Vhost {
 }
 
 /// WebRTC.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Rtc {
     pub enabled: bool,
     /// A session without STUN requests for so long is over.
@@ -188,6 +188,13 @@ pub struct Rtc {
     pub keep_avc_nalu_sei: bool,
     /// How often a publisher is asked for a keyframe.
     pub pli_for_rtmp: Duration,
+    /// Sound becomes Opus while somebody watches by WebRTC.
+    pub rtmp_to_rtc: bool,
+    /// Opus becomes AAC.
+    pub rtc_to_rtmp: bool,
+    /// Bits per second, of the sound that is made: 8000..=320000.
+    pub opus_bitrate: u32,
+    pub aac_bitrate: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -448,6 +455,20 @@ impl Level {
 }
 
 impl Rtc {
+    /// Sound goes both ways.
+    #[cfg(test)]
+    pub const TEST: Self = Self {
+        enabled: true,
+        stun_timeout: Duration::from_secs(30),
+        keep_bframe: false,
+        keep_avc_nalu_sei: true,
+        pli_for_rtmp: Duration::from_secs(6),
+        rtmp_to_rtc: true,
+        rtc_to_rtmp: true,
+        opus_bitrate: 48_000,
+        aac_bitrate: 48_000,
+    };
+
     fn of(vhost: &str, scope: Scope, remarks: &mut Remarks) -> Result<Self, BadValue> {
         let mut pli = scope.decimal("pli_for_rtmp")?;
         if !PLI_SECONDS.contains(&pli) {
@@ -457,12 +478,24 @@ impl Rtc {
                 .push(format!("vhost {vhost}: pli_for_rtmp {pli}: not from 0.5 to 30 s, {default} is used"));
             pli = default.parse().unwrap_or_default();
         }
+        let mut bitrate = |name| -> Result<u32, BadValue> {
+            let bitrate = scope.number(name)?.unwrap_or_default();
+            let used = bitrate.clamp(8_000, 320_000);
+            if used != bitrate {
+                remarks.warnings.push(format!("vhost {vhost}: {name} {bitrate} is out of range, {used} is used"));
+            }
+            Ok(used as u32)
+        };
         Ok(Self {
             enabled: scope.flag("enabled"),
             stun_timeout: Duration::from_secs(scope.number("stun_timeout")?.unwrap_or_default()),
             keep_bframe: scope.flag("keep_bframe"),
             keep_avc_nalu_sei: scope.flag("keep_avc_nalu_sei"),
             pli_for_rtmp: Duration::from_secs_f64(pli),
+            rtmp_to_rtc: scope.flag("rtmp_to_rtc"),
+            rtc_to_rtmp: scope.flag("rtc_to_rtmp"),
+            opus_bitrate: bitrate("opus_bitrate")?,
+            aac_bitrate: bitrate("aac_bitrate")?,
         })
     }
 }

@@ -176,6 +176,10 @@ fn rtc() -> Rtc {
         keep_bframe: false,
         keep_avc_nalu_sei: true,
         pli_for_rtmp: Duration::from_secs(6),
+        rtmp_to_rtc: false,
+        rtc_to_rtmp: false,
+        opus_bitrate: 48_000,
+        aac_bitrate: 48_000,
     }
 }
 
@@ -247,7 +251,8 @@ fn a_file_sets_everything_that_acts() {
                 hls_cleanup off; hls_dispose 4; hls_wait_keyframe off; }
             dvr { enabled on; dvr_apply live/a live/b; dvr_plan segment; dvr_path /d/[stream].mp4; dvr_duration 4;
                 dvr_wait_keyframe off; }
-            rtc { enabled on; stun_timeout 9; keep_bframe on; keep_avc_nalu_sei off; pli_for_rtmp 0.5; } }",
+            rtc { enabled on; stun_timeout 9; keep_bframe on; keep_avc_nalu_sei off; pli_for_rtmp 0.5;
+                rtmp_to_rtc on; rtc_to_rtmp on; opus_bitrate 96000; aac_bitrate 128000; } }",
     );
     assert_eq!(shown(&config.rtmp_listen), "0.0.0.0:1935 [::]:19350");
     assert_eq!((config.shards, config.max_connections, config.chunk_size), (Some(3), Some(77), 4096));
@@ -278,6 +283,10 @@ fn a_file_sets_everything_that_acts() {
                 keep_bframe: true,
                 keep_avc_nalu_sei: false,
                 pli_for_rtmp: ms(500),
+                rtmp_to_rtc: true,
+                rtc_to_rtmp: true,
+                opus_bitrate: 96_000,
+                aac_bitrate: 128_000,
             },
             http_remux: HttpRemux { enabled: true, mount: "/[app]/[stream].flv".into() },
             hls: Hls {
@@ -685,6 +694,7 @@ fn what_is_odd_but_works_is_remarked_upon() {
         ("chunk_size 65537; vhost v { }", ":1:1: chunk_size 65537 is outside of 128 to 65536"),
         ("vhost v { chunk_size 127; }", ":1:11: chunk_size 127 is outside of 128 to 65536"),
         ("max_connections 1 2; vhost v { }", ":1:1: max_connections takes one argument, the rest is ignored"),
+        ("vhost v { rtc { opus_bitrate 7999; } }", "vhost v: opus_bitrate 7999 is out of range, 8000 is used"),
         ("listen 1;", "no vhost is configured: nobody can publish or play"),
         (
             "vhost v { http_remux { enabled on; mount /[app]/[stream].aac; } }",

@@ -113,6 +113,9 @@ impl Recorder {
     }
 
     fn take(&mut self, unit: &Arc<Unit>, ring: &Ring) {
+        if unit.frame.kind == Kind::Opus {
+            return;
+        }
         if self.file.as_ref().is_some_and(|file| file.ends_before(unit, &self.dvr)) {
             self.close();
         }
@@ -199,7 +202,7 @@ impl Recording {
         let frame = Frame { dts: at, pts: frame.pts - self.start, ..frame.clone() };
         match &mut self.muxer {
             Muxer::Flv { buffer, since } => {
-                if !Arc::ptr_eq(prologue, &self.prologue) {
+                if prologue.version != self.prologue.version {
                     Flv.prologue(prologue, at, buffer);
                     self.prologue = prologue.clone();
                 }
