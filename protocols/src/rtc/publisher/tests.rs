@@ -9,7 +9,7 @@ use shardcast_engine::timeline::{Placed, Timeline};
 use str0m::{
     change::SdpAnswer,
     format::Codec,
-    media::{Direction, KeyframeRequest},
+    media::{Direction, KeyframeRequest, MediaTime},
     rtp::{RawPacket, RtpWrite, rtcp::Rtcp},
 };
 
@@ -256,6 +256,35 @@ fn sender_reports_bring_late_pictures_to_their_sound_and_a_stream_keeps_that() {
         let apart = |at: usize| pictures[at] - sound[at * 2];
         assert_eq!(apart(0), 0);
         assert!((apart(490) + late as i64).abs() <= 1, "{late}: {}", apart(490));
+    }
+}
+
+#[test]
+fn reports_without_a_clock_or_of_another_stream_move_nothing() {
+    for (since_epoch, other, moved) in [(0, 0, 0), (1_000_000, 1, 0), (1_000_000, 0, 300)] {
+        let mut pair = Pair::connect(|offer| offer);
+        pair.write_sound(&[0xfc, 1], 0);
+        pair.write_picture(0, true, Duration::ZERO, false);
+        pair.run(100);
+        for (source, ms) in [(Kind::Audio, 0), (Kind::Video, if since_epoch == 0 { 0 } else { 300 })] {
+            let source = if source == Kind::Audio { &pair.server.audio } else { &pair.server.video };
+            let info = SenderInfo {
+                ssrc: (*source.main.as_ref().unwrap().ssrc + other).into(),
+                ntp_time: UNIX_EPOCH + Duration::from_millis(since_epoch + ms),
+                rtp_time: MediaTime::from_90khz(0),
+                sender_packet_count: 0,
+                sender_octet_count: 0,
+            };
+            pair.server.report(&info);
+        }
+        let before = pair.frames(Kind::Video)[0].pts;
+        // The next picture comes before further reports.
+        let (now, receiver) = (pair.now + Duration::from_secs(8), &mut pair.server.video.receiver);
+        let (marker, sequence, timestamp) = (true, pair.sequences[1] as u16, 8 * 90_000);
+        let header = Header { marker, sequence, timestamp, ..Header::default() };
+        receiver.input(now, Packet { header, payload: bytes::Bytes::from_static(&[0x41, 1, 2]) });
+        let Some(Media::Frame(frame)) = receiver.poll() else { panic!("no picture") };
+        assert_eq!((frame.pts - before).as_ms(), 8000 + moved);
     }
 }
 
