@@ -183,6 +183,8 @@ fn the_api_describes_streams_as_srs_does() {
     server.wait_until_live("live/api");
     let viewers: Vec<_> = (0..3).map(|_| Viewer::open(server.ports.http, "live/api")).collect();
     until("all viewers have frames", || viewers.iter().all(|v| !v.frames().is_empty()).then_some(()));
+    // The API may answer with what it knew 100 ms ago.
+    server.wait_for_clients("live/api", 4);
     // On its own port and on the HTTP server's.
     for port in [server.ports.api, server.ports.http] {
         let answer = http::request(port, "GET", "/api/v1/streams/", &[]);
