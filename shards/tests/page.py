@@ -109,10 +109,14 @@ def publish(page, source):
     if begun["state"] != "live":
         return {"begun": begun}
     wait(lambda: told, bool)
+    listed = page.locator("#streams li")
+    names = listed.all_inner_texts()
     later = page.evaluate(LOOK_PUBLISHER)
     page.click("#send-button")
     ended = wait(lambda: page.evaluate(LOOK_PUBLISHER), lambda s: s["state"] == "idle")
-    return {"begun": begun, "later": later, "ended": ended, "flv": page.locator("#sent-flv").text_content()}
+    left = wait(listed.all_inner_texts, lambda names: not names)
+    flv = page.locator("#sent-flv").text_content()
+    return {"begun": begun, "later": later, "ended": ended, "listed": names, "left": left, "flv": flv}
 
 
 def wait(look, good):

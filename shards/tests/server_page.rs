@@ -128,11 +128,12 @@ fn the_page_publishes(source: &str) -> Option<(Process, Server)> {
     Some((browser, server))
 }
 
-/// The browser is told to stop; then the stream is over.
+/// The browser is told to stop publishing; then the stream is over, while the page stays.
 fn stops(browser: Process, server: Server) {
     browser.terminate();
     let seen = answer(browser);
-    server.wait_until_over("live/page");
+    assert!(seen["listed"][0].as_str().is_some_and(|row| row.contains("live/page")), "{seen}");
+    assert_eq!(seen["left"], Value::Array(Vec::new()), "still live");
     let later = &seen["later"];
     assert_eq!((&later["state"], &later["button"]), (&"live".into(), &"Stop".into()), "{seen}");
     assert_eq!(later["stats"]["codec"], "H264", "{seen}");
