@@ -3,9 +3,9 @@
 use crate::{
     config::Rtc,
     connection::Connection,
-    fanout::audience::Audience,
+    fanout::{audience::Audience, rtp::RtpAudience},
     hls::Hls,
-    mesh::{Ask, Mail, Mesh},
+    mesh::{Mail, Mesh},
     meter::Meter,
     record::recorder::Recorder,
     sound::Interpreter,
@@ -38,7 +38,12 @@ pub struct Publication {
 impl Publication {
     /// One number for the publisher, unique in the process.
     pub fn publisher(&self) -> u64 {
-        (self.shard as u64) << 48 | self.session
+        Self::number(self.shard, self.session)
+    }
+
+    /// The number of a session that shard `shard` counts.
+    pub fn number(shard: usize, session: u64) -> u64 {
+        (shard as u64) << 48 | session
     }
 }
 
@@ -69,6 +74,8 @@ pub struct Stream {
     pub id: String,
     pub ring: Ring,
     pub audiences: [Option<Audience>; WIRES],
+    /// The viewers by WebRTC.
+    pub rtp: Option<RtpAudience>,
     pub role: Role,
     /// A publisher is here.
     pub live: bool,
@@ -124,6 +131,7 @@ impl Stream {
             id,
             ring: Ring::new(policy),
             audiences: [const { None }; WIRES],
+            rtp: None,
             role,
             live: false,
             frames: 0,
@@ -167,6 +175,9 @@ impl Stream {
         self.ring.clear();
         for audience in self.audiences.iter_mut().flatten() {
             audience.tape.splice();
+        }
+        if let Some(rtp) = &mut self.rtp {
+            rtp.splice(&self.ring);
         }
     }
 
@@ -220,11 +231,10 @@ impl Stream {
         }
     }
 
-    /// At home: viewers of some shard need something.
-    pub fn asked(&mut self, what: Ask, now: Instant) {
-        let Role::Home(home) = &mut self.role else { return };
-        match what {
-            Ask::Opus => home.sound.asked(&self.key, &self.prologue, now),
+    /// At home: viewers of some shard need its sound as Opus.
+    pub fn wants_opus(&mut self, now: Instant) {
+        if let Role::Home(home) = &mut self.role {
+            home.sound.asked(&self.key, &self.prologue, now);
         }
     }
 
@@ -279,7 +289,7 @@ impl Stream {
         }
     }
 
-    /// The publisher is gone: HTTP and SRT viewers end when they have all, RTMP viewers wait for the next one.
+    /// The publisher is gone: HTTP and SRT viewers end when they have all, RTMP and WebRTC viewers wait for the next.
     pub fn unpublished(&mut self) {
         self.live = false;
         for audience in self.audiences.iter_mut().flatten() {
@@ -315,6 +325,14 @@ impl Stream {
         {
             hls.dispose();
             info!("{} HLS is removed: no publisher came back", self.key);
+        }
+    }
+
+    /// At home: who publishes.
+    pub fn publication(&self) -> Option<&Publication> {
+        match &self.role {
+            Role::Home(home) => home.publication.as_ref(),
+            Role::Mirror { .. } => None,
         }
     }
 
@@ -368,13 +386,17 @@ impl Stream {
 
     /// Viewers on this shard.
     pub fn viewers(&self) -> impl Iterator<Item = &Rc<Connection>> {
-        self.audiences.iter().flatten().flat_map(|audience| audience.viewers())
+        let taped = self.audiences.iter().flatten().flat_map(|audience| audience.viewers());
+        taped.chain(self.rtp.iter().flat_map(|rtp| rtp.viewers()))
     }
 
     /// Something is wrong with it: its viewers are closed.
     pub fn abort(&mut self) {
         for audience in self.audiences.iter_mut().flatten() {
             audience.abort();
+        }
+        if let Some(rtp) = &mut self.rtp {
+            rtp.abort();
         }
     }
 
@@ -421,7 +443,7 @@ mod tests {
     };
     use shardcast_protocols::{rtp, session::Client};
 
-    const RTC: Rtc = Rtc { rtmp_to_rtc: true, rtc_to_rtmp: true, opus_bitrate: 48_000, aac_bitrate: 48_000 };
+    const RTC: Rtc = Rtc::TEST;
 
     /// Acts on a stream at home that has a publisher, whose number it gets too.
     fn published(rtc: Rtc, act: impl FnOnce(&mut Stream, u64, &Mesh) + 'static) {
@@ -501,7 +523,7 @@ mod tests {
             stream.take(publisher, (0..50).map(sound).collect());
             assert!(!matches!(&stream.role, Role::Home(home) if home.sound.is_busy()));
             let version = stream.prologue().version;
-            stream.asked(Ask::Opus, Instant::now());
+            stream.wants_opus(Instant::now());
             stream.take(publisher, (50..150).map(sound).collect());
             let made = listen(stream, Kind::Opus, 100);
             let start = 50 * 1_024 * 1_000 / 48_000;
@@ -513,7 +535,7 @@ mod tests {
     #[test]
     fn what_is_off_stays_what_it_was() {
         published(Rtc::default(), |stream, publisher, _| {
-            stream.asked(Ask::Opus, Instant::now());
+            stream.wants_opus(Instant::now());
             stream.take(publisher, opus(0, 10));
             assert!(!matches!(&stream.role, Role::Home(home) if home.sound.is_busy()));
             assert_eq!((stream.prologue().audio.is_none(), stream.frames), (true, 10));

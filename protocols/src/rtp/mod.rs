@@ -6,13 +6,14 @@ pub mod bframes;
 pub mod clock;
 pub mod h264;
 pub mod opus;
+pub mod order;
 pub mod packet;
 pub mod receiver;
 pub mod reorder;
 pub mod wrap;
 
 pub use packet::{Header, Packet, PacketError};
-pub use receiver::Receiver;
+pub use receiver::{Receiver, Stats};
 
 /// Longest payload that is written: with all headers it fits any path that carries WebRTC.
 pub const MAX_PAYLOAD_LEN: usize = 1200;

@@ -11,8 +11,16 @@ use shardcast_engine::{
     key::{DEFAULT_VHOST, StreamKey},
     time::Timestamp,
 };
-use shardcast_protocols::hls::{self, BadTemplate, Names, Template};
+use shardcast_protocols::{
+    hls::{self, BadTemplate, Names, Template},
+    srt::{
+        Bandwidth,
+        stream_id::{Defaults, Mode},
+    },
+};
 use std::{
+    net::IpAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -24,11 +32,12 @@ const BUILT_IN: &str = "
     http_server { enabled on; }
     http_api { enabled on; }
     srt_server { enabled on; }
+    rtc_server { enabled on; }
     vhost __defaultVhost__ {
         http_remux { enabled on; }
         hls { enabled on; hls_fragment 2; hls_window 12; }
         srt { enabled on; }
-        rtc { rtmp_to_rtc on; rtc_to_rtmp on; }
+        rtc { enabled on; rtmp_to_rtc on; rtc_to_rtmp on; pli_for_rtmp 2; }
     }
 ";
 
@@ -47,6 +56,7 @@ pub struct Config {
     pub http_server: HttpServer,
     pub http_api: HttpApi,
     pub srt_server: SrtServer,
+    pub rtc_server: RtcServer,
     pub log: Log,
     /// Unique names, disabled ones too: look them up with [`Config::vhost`].
     pub vhosts: Vec<Vhost>,
@@ -77,13 +87,46 @@ pub struct SrtServer {
     pub enabled: bool,
     pub listen: Vec<Listen>,
     pub peer_idle_timeout: Duration,
-    /// The app of a streamid that names a stream only.
-    pub default_app: String,
+    pub connect_timeout: Duration,
+    pub defaults: Defaults,
     /// Ours as a receiver, and the least we ask of a receiving peer.
     pub recv_latency: Duration,
     pub peer_latency: Duration,
     /// Empty: nothing is encrypted.
     pub passphrase: String,
+    /// Bytes that callers are told for their keys; 0: none.
+    pub key_size: u16,
+    pub bandwidth: Bandwidth,
+    pub too_late_drop: bool,
+    /// Bytes.
+    pub send_buffer: u64,
+    pub recv_buffer: u64,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RtcServer {
+    pub enabled: bool,
+    /// UDP.
+    pub listen: Vec<Listen>,
+    /// A host; `*` or `0.0.0.0`: the addresses of this machine's interfaces.
+    pub candidate: String,
+    /// Interfaces are looked at for `*`.
+    pub auto_detect: bool,
+    /// Of the interfaces' addresses.
+    pub ip_family: IpFamily,
+    /// The host by which a client reached the API is a candidate,
+    pub api_as_candidates: bool,
+    /// the addresses of its name are,
+    pub resolve_api_domain: bool,
+    /// and so is the name itself.
+    pub keep_api_domain: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IpFamily {
+    V4,
+    V6,
+    All,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -133,6 +176,27 @@ pub struct Vhost {
     pub rtc: Rtc,
 }
 
+/// WebRTC.
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+pub struct Rtc {
+    pub enabled: bool,
+    /// A session without STUN requests for so long is over.
+    pub stun_timeout: Duration,
+    /// B-frames go to players, who may show them in the wrong order.
+    pub keep_bframe: bool,
+    /// SEI goes to players.
+    pub keep_avc_nalu_sei: bool,
+    /// How often a publisher is asked for a keyframe.
+    pub pli_for_rtmp: Duration,
+    /// Sound becomes Opus while somebody watches by WebRTC.
+    pub rtmp_to_rtc: bool,
+    /// Opus becomes AAC.
+    pub rtc_to_rtmp: bool,
+    /// Bits per second, of the sound that is made: 8000..=320000.
+    pub opus_bitrate: u32,
+    pub aac_bitrate: u32,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct HttpRemux {
     pub enabled: bool,
@@ -153,8 +217,14 @@ pub struct Hls {
     pub dispose: Duration,
 }
 
+/// Of AES, and none, in bytes.
+const KEY_SIZES: [u16; 4] = [0, 16, 24, 32];
+
 /// Bytes of segments that one stream may keep.
 const HLS_BYTES: usize = 64 << 20;
+
+/// What SRS takes for `pli_for_rtmp`.
+const PLI_SECONDS: RangeInclusive<f64> = 0.5..=30.0;
 
 /// Recording to files.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -179,18 +249,6 @@ pub enum DvrPlan {
     Segment,
 }
 
-/// Streams between WebRTC and the rest.
-#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
-pub struct Rtc {
-    /// Sound becomes Opus while somebody watches by WebRTC.
-    pub rtmp_to_rtc: bool,
-    /// Opus becomes AAC.
-    pub rtc_to_rtmp: bool,
-    /// Bits per second, of the sound that is made: 8000..=320000.
-    pub opus_bitrate: u32,
-    pub aac_bitrate: u32,
-}
-
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     #[error(transparent)]
@@ -207,8 +265,8 @@ impl Config {
         Self::of_tree(Some(path), grammar::parse_file(path)?, env)
     }
 
-    /// RTMP on 1935, HTTP-FLV and pages on 8080, the API on 1985, SRT on 10080, for the default vhost; variables of
-    /// `env` win.
+    /// RTMP on 1935, HTTP-FLV and pages on 8080, the API on 1985, SRT on 10080, WebRTC on 8000, for the default
+    /// vhost; variables of `env` win.
     pub fn built_in(env: &Env) -> Result<Self, ConfigError> {
         Self::of_tree(None, grammar::parse_text("built-in", BUILT_IN.as_bytes())?, env)
     }
@@ -240,6 +298,7 @@ impl Config {
             http_server: HttpServer::of(root.block("http_server"))?,
             http_api: HttpApi::of(root.block("http_api"))?,
             srt_server: SrtServer::of(root.block("srt_server"), &mut remarks)?,
+            rtc_server: RtcServer::of(root.block("rtc_server"))?,
             log: Log::of(root)?,
             vhosts: vhosts(root, chunk_size, &mut remarks)?,
             accepted: remarks.accepted,
@@ -287,11 +346,74 @@ impl SrtServer {
             enabled: enabled && sound,
             listen: scope.listens("listen")?,
             peer_idle_timeout: number("peer_idle_timeout")?,
-            default_app: scope.word("default_app"),
+            connect_timeout: number("connect_timeout")?,
+            defaults: Defaults {
+                app: scope.word("default_app"),
+                stream_id: scope.word("default_streamid"),
+                mode: scope.one_of("default_mode", mode)?.unwrap_or(Mode::Play),
+            },
             recv_latency: number("recvlatency")?.max(both),
             peer_latency: number("peerlatency")?.max(both),
             passphrase,
+            key_size: scope
+                .one_of("pbkeylen", |word| word.parse().ok().filter(|size| KEY_SIZES.contains(size)))?
+                .unwrap_or(0),
+            bandwidth: scope.one_of("maxbw", bandwidth)?.unwrap_or(Bandwidth::Unlimited),
+            too_late_drop: scope.flag("tlpktdrop"),
+            send_buffer: scope.number("sendbuf")?.unwrap_or_default(),
+            recv_buffer: scope.number("recvbuf")?.unwrap_or_default(),
         })
+    }
+}
+
+fn mode(word: &str) -> Option<Mode> {
+    match word {
+        "publish" => Some(Mode::Publish),
+        "request" => Some(Mode::Play),
+        _ => None,
+    }
+}
+
+/// As libsrt's SRTO_MAXBW.
+fn bandwidth(word: &str) -> Option<Bandwidth> {
+    match word.parse::<i64>().ok()? {
+        -1 => Some(Bandwidth::Unlimited),
+        0 => Some(Bandwidth::Measured),
+        rate => rate.try_into().ok().map(Bandwidth::Most),
+    }
+}
+
+impl RtcServer {
+    fn of(scope: Scope) -> Result<Self, BadValue> {
+        Ok(Self {
+            enabled: scope.flag("enabled"),
+            listen: scope.listens("listen")?,
+            candidate: scope.indirect("candidate"),
+            auto_detect: scope.flag("use_auto_detect_network_ip"),
+            ip_family: scope.one_of("ip_family", IpFamily::of)?.unwrap_or(IpFamily::V4),
+            api_as_candidates: scope.flag("api_as_candidates"),
+            resolve_api_domain: scope.flag("resolve_api_domain"),
+            keep_api_domain: scope.flag("keep_api_domain"),
+        })
+    }
+}
+
+impl IpFamily {
+    fn of(word: &str) -> Option<Self> {
+        Some(match word {
+            "ipv4" => Self::V4,
+            "ipv6" => Self::V6,
+            "all" => Self::All,
+            _ => return None,
+        })
+    }
+
+    pub fn has(self, ip: IpAddr) -> bool {
+        match self {
+            Self::V4 => ip.is_ipv4(),
+            Self::V6 => ip.is_ipv6(),
+            Self::All => true,
+        }
     }
 }
 
@@ -328,6 +450,52 @@ impl Level {
             "error" => Self::Error,
             "off" | "disabled" => Self::Off,
             _ => return None,
+        })
+    }
+}
+
+impl Rtc {
+    /// Sound goes both ways.
+    #[cfg(test)]
+    pub const TEST: Self = Self {
+        enabled: true,
+        stun_timeout: Duration::from_secs(30),
+        keep_bframe: false,
+        keep_avc_nalu_sei: true,
+        pli_for_rtmp: Duration::from_secs(6),
+        rtmp_to_rtc: true,
+        rtc_to_rtmp: true,
+        opus_bitrate: 48_000,
+        aac_bitrate: 48_000,
+    };
+
+    fn of(vhost: &str, scope: Scope, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let mut pli = scope.decimal("pli_for_rtmp")?;
+        if !PLI_SECONDS.contains(&pli) {
+            let default = scope.default("pli_for_rtmp");
+            remarks
+                .warnings
+                .push(format!("vhost {vhost}: pli_for_rtmp {pli}: not from 0.5 to 30 s, {default} is used"));
+            pli = default.parse().unwrap_or_default();
+        }
+        let mut bitrate = |name| -> Result<u32, BadValue> {
+            let bitrate = scope.number(name)?.unwrap_or_default();
+            let used = bitrate.clamp(8_000, 320_000);
+            if used != bitrate {
+                remarks.warnings.push(format!("vhost {vhost}: {name} {bitrate} is out of range, {used} is used"));
+            }
+            Ok(used as u32)
+        };
+        Ok(Self {
+            enabled: scope.flag("enabled"),
+            stun_timeout: Duration::from_secs(scope.number("stun_timeout")?.unwrap_or_default()),
+            keep_bframe: scope.flag("keep_bframe"),
+            keep_avc_nalu_sei: scope.flag("keep_avc_nalu_sei"),
+            pli_for_rtmp: Duration::from_secs_f64(pli),
+            rtmp_to_rtc: scope.flag("rtmp_to_rtc"),
+            rtc_to_rtmp: scope.flag("rtc_to_rtmp"),
+            opus_bitrate: bitrate("opus_bitrate")?,
+            aac_bitrate: bitrate("aac_bitrate")?,
         })
     }
 }
@@ -403,25 +571,6 @@ impl Vhost {
             srt_enabled: scope.block("srt").flag("enabled"),
             rtc: Rtc::of(&name, scope.block("rtc"), remarks)?,
             name,
-        })
-    }
-}
-
-impl Rtc {
-    fn of(vhost: &str, scope: Scope, remarks: &mut Remarks) -> Result<Self, BadValue> {
-        let mut bitrate = |name| -> Result<u32, BadValue> {
-            let bitrate = scope.number(name)?.unwrap_or_default();
-            let used = bitrate.clamp(8_000, 320_000);
-            if used != bitrate {
-                remarks.warnings.push(format!("vhost {vhost}: {name} {bitrate} is out of range, {used} is used"));
-            }
-            Ok(used as u32)
-        };
-        Ok(Self {
-            rtmp_to_rtc: scope.flag("rtmp_to_rtc"),
-            rtc_to_rtmp: scope.flag("rtc_to_rtmp"),
-            opus_bitrate: bitrate("opus_bitrate")?,
-            aac_bitrate: bitrate("aac_bitrate")?,
         })
     }
 }

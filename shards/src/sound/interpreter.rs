@@ -77,7 +77,7 @@ impl Interpreter {
     }
 
     fn start(&mut self, key: &StreamKey, prologue: &Prologue, now: Instant) {
-        let Rtc { rtmp_to_rtc, rtc_to_rtmp, opus_bitrate, aac_bitrate } = self.rtc;
+        let Rtc { rtmp_to_rtc, rtc_to_rtmp, opus_bitrate, aac_bitrate, .. } = self.rtc;
         let target = match prologue {
             Prologue { opus: Some(_), .. } if rtc_to_rtmp => Target::Aac { bitrate: aac_bitrate },
             Prologue { opus: None, audio: Some(_), .. } if rtmp_to_rtc && self.is_asked(now) => {
@@ -98,7 +98,7 @@ mod tests {
     use shardcast_engine::{codec::Codec, key::DEFAULT_VHOST};
     use shardcast_protocols::rtp;
 
-    const BOTH: Rtc = Rtc { rtmp_to_rtc: true, rtc_to_rtmp: true, opus_bitrate: 48_000, aac_bitrate: 48_000 };
+    const BOTH: Rtc = Rtc::TEST;
 
     fn key() -> StreamKey {
         StreamKey::new(DEFAULT_VHOST, "live", "a")
