@@ -5,6 +5,7 @@
 
 pub mod flv;
 pub mod http;
+pub mod judge;
 pub mod media;
 pub mod probe;
 pub mod process;

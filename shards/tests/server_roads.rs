@@ -1,0 +1,165 @@
+//! Every way in by every way out: the marked clip goes in by one protocol and out by all the others at
+//! once, each to a client that is not ours, and `judge.py` says what was seen and heard.
+
+mod support;
+
+use std::{fs, path::PathBuf, process::Command};
+use support::{
+    judge::{self, Judge},
+    media::{FRAMES_PER_SECOND, Media},
+    process::Process,
+    publisher::Publisher,
+    server::{Server, stream_at},
+    until,
+};
+use tempfile::TempDir;
+
+/// What every player plays at least.
+const SECONDS: u32 = 5;
+/// How often a player is sent away that the kernel gave to the stream's own shard.
+const TRIES: usize = 30;
+
+#[derive(Clone, Copy, Debug)]
+enum In {
+    Rtmp,
+    Srt,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Out {
+    Rtmp,
+    HttpFlv,
+    HttpTs,
+    Hls,
+    Srt,
+}
+
+/// A recording as MP4 is judged beside them.
+const OUTS: [Out; 5] = [Out::Hls, Out::Rtmp, Out::HttpFlv, Out::HttpTs, Out::Srt];
+
+macro_rules! roads {
+    ($($name:ident: $from:ident $media:ident $shards:literal;)*) => {
+        $(#[test] fn $name() { road(In::$from, Media::$media, $shards); })*
+    };
+}
+
+roads! {
+    from_rtmp_on_one_shard: Rtmp Marked 1;
+    from_rtmp_across_two_shards: Rtmp Marked 2;
+    from_rtmp_with_b_frames: Rtmp MarkedReordered 2;
+    from_srt_on_one_shard: Srt Marked 1;
+    from_srt_across_two_shards: Srt Marked 2;
+    from_srt_with_b_frames: Srt MarkedReordered 2;
+}
+
+fn road(from: In, media: Media, shards: usize) {
+    let Some(python) = judge::python() else { return };
+    let stage = Stage::open(python, shards);
+    let publisher = from.publish(&stage.server, &stage.stream, media);
+    stage.server.wait_until_live(&stage.stream);
+    let judges = OUTS.map(|out| stage.seat(out));
+    stage.play_on(SECONDS);
+    publisher.terminate();
+    let recording = stage.recording();
+    Judge::of(&stage.python, &recording, SECONDS).finish();
+    // Players of a stream that may come back end with the server.
+    stage.server.stop();
+    judges.into_iter().for_each(Judge::finish);
+}
+
+impl In {
+    /// Publishes over and over, until told to end.
+    fn publish(self, server: &Server, stream: &str, media: Media) -> Process {
+        match self {
+            In::Rtmp => Publisher::looping(server, stream, media).process,
+            In::Srt => {
+                let mut command = Command::new("ffmpeg");
+                command.args(["-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(media.file());
+                command.args(["-c", "copy", "-f", "mpegts", &server.srt_in(stream)]);
+                Process::start(&mut command)
+            }
+        }
+    }
+}
+
+/// A server, and a stream of it.
+struct Stage {
+    server: Server,
+    stream: String,
+    /// The shard that the stream is at.
+    home: usize,
+    python: PathBuf,
+    /// Of recordings and segments.
+    folder: TempDir,
+}
+
+impl Stage {
+    fn open(python: PathBuf, shards: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let conf = format!(
+            "srs_log_tank console; http_server {{ enabled on; }} http_api {{ enabled on; }} srt_server {{ enabled on; }}
+            vhost __defaultVhost__ {{
+                http_remux {{ enabled on; }}
+                srt {{ enabled on; }}
+                hls {{ enabled on; hls_fragment 1; hls_window 10; hls_path {folder}; }}
+                dvr {{ enabled on; dvr_path {folder}/[timestamp].mp4; }}
+            }}",
+            folder = folder.path().display(),
+        );
+        let home = shards - 1;
+        Self { server: Server::of_conf(&conf, shards), stream: stream_at(home, shards, "road"), home, python, folder }
+    }
+
+    /// A player that takes its place on another shard than the stream's, where there is one.
+    fn seat(&self, out: Out) -> Judge {
+        let address = match out {
+            Out::Rtmp => self.server.rtmp(&self.stream),
+            Out::HttpFlv => self.server.flv(&self.stream),
+            Out::HttpTs => self.server.ts(&self.stream),
+            Out::Hls => self.server.hls(&self.stream),
+            Out::Srt => self.server.srt(&self.stream),
+        };
+        if out == Out::Hls {
+            // Each request is a connection of its own, and the kernel spreads them.
+            let playlist = format!("/{}.m3u8", self.stream);
+            until("there is a playlist", || (self.server.get(&playlist).status == 200).then_some(()));
+            return Judge::of(&self.python, address, SECONDS);
+        }
+        for _ in 0..TRIES {
+            let before = self.viewers();
+            let judge = Judge::to_the_end(&self.python, &address, SECONDS);
+            let now = until("there is a viewer more", || {
+                let now = self.viewers();
+                (now.iter().sum::<u64>() > before.iter().sum()).then_some(now)
+            });
+            if self.server.shards == 1 || now[self.home] == before[self.home] {
+                return judge;
+            }
+            drop(judge);
+            until("the viewer is gone", || (self.viewers() == before).then_some(()));
+        }
+        panic!("{TRIES} players by {out:?} were all given to shard {}", self.home);
+    }
+
+    /// By shard.
+    fn viewers(&self) -> Vec<u64> {
+        let of = |shard| self.server.total("shardcast_viewers", &format!("shard=\"{shard}\"")) as u64;
+        (0..self.server.shards).map(of).collect()
+    }
+
+    /// Waits until the stream has gone on for so many seconds.
+    fn play_on(&self, seconds: u32) {
+        let pictures = || self.server.stream(&self.stream).and_then(|entry| entry["video_frames"].as_u64());
+        let wanted = pictures().expect("a stream") + u64::from(seconds) * FRAMES_PER_SECOND as u64;
+        until("the stream goes on", || pictures().filter(|pictures| *pictures >= wanted));
+    }
+
+    /// The only recording, once it is whole.
+    fn recording(&self) -> PathBuf {
+        let is_mp4 = |path: &PathBuf| path.extension().is_some_and(|end| end == "mp4");
+        until("there is a recording", || {
+            let entries = fs::read_dir(self.folder.path()).expect("a folder");
+            entries.map(|entry| entry.expect("an entry").path()).find(is_mp4)
+        })
+    }
+}
