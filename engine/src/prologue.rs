@@ -25,6 +25,11 @@ impl Prologue {
         }
     }
 
+    /// `later` differs by tracks that have turned up only: frames made under this one play under it too.
+    pub fn grows_into(&self, later: &Self) -> bool {
+        (self.video.is_none() || self.video == later.video) && (self.audio.is_none() || self.audio == later.audio)
+    }
+
     /// The next version with `track` in it, or `None` where nothing changes.
     pub fn with_track(&self, track: Track) -> Option<Self> {
         if self.track(track.kind()) == Some(&track) {

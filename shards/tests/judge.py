@@ -1,7 +1,7 @@
-"""Plays SECONDS of SOURCE, or all of it, and prints, as JSON, what a viewer of the marked clip sees and hears.
+"""Plays SOURCE and prints, as JSON, what a viewer of the marked clip sees and hears.
 
-Usage: judge.py SOURCE [SECONDS]. SOURCE is a file or an address that libavformat plays; srt-live-transmit
-fetches srt:. Complaints of the decoders go to standard error.
+Usage: judge.py SOURCE [SECONDS]. Plays for so long, to the end, or until told to end (SIGTERM). SOURCE is a file or an address that libavformat plays; rtmpdump
+fetches rtmp:, srt-live-transmit srt:. Complaints of the decoders go to standard error.
 
 The clip (Media::Marked) shows three bands: at the top a white flash of 80 ms each second, below it a moving
 picture, at the bottom the number of the picture, in eight bits from the left, the lowest first. A beep
@@ -11,8 +11,10 @@ of 1 kHz sounds with each flash, over a quiet hum of 440 Hz.
 import array
 import json
 import math
+import signal
 import subprocess
 import sys
+import threading
 
 import av
 
@@ -21,7 +23,15 @@ BEEP_HZ = 1000
 WINDOW_S = 0.005
 HOLE_S = 0.045
 MARGIN_S = 0.2
-ENDS_WITH_ME = ["setpriv", "--pdeathsig", "KILL"]
+# What libavformat makes of the bytes, and who gets them.
+FETCHERS = {
+    "rtmp": ["flv", "rtmpdump", "-q", "--live", "-r", "URL", "-o", "-"],
+    "srt": ["mpegts", "srt-live-transmit", "-q", "-a:no", "URL", "file://con"],
+}
+ENDS_WITH_ME = ["setpriv", "--pdeathsig", "TERM"]
+
+# By SIGTERM.
+stop = threading.Event()
 
 
 class Judge:
@@ -102,8 +112,8 @@ class Judge:
         """From when to when there is both picture and sound."""
         if not self.picture_times or not self.windows:
             return 0, 0
-        times = [time for time, _, _ in self.windows]
-        return max(times[0], self.picture_times[0]), min(times[-1], self.picture_times[-1])
+        (first, *_), (last, *_) = self.windows[0], self.windows[-1]
+        return max(first, self.picture_times[0]), min(last, self.picture_times[-1])
 
 
 def beep(samples, rate):
@@ -121,33 +131,30 @@ def beep(samples, rate):
 
 def play(source, seconds):
     judge, fetch = Judge(), None
-    options = {"err_detect": "explode", "http_persistent": "0"}
-    if source.startswith("srt:"):
-        fetch = subprocess.Popen([*ENDS_WITH_ME, "srt-live-transmit", "-q", "-a:no", source, "file://con"], stdout=subprocess.PIPE)
-        container = av.open(fetch.stdout, format="mpegts")
+    if fetcher := FETCHERS.get(source.partition(":")[0]):
+        form, *command = fetcher
+        command = [*ENDS_WITH_ME, *(source if word == "URL" else word for word in command)]
+        fetch = subprocess.Popen(command, stdout=subprocess.PIPE)
+        container = av.open(fetch.stdout, format=form)
     else:
-        container = av.open(source, options=options if source.endswith(".m3u8") else {})
-    try:
-        streams = [container.streams.video[0], container.streams.audio[0]]
-        for stream in streams:
-            stream.codec_context.options = {"err_detect": "explode"}
-        starts = {}
-        for packet in container.demux(streams):
-            for frame in packet.decode():
-                time = float(frame.pts * frame.time_base)
-                (judge.see if packet.stream.type == "video" else judge.hear)(frame, time)
-                starts.setdefault(packet.stream.index, time)
-                if time > starts[packet.stream.index] + seconds:
-                    return judge.verdict()
-    finally:
-        container.close()
-        if fetch:
-            fetch.kill()
-            fetch.wait()
+        # Each request for HLS is a connection of its own.
+        container = av.open(source, options={"http_persistent": "0"} if source.endswith(".m3u8") else {})
+    streams = [container.streams.video[0], container.streams.audio[0]]
+    for stream in streams:
+        stream.codec_context.options = {"err_detect": "explode"}
+    for packet in container.demux(streams):
+        for frame in packet.decode():
+            (judge.see if packet.stream.type == "video" else judge.hear)(frame, float(frame.pts * frame.time_base))
+        start, end = judge.span()
+        if stop.is_set() or end - start > seconds:
+            break
+    if fetch:
+        fetch.terminate()
     return judge.verdict()
 
 
 if __name__ == "__main__":
-    av.logging.set_level(av.logging.ERROR)
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    av.logging.set_libav_level(av.logging.ERROR)
     av.logging.restore_default_callback()
     print(json.dumps(play(sys.argv[1], float(*sys.argv[2:] or ["inf"]))))

@@ -59,12 +59,12 @@ fn road(from: In, media: Media, shards: usize) {
     stage.server.wait_until_live(&stage.stream);
     let judges = OUTS.map(|out| stage.seat(out));
     stage.play_on(SECONDS);
+    judges.iter().for_each(Judge::stop);
+    judges.into_iter().for_each(Judge::finish);
     publisher.terminate();
     let recording = stage.recording();
     Judge::of(&stage.python, &recording, SECONDS).finish();
-    // Players of a stream that may come back end with the server.
     stage.server.stop();
-    judges.into_iter().for_each(Judge::finish);
 }
 
 impl In {
@@ -123,11 +123,11 @@ impl Stage {
             // Each request is a connection of its own, and the kernel spreads them.
             let playlist = format!("/{}.m3u8", self.stream);
             until("there is a playlist", || (self.server.get(&playlist).status == 200).then_some(()));
-            return Judge::of(&self.python, address, SECONDS);
+            return Judge::endless(&self.python, &address, SECONDS);
         }
         for _ in 0..TRIES {
             let before = self.viewers();
-            let judge = Judge::to_the_end(&self.python, &address, SECONDS);
+            let judge = Judge::endless(&self.python, &address, SECONDS);
             let now = until("there is a viewer more", || {
                 let now = self.viewers();
                 (now.iter().sum::<u64>() > before.iter().sum()).then_some(now)

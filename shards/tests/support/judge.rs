@@ -44,14 +44,19 @@ impl Judge {
         Self::by(script(python, "judge").arg(source.as_ref()).arg(seconds.to_string()), seconds)
     }
 
-    /// Plays an address to its end, which comes after at least `seconds`.
-    pub fn to_the_end(python: &Path, address: &str, seconds: u32) -> Self {
+    /// Plays an address until [`Self::stop`], for at least `seconds`.
+    pub fn endless(python: &Path, address: &str, seconds: u32) -> Self {
         Self::by(script(python, "judge").arg(address), seconds)
     }
 
-    /// Of a script that answers as `judge.py` does, after so many seconds of play.
+    /// Of a script that answers as `judge.py` does, after at least so many seconds of play.
     pub fn by(command: &mut Command, seconds: u32) -> Self {
         Self { what: format!("{command:?}"), process: Process::start(command), seconds }
+    }
+
+    /// Ends its playing.
+    pub fn stop(&self) {
+        self.process.terminate();
     }
 
     /// Fails unless all that was played is right: each picture behind the one before from a keyframe on,
