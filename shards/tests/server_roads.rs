@@ -135,7 +135,7 @@ impl Stage {
             if self.server.shards == 1 || now[self.home] == before[self.home] {
                 return judge;
             }
-            drop(judge);
+            judge.leave();
             until("the viewer is gone", || (self.viewers() == before).then_some(()));
         }
         panic!("{TRIES} players by {out:?} were all given to shard {}", self.home);

@@ -59,6 +59,12 @@ impl Judge {
         self.process.terminate();
     }
 
+    /// Ends its playing, and asks for no verdict.
+    pub fn leave(self) {
+        self.process.terminate();
+        self.process.finish(PATIENCE);
+    }
+
     /// Fails unless all that was played is right: each picture behind the one before from a keyframe on,
     /// without an error, sound without a hole, each beep with its flash.
     pub fn finish(self) {
