@@ -34,7 +34,7 @@ enum Out {
     Srt,
 }
 
-/// A recording as MP4 is judged beside them.
+/// A recording, FLV of one shard and MP4 of two, is judged beside them.
 const OUTS: [Out; 5] = [Out::Hls, Out::Rtmp, Out::HttpFlv, Out::HttpTs, Out::Srt];
 
 macro_rules! roads {
@@ -52,13 +52,32 @@ roads! {
     from_srt_with_b_frames: Srt MarkedReordered 2;
 }
 
+#[test]
+fn publisher_that_vanishes_leaves_its_name() {
+    let server = Server::start(2);
+    for from in [In::Rtmp, In::Srt] {
+        for home in 0..2 {
+            let name = stream_at(home, 2, &format!("{from:?}"));
+            for vanish in [Process::kill, |publisher: &mut Process| publisher.freeze()] {
+                let mut publisher = from.publish(&server, &name, Media::Marked);
+                server.wait_until_live(&name);
+                vanish(&mut publisher);
+                server.wait_until_over(&name);
+            }
+            let _next = from.publish(&server, &name, Media::Marked);
+            server.wait_until_live(&name);
+        }
+    }
+    server.stop();
+}
+
 fn road(from: In, media: Media, shards: usize) {
     let Some(python) = judge::python() else { return };
     let stage = Stage::open(python, shards);
     let publisher = from.publish(&stage.server, &stage.stream, media);
     stage.server.wait_until_live(&stage.stream);
     let judges = OUTS.map(|out| stage.seat(out));
-    stage.play_on(SECONDS);
+    stage.server.wait_for_pictures(&stage.stream, SECONDS as usize * FRAMES_PER_SECOND);
     judges.iter().for_each(Judge::stop);
     judges.into_iter().for_each(Judge::finish);
     publisher.terminate();
@@ -89,12 +108,15 @@ struct Stage {
     /// The shard that the stream is at.
     home: usize,
     python: PathBuf,
+    /// What recordings are.
+    container: &'static str,
     /// Of recordings and segments.
     folder: TempDir,
 }
 
 impl Stage {
     fn open(python: PathBuf, shards: usize) -> Self {
+        let container = if shards == 1 { "flv" } else { "mp4" };
         let folder = tempfile::tempdir().expect("a folder");
         let conf = format!(
             "srs_log_tank console; http_server {{ enabled on; }} http_api {{ enabled on; }} srt_server {{ enabled on; }}
@@ -102,12 +124,12 @@ impl Stage {
                 http_remux {{ enabled on; }}
                 srt {{ enabled on; }}
                 hls {{ enabled on; hls_fragment 1; hls_window 10; hls_path {folder}; }}
-                dvr {{ enabled on; dvr_path {folder}/[timestamp].mp4; }}
+                dvr {{ enabled on; dvr_path {folder}/[timestamp].{container}; }}
             }}",
             folder = folder.path().display(),
         );
-        let home = shards - 1;
-        Self { server: Server::of_conf(&conf, shards), stream: stream_at(home, shards, "road"), home, python, folder }
+        let (home, server) = (shards - 1, Server::of_conf(&conf, shards));
+        Self { server, stream: stream_at(home, shards, "road"), home, python, container, folder }
     }
 
     /// A player that takes its place on another shard than the stream's, where there is one.
@@ -147,19 +169,12 @@ impl Stage {
         (0..self.server.shards).map(of).collect()
     }
 
-    /// Waits until the stream has gone on for so many seconds.
-    fn play_on(&self, seconds: u32) {
-        let pictures = || self.server.stream(&self.stream).and_then(|entry| entry["video_frames"].as_u64());
-        let wanted = pictures().expect("a stream") + u64::from(seconds) * FRAMES_PER_SECOND as u64;
-        until("the stream goes on", || pictures().filter(|pictures| *pictures >= wanted));
-    }
-
     /// The only recording, once it is whole.
     fn recording(&self) -> PathBuf {
-        let is_mp4 = |path: &PathBuf| path.extension().is_some_and(|end| end == "mp4");
+        let is_whole = |path: &PathBuf| path.extension().is_some_and(|end| end == self.container);
         until("there is a recording", || {
             let entries = fs::read_dir(self.folder.path()).expect("a folder");
-            entries.map(|entry| entry.expect("an entry").path()).find(is_mp4)
+            entries.map(|entry| entry.expect("an entry").path()).find(is_whole)
         })
     }
 }

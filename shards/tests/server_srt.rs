@@ -2,13 +2,14 @@
 
 mod support;
 
-use std::{net::UdpSocket, process::Command};
+use std::{io::Write, net::UdpSocket, process::Command};
 use support::{
     PATIENCE,
     media::{FRAMES_PER_SECOND, Media},
     probe::Decoder,
     process::Process,
     publisher::Publisher,
+    relay::Relay,
     server::{Server, local, stream_at},
     until,
 };
@@ -21,6 +22,29 @@ fn publish(url: &str) -> Process {
     let mut command = Command::new("ffmpeg");
     command.args(["-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(Media::Plain.file());
     Process::start(command.args(["-c", "copy", "-f", "mpegts", url]))
+}
+
+/// libsrt, a transport stream from its standard input.
+fn publish_by_libsrt(url: &str) -> [Process; 2] {
+    let mut media = Command::new("ffmpeg");
+    media.args(["-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(Media::Plain.file());
+    media.args(["-c", "copy", "-f", "mpegts", "pipe:1"]);
+    Process::pipe(&mut media, Command::new("srt-live-transmit").args(["-q", "-a:no", "file://con", url]))
+}
+
+/// libsrt, a transport stream to its standard output.
+fn play_by_libsrt(url: &str) -> Process {
+    Process::start(Command::new("srt-live-transmit").args(["-q", "-a:no", url, "file://con"]))
+}
+
+/// What a player has got decodes.
+fn assert_piece(player: Process, what: &str) {
+    player.terminate();
+    let piece = player.finish(PATIENCE).stdout;
+    let mut file = tempfile::NamedTempFile::new().expect("a file");
+    file.write_all(&piece).expect("write a file");
+    let pictures = Decoder::seconds(&file.path().display().to_string(), SECONDS).finish(PATIENCE).pictures;
+    assert!(pictures.len() >= MIN_PICTURES, "{what}: {} pictures in {} bytes", pictures.len(), piece.len());
 }
 
 /// Each of `urls` plays, and shows the pictures of the file in their order.
@@ -103,6 +127,44 @@ fn passphrase_lets_in_who_knows_it() {
 }
 
 #[test]
+fn libsrt_publishes_and_plays_with_each_length_of_key() {
+    let server = Server::of_conf(
+        "srs_log_tank console; http_server { enabled on; } http_api { enabled on; }
+        srt_server { enabled on; passphrase correct-horse; }
+        vhost __defaultVhost__ { http_remux { enabled on; } srt { enabled on; } }",
+        2,
+    );
+    for bytes in [16, 24, 32] {
+        let name = format!("live/key{bytes}");
+        let key = format!("&passphrase=correct-horse&pbkeylen={bytes}");
+        let publisher = publish_by_libsrt(&(server.srt_in(&name) + &key));
+        server.wait_until_live(&name);
+        let player = play_by_libsrt(&(server.srt(&name) + &key));
+        server.wait_for_clients(&name, 2);
+        plays(&[server.flv(&name)]);
+        server.wait_for_pictures(&name, SECONDS as usize * FRAMES_PER_SECOND);
+        assert_piece(player, &name);
+        drop(publisher);
+    }
+    server.stop();
+}
+
+#[test]
+fn fifty_players_each_get_a_piece() {
+    const PLAYERS: u64 = 50;
+    let server = Server::start(2);
+    let _publisher = publish_by_libsrt(&server.srt_in("live/many"));
+    server.wait_until_live("live/many");
+    let players: Vec<_> = (0..PLAYERS).map(|_| play_by_libsrt(&server.srt("live/many"))).collect();
+    server.wait_for_clients("live/many", 1 + PLAYERS);
+    server.wait_for_pictures("live/many", (SECONDS as usize + 1) * FRAMES_PER_SECOND);
+    for (number, player) in players.into_iter().enumerate() {
+        assert_piece(player, &format!("player {number}"));
+    }
+    server.stop();
+}
+
+#[test]
 fn encrypted_caller_of_an_open_server_is_refused_and_others_play_on() {
     let server = Server::start(2);
     let _publisher = publish(&server.srt_in("live/a"));
@@ -111,6 +173,27 @@ fn encrypted_caller_of_an_open_server_is_refused_and_others_play_on() {
     until("the caller is refused", || caller.ended());
     server.wait_for_log(&["refused", "encrypts"]);
     plays(&[server.srt("live/a")]);
+    server.stop();
+}
+
+#[test]
+fn garbage_from_the_callers_own_address_harms_no_other() {
+    let server = Server::start(2);
+    let _clean = publish(&server.srt_in("live/clean"));
+    server.wait_until_live("live/clean");
+    for seed in 1..=4 {
+        // What it sends itself has no check sum: its own stream may be spoiled, or end.
+        let relay = Relay::to(server.ports.srt, seed);
+        let by_relay = |url: String| url.replace(&server.ports.srt.to_string(), &relay.port.to_string());
+        let _spoiled = publish(&by_relay(server.srt_in("live/spoiled")));
+        let _player = play_by_libsrt(&by_relay(server.srt("live/clean")));
+        plays(&[server.srt("live/clean"), server.flv("live/clean")]);
+        until("packets are spoiled", || (relay.spoiled() > 200).then_some(()));
+    }
+    server.wait_until_over("live/spoiled");
+    let _next = publish(&server.srt_in("live/spoiled"));
+    server.wait_until_live("live/spoiled");
+    plays(&[server.srt("live/spoiled"), server.srt("live/clean")]);
     server.stop();
 }
 

@@ -140,6 +140,13 @@ impl Server {
         })
     }
 
+    /// Waits until a stream has gone on for so many pictures.
+    pub fn wait_for_pictures(&self, stream: &str, count: usize) {
+        let pictures = || self.stream(stream).and_then(|entry| entry["video_frames"].as_u64());
+        let wanted = pictures().unwrap_or(0) + count as u64;
+        until(&format!("{stream} goes on"), || pictures().filter(|pictures| *pictures >= wanted));
+    }
+
     pub fn wait_until_over(&self, stream: &str) {
         until(&format!("{stream} has no publisher"), || {
             self.stream(stream).is_none_or(|entry| entry["publish"]["active"] == false).then_some(())
