@@ -55,18 +55,20 @@ roads! {
 #[test]
 fn publisher_that_vanishes_leaves_its_name() {
     let server = Server::start(2);
-    for from in [In::Rtmp, In::Srt] {
-        for home in 0..2 {
-            let name = stream_at(home, 2, &format!("{from:?}"));
-            for vanish in [Process::kill, |publisher: &mut Process| publisher.freeze()] {
-                let mut publisher = from.publish(&server, &name, Media::Marked);
-                server.wait_until_live(&name);
-                vanish(&mut publisher);
-                server.wait_until_over(&name);
-            }
-            let _next = from.publish(&server, &name, Media::Marked);
-            server.wait_until_live(&name);
-        }
+    let ways = [(In::Rtmp, "killed"), (In::Rtmp, "frozen"), (In::Srt, "killed")];
+    let mut gone = ways.map(|(from, end)| {
+        let name = format!("live/{from:?}-{end}");
+        let publisher = from.publish(&server, &name, Media::Marked);
+        server.wait_until_live(&name);
+        (name, publisher)
+    });
+    for ((_, publisher), (_, end)) in gone.iter_mut().zip(ways) {
+        if end == "killed" { publisher.kill() } else { publisher.freeze() }
+    }
+    for ((name, _), (from, _)) in gone.iter().zip(ways) {
+        server.wait_until_over(name);
+        let _next = from.publish(&server, name, Media::Marked);
+        server.wait_until_live(name);
     }
     server.stop();
 }

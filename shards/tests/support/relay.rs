@@ -29,7 +29,8 @@ const SPARED: usize = 4;
 const ALL_UP_TO: usize = 40;
 
 impl Relay {
-    pub fn to(port: u16, seed: u64) -> Self {
+    /// To the server's `port`; the client's packets from the number `first` on are spoiled, as `seed` says.
+    pub fn to(port: u16, seed: u64, first: usize) -> Self {
         let [front, back] = [(); 2].map(|()| Arc::new(UdpSocket::bind(local(0)).expect("a socket")));
         back.connect(local(port)).expect("connect");
         for socket in [&front, &back] {
@@ -47,7 +48,7 @@ impl Relay {
         };
         let over = ends.clone();
         let threads = vec![
-            thread::spawn(move || forth.run(Dice(seed))),
+            thread::spawn(move || forth.run(Dice(seed), first)),
             thread::spawn(move || {
                 let mut buffer = [0; LARGEST];
                 while !over.load(Ordering::Relaxed) {
@@ -83,7 +84,7 @@ struct Forth {
 }
 
 impl Forth {
-    fn run(self, mut dice: Dice) {
+    fn run(self, mut dice: Dice, first: usize) {
         let mut buffer = [0; LARGEST];
         for count in 0.. {
             let received = loop {
@@ -96,14 +97,17 @@ impl Forth {
             };
             let packet = &buffer[..received.0];
             let _ = self.client.set(received.1);
-            if count < ALL_UP_TO || dice.roll(SPARED) == 0 {
+            let _ = self.back.send(packet);
+            if count >= first && (count < ALL_UP_TO || dice.roll(SPARED) == 0) {
                 let _ = self.back.send(&dice.spoil(packet));
                 self.spoiled.fetch_add(1, Ordering::Relaxed);
             }
-            let _ = self.back.send(packet);
         }
     }
 }
+
+/// Control packets of SRT, known and not, but for the one that ends a session.
+const KINDS: [u8; 10] = [0, 1, 2, 3, 4, 6, 7, 8, 9, 0xff];
 
 /// Numbers that look random and are the same each time (xorshift64).
 struct Dice(u64);
@@ -123,7 +127,7 @@ impl Dice {
         match self.roll(4) {
             0 => copy.truncate(self.roll(packet.len() + 1)),
             1 => copy.extend((0..self.roll(200)).map(|n| n as u8)),
-            2 if copy.len() > 1 => (copy[0], copy[1]) = (0x80, self.roll(12) as u8),
+            2 if copy.len() > 1 => (copy[0], copy[1]) = (0x80, KINDS[self.roll(KINDS.len())]),
             _ => {}
         }
         for _ in 0..self.roll(4) {
