@@ -95,4 +95,6 @@ pub enum Client {
     HaivisionPublish,
     SrtPlay,
     SrtPublish,
+    RtcPlay,
+    RtcPublish,
 }

@@ -3,7 +3,7 @@
 //! Each ordered pair of peers has one bounded channel. Mail leaves in order through an outbox: control
 //! mail is never dropped, media are refused while the outbox is long, so that their cursor stops.
 
-use crate::{control::snapshot, stream::Publication};
+use crate::{control::snapshot, ingress::rtc::Prepared, stream::Publication};
 use bytes::Bytes;
 use glommio::{
     channels::shared_channel::{self, ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender},
@@ -78,6 +78,49 @@ pub enum Mail {
         request: u64,
         content: Option<Content>,
     },
+    /// To the home: a shard has viewers who want something of the publisher.
+    Ask {
+        key: StreamKey,
+        what: Ask,
+    },
+    /// By way of the control shard: the WebRTC publisher of this number is to send a keyframe.
+    Keyframe {
+        number: u64,
+    },
+    /// To the control shard: a WebRTC peer named this session, which nobody here knows.
+    Claim {
+        ufrag: String,
+        socket: usize,
+        source: SocketAddr,
+        bytes: Bytes,
+        from: usize,
+    },
+    /// From the control shard: a session comes to live where its peer's packets arrive.
+    Settle {
+        prepared: Box<Prepared>,
+        socket: usize,
+        source: SocketAddr,
+        bytes: Bytes,
+    },
+    /// To the shard of a WebRTC session: a packet that arrived at another, on this socket there.
+    Datagram {
+        socket: usize,
+        source: SocketAddr,
+        bytes: Bytes,
+        via: usize,
+    },
+    /// From the shard of a WebRTC session: what comes from this address is for it.
+    Way {
+        source: SocketAddr,
+        to: usize,
+    },
+    /// From the control shard: this WebRTC session is to end. And back: it has.
+    HangUp {
+        number: u64,
+    },
+    Left {
+        number: u64,
+    },
     /// From the control shard, and the answer.
     Snapshot {
         request: u64,
@@ -92,6 +135,12 @@ pub enum Mail {
     Quit,
 }
 
+/// What viewers may want of a publisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    Keyframe,
+}
+
 impl Mail {
     /// The stream that it is about.
     pub fn key(&self) -> Option<&StreamKey> {
@@ -104,8 +153,16 @@ impl Mail {
             | Mail::Units { key, .. }
             | Mail::Published { key }
             | Mail::Unpublished { key }
-            | Mail::Fetch { key, .. } => Some(key),
-            Mail::Verdict { .. }
+            | Mail::Fetch { key, .. }
+            | Mail::Ask { key, .. } => Some(key),
+            Mail::Keyframe { .. }
+            | Mail::Claim { .. }
+            | Mail::Settle { .. }
+            | Mail::Datagram { .. }
+            | Mail::Way { .. }
+            | Mail::HangUp { .. }
+            | Mail::Left { .. }
+            | Mail::Verdict { .. }
             | Mail::Fetched { .. }
             | Mail::Snapshot { .. }
             | Mail::Shard { .. }

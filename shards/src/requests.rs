@@ -26,7 +26,7 @@ impl<T> Default for Requests<T> {
 impl<T> Requests<T> {
     /// Posts a question under its number and waits for the answer; `None` after `limit`.
     pub async fn ask(&self, limit: Duration, post: impl FnOnce(u64)) -> Option<T> {
-        let number = self.next.replace(self.next.get() + 1);
+        let number = self.number();
         let (sender, receiver) = local_channel::new_bounded(1);
         self.waiting.borrow_mut().insert(number, sender);
         // Forgotten also where the one who asks goes away meanwhile.
@@ -37,6 +37,11 @@ impl<T> Requests<T> {
             None
         };
         receiver.recv().or(late).await
+    }
+
+    /// A number of its own for something else that must not be confused with a question.
+    pub fn number(&self) -> u64 {
+        self.next.replace(self.next.get() + 1)
     }
 
     /// The answer to question `number` is there. One that came too late is dropped.

@@ -4,12 +4,14 @@ use crate::{
     config::{Config, Vhost},
     connection::Connection,
     control::snapshot,
-    fanout::audience::Audience,
+    fanout::{audience::Audience, rtp::RtpAudience},
     files,
     hls::Hls,
-    mesh::{Handover, Mail, Mesh},
+    ingress::rtc::{self, Port},
+    mesh::{Ask, Handover, Mail, Mesh},
     net::{
         link::Link,
+        peer::Peer,
         socket::{READ_BUFFER, ReadBuffer},
     },
     record::{disk::Disk, recorder::Recorder},
@@ -28,7 +30,7 @@ use shardcast_protocols::{
     flv::Flv,
     hls::Content,
     rtmp::format::Rtmp,
-    session::{Refusal, Verdict},
+    session::{Client, Refusal, Verdict},
     ts::Ts,
 };
 use std::{
@@ -36,7 +38,7 @@ use std::{
     collections::HashMap,
     net::SocketAddr,
     panic::{AssertUnwindSafe, catch_unwind},
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -59,6 +61,10 @@ pub struct Shard {
     pub mesh: Mesh,
     pub buffer: ReadBuffer,
     pub fault: Option<String>,
+    /// Its WebRTC sessions.
+    pub rtc: Port,
+    /// For tasks that outlive a call.
+    me: Weak<Self>,
     /// Connections of the whole process.
     connections_open: Arc<AtomicUsize>,
     connections_max: usize,
@@ -89,11 +95,13 @@ pub struct Common {
 
 impl Shard {
     pub fn new(common: Common, mesh: Mesh) -> Rc<Self> {
-        Rc::new(Self {
+        Rc::new_cyclic(|me| Self {
             config: common.config,
             mesh,
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
             fault: common.fault,
+            rtc: Port::default(),
+            me: me.clone(),
             connections_open: common.connections_open,
             connections_max: common.connections_max,
             connections: RefCell::default(),
@@ -121,6 +129,11 @@ impl Shard {
 
     /// Registers a fresh connection, or says that there are too many.
     pub fn admit(&self, socket: Link, peer: SocketAddr) -> Option<Rc<Connection>> {
+        self.admit_as(random_id(), socket, peer)
+    }
+
+    /// One that has its id already.
+    pub fn admit_as(&self, id: String, socket: Link, peer: SocketAddr) -> Option<Rc<Connection>> {
         let open = self.connections_open.fetch_add(1, Ordering::Relaxed);
         if open >= self.connections_max {
             self.connections_open.fetch_sub(1, Ordering::Relaxed);
@@ -129,7 +142,7 @@ impl Shard {
             return None;
         }
         let number = self.next_number.replace(self.next_number.get() + 1);
-        let connection = Rc::new(Connection::new(random_id(), number, peer, socket));
+        let connection = Rc::new(Connection::new(id, number, peer, socket));
         self.connections.borrow_mut().insert(number, connection.clone());
         Some(connection)
     }
@@ -150,6 +163,7 @@ impl Shard {
                 connection.expire();
             }
         }
+        self.rtc.sweep(now);
         self.streams.borrow_mut().retain(|_, stream| {
             stream.measure();
             stream.dispose(now);
@@ -161,6 +175,7 @@ impl Shard {
                     *slot = None;
                 }
             }
+            stream.rtp.take_if(|rtp| rtp.empty_since.is_some_and(|since| now - since >= IDLE));
             if !stream.is_idle() {
                 stream.idle_since = None;
                 return true;
@@ -213,6 +228,34 @@ impl Shard {
         self.forget_unused(key);
     }
 
+    /// The connection becomes a viewer of `key` by WebRTC, live or not yet.
+    pub fn watch(&self, connection: &Rc<Connection>, peer: &Rc<Peer>, key: &StreamKey, vhost: &Vhost) {
+        self.with_stream(key, vhost, |stream| {
+            let ring = &stream.ring;
+            let audience = stream.rtp.get_or_insert_with(|| RtpAudience::new(ring, vhost.rtc.keep_bframe));
+            audience.join(connection.clone(), peer.clone());
+            info!(
+                cid = %connection.id,
+                "{} plays {key} by WebRTC, {}, viewer {} here",
+                connection.peer,
+                if stream.live { "live" } else { "waiting for its publisher" },
+                audience.viewers().count(),
+            );
+        });
+        self.wake();
+    }
+
+    pub fn unwatch(&self, connection: &Connection, key: &StreamKey) {
+        if let Some(stream) = self.streams.borrow_mut().get_mut(key)
+            && let Some(audience) = &mut stream.rtp
+            && audience.leave(connection.number)
+        {
+            stream.sent_before += connection.sent.get();
+            info!(cid = %connection.id, "{} stops playing {key}", connection.peer);
+        }
+        self.forget_unused(key);
+    }
+
     /// A viewer's answers and the like go out at its next boundary, now if that is now.
     pub fn hurry(&self, viewer: &Rc<Connection>, key: &StreamKey, wire: Wire) {
         self.with_known(key, |stream| {
@@ -248,6 +291,11 @@ impl Shard {
 
     pub fn unpublish(&self, key: &StreamKey, publisher: u64) {
         self.post(key.home(self.shards()), Mail::Unpublish { key: key.clone(), publisher });
+    }
+
+    /// Asks something of the stream's publisher, by way of its home.
+    pub fn ask(&self, key: &StreamKey, what: Ask) {
+        self.post(key.home(self.shards()), Mail::Ask { key: key.clone(), what });
     }
 
     /// What HLS has at `path` of a stream, asked of its home.
@@ -325,6 +373,22 @@ impl Shard {
                 self.post(from, Mail::Fetched { request, content });
             }
             Mail::Fetched { request, content } => self.fetches.answer(request, content),
+            Mail::Ask { key, what: Ask::Keyframe } => {
+                let streams = self.streams.borrow();
+                let publication = streams.get(&key).and_then(Stream::publication);
+                if let Some(publisher) = publication.filter(|p| p.request.client == Client::RtcPublish) {
+                    self.mesh.post(self.mesh.control(), Mail::Keyframe { number: publisher.publisher() });
+                }
+            }
+            Mail::Keyframe { number } => self.rtc.ask_keyframe(number),
+            Mail::Settle { prepared, socket, source, bytes } => {
+                if let Some(shard) = self.me.upgrade() {
+                    rtc::settle(&shard, *prepared, socket, source, &bytes);
+                }
+            }
+            Mail::Datagram { socket, source, bytes, via } => rtc::take(self, socket, source, &bytes, Some(via)),
+            Mail::Way { source, to } => self.rtc.lead(source, to),
+            Mail::HangUp { number } => self.rtc.hang_up(number),
             Mail::Snapshot { request } => {
                 let snapshot = Box::new(self.snapshot());
                 self.post(self.mesh.control(), Mail::Shard { request, snapshot });
@@ -337,7 +401,9 @@ impl Shard {
                     let _ = quit.try_send(());
                 }
             }
-            Mail::Http(_) | Mail::Shard { .. } => warn!("mail for the control shard came to shard {}", self.index()),
+            Mail::Http(_) | Mail::Shard { .. } | Mail::Claim { .. } | Mail::Left { .. } => {
+                warn!("mail for the control shard came to shard {}", self.index())
+            }
         }
     }
 
@@ -350,7 +416,9 @@ impl Shard {
 
     /// One turn: tapes, viewers, subscribers. True while there is somebody to serve.
     pub fn tick(&self, tick: u64, elapsed: Duration) -> bool {
-        let mut busy = self.mesh.flush();
+        let now = Instant::now();
+        let mut busy = self.mesh.flush() | self.rtc.tick(now);
+        let mut asks = Vec::new();
         for stream in self.streams.borrow_mut().values_mut() {
             stream.forward(&self.mesh);
             for slot in &mut stream.audiences {
@@ -364,7 +432,24 @@ impl Shard {
                     *slot = None;
                 }
             }
+            if let Some(rtp) = &mut stream.rtp {
+                busy |= !rtp.is_empty();
+                let (key, ring) = (&stream.key, &stream.ring);
+                match catch_unwind(AssertUnwindSafe(|| rtp.tick(key, ring, now))) {
+                    Ok(true) => asks.push(key.clone()),
+                    Ok(false) => {}
+                    Err(_) => {
+                        error!("{key} panicked while it was sent, its viewers are closed; please report this");
+                        metrics::counter!("shardcast_session_panics_total").increment(1);
+                        rtp.abort();
+                        stream.rtp = None;
+                    }
+                }
+            }
             busy |= matches!(&stream.role, Role::Home(home) if !home.subscribers.is_empty());
+        }
+        for key in asks {
+            self.ask(&key, Ask::Keyframe);
         }
         busy
     }

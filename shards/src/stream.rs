@@ -2,7 +2,7 @@
 
 use crate::{
     connection::Connection,
-    fanout::audience::Audience,
+    fanout::{audience::Audience, rtp::RtpAudience},
     hls::Hls,
     mesh::{Mail, Mesh},
     meter::Meter,
@@ -35,7 +35,12 @@ pub struct Publication {
 impl Publication {
     /// One number for the publisher, unique in the process.
     pub fn publisher(&self) -> u64 {
-        (self.shard as u64) << 48 | self.session
+        Self::number(self.shard, self.session)
+    }
+
+    /// The number of a session that shard `shard` counts.
+    pub fn number(shard: usize, session: u64) -> u64 {
+        (shard as u64) << 48 | session
     }
 }
 
@@ -66,6 +71,8 @@ pub struct Stream {
     pub id: String,
     pub ring: Ring,
     pub audiences: [Option<Audience>; WIRES],
+    /// The viewers by WebRTC.
+    pub rtp: Option<RtpAudience>,
     pub role: Role,
     /// A publisher is here.
     pub live: bool,
@@ -120,6 +127,7 @@ impl Stream {
             id,
             ring: Ring::new(policy),
             audiences: [const { None }; WIRES],
+            rtp: None,
             role,
             live: false,
             frames: 0,
@@ -162,6 +170,9 @@ impl Stream {
         self.ring.clear();
         for audience in self.audiences.iter_mut().flatten() {
             audience.tape.splice();
+        }
+        if let Some(rtp) = &mut self.rtp {
+            rtp.splice(&self.ring);
         }
     }
 
@@ -249,7 +260,7 @@ impl Stream {
         }
     }
 
-    /// The publisher is gone: HTTP and SRT viewers end when they have all, RTMP viewers wait for the next one.
+    /// The publisher is gone: HTTP and SRT viewers end when they have all, RTMP and WebRTC viewers wait for the next.
     pub fn unpublished(&mut self) {
         self.live = false;
         for audience in self.audiences.iter_mut().flatten() {
@@ -285,6 +296,14 @@ impl Stream {
         {
             hls.dispose();
             info!("{} HLS is removed: no publisher came back", self.key);
+        }
+    }
+
+    /// At home: who publishes.
+    pub fn publication(&self) -> Option<&Publication> {
+        match &self.role {
+            Role::Home(home) => home.publication.as_ref(),
+            Role::Mirror { .. } => None,
         }
     }
 
@@ -338,13 +357,17 @@ impl Stream {
 
     /// Viewers on this shard.
     pub fn viewers(&self) -> impl Iterator<Item = &Rc<Connection>> {
-        self.audiences.iter().flatten().flat_map(|audience| audience.viewers())
+        let taped = self.audiences.iter().flatten().flat_map(|audience| audience.viewers());
+        taped.chain(self.rtp.iter().flat_map(|rtp| rtp.viewers()))
     }
 
     /// Something is wrong with it: its viewers are closed.
     pub fn abort(&mut self) {
         for audience in self.audiences.iter_mut().flatten() {
             audience.abort();
+        }
+        if let Some(rtp) = &mut self.rtp {
+            rtp.abort();
         }
     }
 

@@ -143,12 +143,19 @@ struct Sps {
     /// Bits beyond 8.
     luma_depth: u32,
     chroma_depth: u32,
+    /// pic_order_cnt_type; 2: pictures are shown in decoding order.
+    order_type: u32,
     width: u32,
     height: u32,
 }
 
 impl Sps {
     fn parse(nal: &[u8]) -> Result<Self, AvcError> {
+        Ok(Self::read(nal)?.0)
+    }
+
+    /// The set, and the bits after the cropping.
+    fn read(nal: &[u8]) -> Result<(Self, Bits<'_>), AvcError> {
         let (&header, payload) = nal.split_first().ok_or(AvcError::NoSps(0))?;
         if header & 31 != SPS {
             return Err(AvcError::NoSps(header & 31));
@@ -170,7 +177,8 @@ impl Sps {
             }
         }
         at_most("log2_max_frame_num_minus4", bits.ue()?, 12)?;
-        match at_most("pic_order_cnt_type", bits.ue()?, 2)? {
+        let order_type = at_most("pic_order_cnt_type", bits.ue()?, 2)?;
+        match order_type {
             0 => {
                 at_most("log2_max_pic_order_cnt_lsb_minus4", bits.ue()?, 12)?;
             }
@@ -211,8 +219,77 @@ impl Sps {
                 .zip(cropped(height, top, bottom, unit_y * fields))
                 .ok_or(AvcError::SpsCrop { width, height })?;
         }
-        Ok(Self { profile, constraints, level, chroma_format, luma_depth, chroma_depth, width, height })
+        let sps =
+            Self { profile, constraints, level, chroma_format, luma_depth, chroma_depth, order_type, width, height };
+        Ok((sps, bits))
     }
+}
+
+/// How many pictures may be decoded ahead of their turn to be shown, where a sequence parameter set (a whole
+/// NAL unit) says so: by its profile, its picture order count, or max_num_reorder_frames.
+pub fn max_reorder(sps: &[u8]) -> Option<u32> {
+    let (sps, mut bits) = Sps::read(sps).ok()?;
+    // Baseline has no B pictures (ITU-T H.264 §A.2.1).
+    if sps.profile == 66 || sps.order_type == 2 {
+        return Some(0);
+    }
+    vui_reorder(&mut bits).ok()?
+}
+
+/// max_num_reorder_frames of vui_parameters (ITU-T H.264 §E.1.1), from vui_parameters_present_flag on.
+fn vui_reorder(bits: &mut Bits) -> Result<Option<u32>, AvcError> {
+    const EXTENDED_SAR: u8 = 255;
+    if !bits.bit()? {
+        return Ok(None);
+    }
+    if bits.bit()? && bits.byte()? == EXTENDED_SAR {
+        bits.skip(32)?;
+    }
+    if bits.bit()? {
+        bits.skip(1)?; // overscan_appropriate_flag
+    }
+    if bits.bit()? {
+        bits.skip(4)?; // video_format, video_full_range_flag
+        if bits.bit()? {
+            bits.skip(24)?; // colour description
+        }
+    }
+    if bits.bit()? {
+        bits.ue()?; // chroma_sample_loc_type_top_field
+        bits.ue()?; // chroma_sample_loc_type_bottom_field
+    }
+    if bits.bit()? {
+        bits.skip(32 + 32 + 1)?; // timing
+    }
+    let (nal_hrd, vcl_hrd) = (skip_hrd(bits)?, skip_hrd(bits)?);
+    if nal_hrd || vcl_hrd {
+        bits.skip(1)?; // low_delay_hrd_flag
+    }
+    bits.skip(1)?; // pic_struct_present_flag
+    if !bits.bit()? {
+        return Ok(None);
+    }
+    bits.skip(1)?; // motion_vectors_over_pic_boundaries_flag
+    for _ in 0..4 {
+        bits.ue()?; // max_bytes_per_pic_denom to log2_max_mv_length_vertical
+    }
+    Ok(Some(bits.ue()?))
+}
+
+/// hrd_parameters with the flag before them (ITU-T H.264 §E.1.2). Whether they are there.
+fn skip_hrd(bits: &mut Bits) -> Result<bool, AvcError> {
+    if !bits.bit()? {
+        return Ok(false);
+    }
+    let count = at_most("cpb_cnt_minus1", bits.ue()?, 31)? + 1;
+    bits.skip(4 + 4)?; // scales
+    for _ in 0..count {
+        bits.ue()?; // bit_rate_value_minus1
+        bits.ue()?; // cpb_size_value_minus1
+        bits.skip(1)?; // cbr_flag
+    }
+    bits.skip(4 * 5)?; // lengths
+    Ok(true)
 }
 
 /// Twelve scaling lists of 64 codes fit many times over.

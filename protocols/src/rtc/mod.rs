@@ -1,10 +1,20 @@
-//! WebRTC: a publisher's offer answered (WHIP), its packets made media. One peer, one session, no sockets.
+//! WebRTC: a publisher's offer answered (WHIP), its packets made media; a player's offer answered (WHEP), media made
+//! its packets. One peer, one session, no sockets.
 //!
-//! The only place that knows str0m. Players are still to come.
+//! The only place that knows str0m.
 
+mod dtls;
+mod offer;
+pub mod player;
 pub mod publisher;
+mod sdp;
+pub mod session;
+pub mod stun;
 
-pub use publisher::{OfferError, Output, Publisher, PublisherError};
+pub use offer::{OfferError, Settings};
+pub use player::Player;
+pub use publisher::{Output, Publisher, PublisherError};
+pub use session::Session;
 
 #[cfg(test)]
 mod tests;

@@ -1,35 +1,20 @@
 //! The receiving end of one publisher (RFC 9725, WHIP): SDP offer in, answer out; then datagrams in, media out.
 //!
-//! ICE-lite with one host candidate; H.264 and Opus.
+//! ICE-lite; H.264 and Opus.
 
+use super::offer::{self, Agreed, OfferError, Role, Settings, Tracks};
 use crate::rtp::{Header, Packet, Receiver};
 use shardcast_engine::{codec::Kind, frame::Media};
 use std::{
     collections::VecDeque,
     net::SocketAddr,
-    sync::Arc,
     time::{Duration, Instant},
 };
 use str0m::{
-    Candidate, Event, IceConnectionState, Input, Rtc, RtcConfig, RtcError,
-    change::SdpOffer,
+    Event, IceConnectionState, Input, Rtc, RtcError,
     media::{KeyframeRequestKind, MediaKind},
-    net::{Protocol, Receive},
     rtp::RtpPacket,
 };
-
-/// Why an offer cannot be answered.
-#[derive(Debug, thiserror::Error)]
-pub enum OfferError {
-    #[error("the offer of {len} bytes is longer than {max}")]
-    TooLong { len: usize, max: usize },
-    #[error("the offer is no SDP: {0}")]
-    Sdp(String),
-    #[error("the offer cannot be answered: {0}")]
-    Refused(String),
-    #[error("the server's address cannot be a candidate: {0}")]
-    Candidate(String),
-}
 
 #[derive(Debug, thiserror::Error)]
 #[error("WebRTC: {0}")]
@@ -38,11 +23,11 @@ pub struct PublisherError(#[from] RtcError);
 #[derive(Debug)]
 pub enum Output {
     /// One datagram.
-    Send {
-        to: SocketAddr,
-        bytes: Vec<u8>,
-    },
+    Send { to: SocketAddr, bytes: Vec<u8> },
+    /// Of publishers.
     Media(Media),
+    /// A player cannot show pictures until a keyframe comes.
+    KeyframeWanted,
     /// Keys are agreed on.
     Connected,
     /// The peer said goodbye or is gone.
@@ -53,6 +38,7 @@ pub enum Output {
 pub struct Publisher {
     rtc: Rtc,
     local: SocketAddr,
+    tracks: Tracks,
     video: Receiver,
     audio: Receiver,
     video_ssrc: Option<str0m::rtp::Ssrc>,
@@ -61,31 +47,17 @@ pub struct Publisher {
     out: VecDeque<Output>,
 }
 
-const MAX_OFFER_LEN: usize = 64 << 10;
 /// Between two requests for a keyframe.
 const ASK_SPAN: Duration = Duration::from_millis(500);
 
 impl Publisher {
-    /// The session and the answer for the peer. `local` is the address that the peer is to send to.
-    pub fn answer(now: Instant, offer: &str, local: SocketAddr) -> Result<(Self, String), OfferError> {
-        if offer.len() > MAX_OFFER_LEN {
-            return Err(OfferError::TooLong { len: offer.len(), max: MAX_OFFER_LEN });
-        }
-        let offer = SdpOffer::from_sdp_string(offer).map_err(|error| OfferError::Sdp(error.to_string()))?;
-        let mut rtc = RtcConfig::new()
-            .set_crypto_provider(Arc::new(str0m::crypto::from_feature_flags()))
-            .set_ice_lite(true)
-            .set_rtp_mode(true)
-            .clear_codecs()
-            .enable_h264(true)
-            .enable_opus(true, false)
-            .build(now);
-        let candidate = Candidate::host(local, "udp").map_err(|error| OfferError::Candidate(error.to_string()))?;
-        rtc.add_local_candidate(candidate);
-        let answer = rtc.sdp_api().accept_offer(offer).map_err(|error| OfferError::Refused(error.to_string()))?;
+    /// The session and the answer for the peer.
+    pub fn answer(now: Instant, offer: &str, settings: &Settings) -> Result<(Self, String), OfferError> {
+        let (Agreed { rtc, local, tracks }, answer) = offer::answer(now, offer, settings, Role::Publisher)?;
         let publisher = Self {
             rtc,
             local,
+            tracks,
             video: Receiver::h264(now),
             audio: Receiver::opus(now, 2),
             video_ssrc: None,
@@ -93,7 +65,7 @@ impl Publisher {
             deadline: Some(now),
             out: VecDeque::new(),
         };
-        Ok((publisher, answer.to_sdp_string()))
+        Ok((publisher, answer))
     }
 
     /// The local ICE user name fragment: what stands before the colon of a peer's STUN user name (RFC 8445
@@ -102,11 +74,15 @@ impl Publisher {
         self.rtc.direct_api().local_ice_credentials().ufrag
     }
 
+    /// Whether `datagram` is an authenticated STUN request of this very session, wherever it comes from.
+    pub fn accepts(&self, now: Instant, source: SocketAddr, datagram: &[u8]) -> bool {
+        offer::accepts(&self.rtc, now, source, self.local, datagram)
+    }
+
     /// A datagram from `source`. What cannot be one of WebRTC is dropped.
     pub fn input(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Result<(), PublisherError> {
-        if let Ok(receive) = Receive::new(Protocol::Udp, source, self.local, datagram) {
-            self.rtc.handle_input(Input::Receive(now, receive))?;
-        }
+        self.tracks.bind(&mut self.rtc, datagram);
+        offer::receive(&mut self.rtc, now, source, self.local, datagram)?;
         self.drive(now)
     }
 
@@ -114,6 +90,12 @@ impl Publisher {
     pub fn expire(&mut self, now: Instant) -> Result<(), PublisherError> {
         self.rtc.handle_input(Input::Timeout(now))?;
         self.drive(now)
+    }
+
+    /// Says goodbye (RTCP BYE, DTLS close_notify). What `poll` gives then is the last.
+    pub fn close(&mut self, now: Instant) {
+        // A peer that cannot be told will find out.
+        let _ = self.rtc.close().map_err(PublisherError).and_then(|()| self.expire(now));
     }
 
     pub fn poll(&mut self) -> Option<Output> {
@@ -133,7 +115,7 @@ impl Publisher {
                     break;
                 }
                 str0m::Output::Transmit(send) => {
-                    self.out.push_back(Output::Send { to: send.destination, bytes: send.contents.to_vec() });
+                    self.out.push_back(Output::Send { to: send.destination, bytes: send.contents.into() });
                 }
                 str0m::Output::Event(Event::RtpPacket(packet)) => self.packet(now, packet),
                 str0m::Output::Event(Event::Connected) => self.out.push_back(Output::Connected),

@@ -2,6 +2,7 @@
 //!
 //! Interleaving (mode 2), MTAP and FU-B are neither written nor read.
 
+use super::order::Order;
 use crate::{
     codec::avc,
     ts::access_unit::{self, Sets},
@@ -140,7 +141,11 @@ pub struct Depacketizer {
     damaged: bool,
     waits: bool,
     sets: Sets,
-    last_dts: Option<Timestamp>,
+    /// Parameter sets told beside the stream, as a byte stream, until the first picture.
+    offered: Vec<u8>,
+    /// A track that was not told yet.
+    track: Option<Track>,
+    order: Order,
     /// Access units left out: damaged, or between damage and a keyframe.
     pub dropped: u64,
 }
@@ -160,9 +165,24 @@ impl Depacketizer {
             damaged: false,
             waits: true,
             sets: Sets::default(),
-            last_dts: None,
+            offered: Vec::new(),
+            track: None,
+            order: Order::default(),
             dropped: 0,
         }
+    }
+
+    /// Parameter sets that came by signalling (RFC 6184 §8.2.1, sprop-parameter-sets), as a byte stream. Those of
+    /// the stream come before them.
+    pub fn offer(&mut self, sets: &[u8]) {
+        self.offered = sets.to_vec();
+    }
+
+    /// Another source's payloads follow: what was begun is left out, and pictures wait for a keyframe.
+    pub fn restart(&mut self) {
+        self.unit.clear();
+        (self.at, self.next, self.waits) = (None, None, true);
+        (self.open, self.damaged, self.has_slice) = (false, false, false);
     }
 
     /// Nothing comes out before the next keyframe: the sender should be asked for one.
@@ -275,22 +295,30 @@ impl Depacketizer {
     }
 
     fn emit(&mut self, at: Timestamp, out: &mut VecDeque<Media>) {
+        if !self.offered.is_empty() {
+            let offered = std::mem::take(&mut self.offered);
+            let own = avc::annexb_units(&self.unit).any(|nal| nal_type(nal) == Some(avc::SPS));
+            if !own {
+                self.unit.splice(..0, offered);
+            }
+        }
         let picture = self.sets.read(Codec::H264, &self.unit);
+        if let Some(config) = picture.as_ref().and_then(|picture| picture.config.clone()) {
+            let depth = avc::Config::parse(&config).ok().and_then(|config| avc::max_reorder(config.sps.first()?));
+            self.order.state(depth);
+            self.track = avc::track(config).ok();
+        }
         let Some(picture) = picture.filter(|picture| picture.keyframe || !self.waits) else {
             self.dropped += 1;
             return;
         };
-        if let Some(track) = picture.config.and_then(|config| avc::track(config).ok()) {
-            out.push_back(Media::Track(track));
-        }
+        out.extend(self.track.take().map(Media::Track));
         self.waits = false;
-        // RTP tells when a picture is shown. Where that goes back (B pictures), decoding goes on from the last.
-        let dts = self.last_dts.map_or(at, |last| if picture.keyframe { at } else { last.max(at) });
-        self.last_dts = Some(dts);
+        let (dts, pts) = self.order.place(at, picture.keyframe);
         out.push_back(Media::Frame(Frame {
             kind: Kind::Video,
             dts,
-            pts: at,
+            pts,
             keyframe: picture.keyframe,
             payload: picture.payload.into(),
         }));

@@ -6,6 +6,7 @@ pub mod bframes;
 pub mod clock;
 pub mod h264;
 pub mod opus;
+pub mod order;
 pub mod packet;
 pub mod receiver;
 pub mod reorder;

@@ -45,8 +45,13 @@ pub fn check(file: &str, tree: &[Directive], env: &Env, remarks: &mut Remarks) -
         block(root, tree, None, remarks)?;
     }
     for (section, row) in directives::all() {
-        if row.status == Status::Accepted && row.env_names(section).iter().any(|name| env.value(name).is_some()) {
-            remarks.accept(dotted(section.path, row.name));
+        let name = dotted(section.path, row.name);
+        for (variable, value) in row.env_names(section).iter().filter_map(|v| Some((v, env.value(v)?))) {
+            match row.status {
+                Status::Accepted => remarks.accept(name.clone()),
+                Status::Fixed => remarks.fixed(row, &name, value, &Place::Env(variable.clone())),
+                Status::Acts => {}
+            }
         }
     }
     Ok(())
@@ -89,6 +94,11 @@ fn block(section: &Section, tree: &[Directive], vhost: Option<&str>, remarks: &m
                 match row.status {
                     Status::Accepted => remarks.accept(name.clone()),
                     Status::Acts => remarks.odd(row, directive, &name),
+                    Status::Fixed => {
+                        if let Some(word) = directive.args.first() {
+                            remarks.fixed(row, &name, word, place);
+                        }
+                    }
                 };
             }
         }
@@ -111,6 +121,12 @@ impl Remarks {
     fn accept(&mut self, name: String) {
         if !self.accepted.contains(&name) {
             self.accepted.push(name);
+        }
+    }
+
+    fn fixed(&mut self, row: &Row, name: &str, word: &str, place: &Place) {
+        if !row.is_default(word) {
+            self.warnings.push(format!("{place}: {name} {word}: not supported, it is always {}", row.default));
         }
     }
 

@@ -31,6 +31,8 @@ pub enum Status {
     Acts,
     /// Read, named in the log at start, and without effect.
     Accepted,
+    /// What the default says is what this version does; another value brings a warning.
+    Fixed,
 }
 
 /// The type of a directive's arguments.
@@ -78,6 +80,10 @@ pub const fn accepted(name: &'static str, kind: Kind, default: &'static str) -> 
     Row { name, kind, default, status: Status::Accepted, many: false, env: EnvName::Rule }
 }
 
+pub const fn fixed(name: &'static str, kind: Kind, default: &'static str) -> Row {
+    Row { name, kind, default, status: Status::Fixed, many: false, env: EnvName::Rule }
+}
+
 pub const fn block(name: &'static str) -> Row {
     Row { name, kind: Kind::Block, default: "", status: Status::Acts, many: false, env: EnvName::None }
 }
@@ -112,6 +118,19 @@ impl Row {
     pub const fn env(mut self, names: &'static [&'static str]) -> Self {
         self.env = EnvName::These(names);
         self
+    }
+
+    /// Does `word` mean the default? Flags have more than one word for it.
+    pub fn is_default(&self, word: &str) -> bool {
+        match self.kind {
+            Kind::Bool | Kind::BoolOn => self.is_on(word) == self.is_on(self.default),
+            _ => word == self.default,
+        }
+    }
+
+    /// A flag's word, as SRS reads it.
+    pub fn is_on(&self, word: &str) -> bool {
+        if self.kind == Kind::BoolOn { word != "off" } else { word == "on" }
     }
 
     /// The environment variables that set this directive of `section`, strongest first.
@@ -181,6 +200,7 @@ pub fn markdown() -> String {
         let status = match row.status {
             Status::Acts => "acts",
             Status::Accepted => "accepted, not supported yet",
+            Status::Fixed => "always the default",
         };
         let many = if row.many { ", may repeat" } else { "" };
         let default = code(row.default);

@@ -21,4 +21,7 @@ pub use env::Env;
 pub use grammar::{Fault, Place, SyntaxError};
 pub use listen::Listen;
 pub use scope::BadValue;
-pub use settings::{Config, ConfigError, Dvr, DvrPlan, Hls, HttpApi, HttpRemux, HttpServer, Level, Log, Tank, Vhost};
+pub use settings::{
+    Config, ConfigError, Dvr, DvrPlan, Hls, HttpApi, HttpRemux, HttpServer, IpFamily, Level, Log, Rtc, RtcServer, Tank,
+    Vhost,
+};

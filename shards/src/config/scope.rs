@@ -64,15 +64,22 @@ impl<'a> Scope<'a> {
     }
 
     pub fn flag(&self, name: &str) -> bool {
-        let row = self.row(name);
-        let word = self.word(name);
-        if row.kind == Kind::BoolOn { word != "off" } else { word == "on" }
+        self.row(name).is_on(&self.word(name))
     }
 
     /// The first word, else the default.
     pub fn word(&self, name: &str) -> String {
         let given = self.given(name).and_then(|value| value.words.into_iter().next());
         given.unwrap_or_else(|| self.row(name).default.into())
+    }
+
+    /// The first word, or what the variable `X` says where the word is `$X`; the default where that says nothing.
+    pub fn indirect(&self, name: &str) -> String {
+        let word = self.word(name);
+        match word.strip_prefix('$') {
+            Some(variable) => self.env.value(variable).unwrap_or(self.default(name)).into(),
+            None => word,
+        }
     }
 
     /// A number from the range of the table; `None` if it is not given and has no default.

@@ -13,6 +13,8 @@ use shardcast_engine::{
 };
 use shardcast_protocols::hls::{self, BadTemplate, Names, Template};
 use std::{
+    net::IpAddr,
+    ops::RangeInclusive,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -24,10 +26,12 @@ const BUILT_IN: &str = "
     http_server { enabled on; }
     http_api { enabled on; }
     srt_server { enabled on; }
+    rtc_server { enabled on; }
     vhost __defaultVhost__ {
         http_remux { enabled on; }
         hls { enabled on; hls_fragment 2; hls_window 12; }
         srt { enabled on; }
+        rtc { enabled on; }
     }
 ";
 
@@ -46,6 +50,7 @@ pub struct Config {
     pub http_server: HttpServer,
     pub http_api: HttpApi,
     pub srt_server: SrtServer,
+    pub rtc_server: RtcServer,
     pub log: Log,
     /// Unique names, disabled ones too: look them up with [`Config::vhost`].
     pub vhosts: Vec<Vhost>,
@@ -83,6 +88,32 @@ pub struct SrtServer {
     pub peer_latency: Duration,
     /// Empty: nothing is encrypted.
     pub passphrase: String,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RtcServer {
+    pub enabled: bool,
+    /// UDP.
+    pub listen: Vec<Listen>,
+    /// A host; `*` or `0.0.0.0`: the addresses of this machine's interfaces.
+    pub candidate: String,
+    /// Interfaces are looked at for `*`.
+    pub auto_detect: bool,
+    /// Of the interfaces' addresses.
+    pub ip_family: IpFamily,
+    /// The host by which a client reached the API is a candidate,
+    pub api_as_candidates: bool,
+    /// the addresses of its name are,
+    pub resolve_api_domain: bool,
+    /// and so is the name itself.
+    pub keep_api_domain: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IpFamily {
+    V4,
+    V6,
+    All,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -129,6 +160,21 @@ pub struct Vhost {
     pub hls: Hls,
     pub dvr: Dvr,
     pub srt_enabled: bool,
+    pub rtc: Rtc,
+}
+
+/// WebRTC.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rtc {
+    pub enabled: bool,
+    /// A session without STUN requests for so long is over.
+    pub stun_timeout: Duration,
+    /// B-frames go to players, who may show them in the wrong order.
+    pub keep_bframe: bool,
+    /// SEI goes to players.
+    pub keep_avc_nalu_sei: bool,
+    /// How often a publisher is asked for a keyframe.
+    pub pli_for_rtmp: Duration,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -153,6 +199,9 @@ pub struct Hls {
 
 /// Bytes of segments that one stream may keep.
 const HLS_BYTES: usize = 64 << 20;
+
+/// What SRS takes for `pli_for_rtmp`.
+const PLI_SECONDS: RangeInclusive<f64> = 0.5..=30.0;
 
 /// Recording to files.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -193,8 +242,8 @@ impl Config {
         Self::of_tree(Some(path), grammar::parse_file(path)?, env)
     }
 
-    /// RTMP on 1935, HTTP-FLV and pages on 8080, the API on 1985, SRT on 10080, for the default vhost; variables of
-    /// `env` win.
+    /// RTMP on 1935, HTTP-FLV and pages on 8080, the API on 1985, SRT on 10080, WebRTC on 8000, for the default
+    /// vhost; variables of `env` win.
     pub fn built_in(env: &Env) -> Result<Self, ConfigError> {
         Self::of_tree(None, grammar::parse_text("built-in", BUILT_IN.as_bytes())?, env)
     }
@@ -226,6 +275,7 @@ impl Config {
             http_server: HttpServer::of(root.block("http_server"))?,
             http_api: HttpApi::of(root.block("http_api"))?,
             srt_server: SrtServer::of(root.block("srt_server"), &mut remarks)?,
+            rtc_server: RtcServer::of(root.block("rtc_server"))?,
             log: Log::of(root)?,
             vhosts: vhosts(root, chunk_size, &mut remarks)?,
             accepted: remarks.accepted,
@@ -281,6 +331,40 @@ impl SrtServer {
     }
 }
 
+impl RtcServer {
+    fn of(scope: Scope) -> Result<Self, BadValue> {
+        Ok(Self {
+            enabled: scope.flag("enabled"),
+            listen: scope.listens("listen")?,
+            candidate: scope.indirect("candidate"),
+            auto_detect: scope.flag("use_auto_detect_network_ip"),
+            ip_family: scope.one_of("ip_family", IpFamily::of)?.unwrap_or(IpFamily::V4),
+            api_as_candidates: scope.flag("api_as_candidates"),
+            resolve_api_domain: scope.flag("resolve_api_domain"),
+            keep_api_domain: scope.flag("keep_api_domain"),
+        })
+    }
+}
+
+impl IpFamily {
+    fn of(word: &str) -> Option<Self> {
+        Some(match word {
+            "ipv4" => Self::V4,
+            "ipv6" => Self::V6,
+            "all" => Self::All,
+            _ => return None,
+        })
+    }
+
+    pub fn has(self, ip: IpAddr) -> bool {
+        match self {
+            Self::V4 => ip.is_ipv4(),
+            Self::V6 => ip.is_ipv6(),
+            Self::All => true,
+        }
+    }
+}
+
 impl Log {
     fn of(root: Scope) -> Result<Self, BadValue> {
         let tank = if root.word("srs_log_tank") == "console" { Tank::Console } else { Tank::File };
@@ -314,6 +398,26 @@ impl Level {
             "error" => Self::Error,
             "off" | "disabled" => Self::Off,
             _ => return None,
+        })
+    }
+}
+
+impl Rtc {
+    fn of(vhost: &str, scope: Scope, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let mut pli = scope.decimal("pli_for_rtmp")?;
+        if !PLI_SECONDS.contains(&pli) {
+            let default = scope.default("pli_for_rtmp");
+            remarks
+                .warnings
+                .push(format!("vhost {vhost}: pli_for_rtmp {pli}: not from 0.5 to 30 s, {default} is used"));
+            pli = default.parse().unwrap_or_default();
+        }
+        Ok(Self {
+            enabled: scope.flag("enabled"),
+            stun_timeout: Duration::from_secs(scope.number("stun_timeout")?.unwrap_or_default()),
+            keep_bframe: scope.flag("keep_bframe"),
+            keep_avc_nalu_sei: scope.flag("keep_avc_nalu_sei"),
+            pli_for_rtmp: Duration::from_secs_f64(pli),
         })
     }
 }
@@ -387,6 +491,7 @@ impl Vhost {
             hls: Hls::of(&name, scope.block("hls"), remarks)?,
             dvr: Dvr::of(scope.block("dvr"))?,
             srt_enabled: scope.block("srt").flag("enabled"),
+            rtc: Rtc::of(&name, scope.block("rtc"), remarks)?,
             name,
         })
     }

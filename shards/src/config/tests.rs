@@ -162,6 +162,16 @@ fn hls() -> Hls {
     }
 }
 
+fn rtc() -> Rtc {
+    Rtc {
+        enabled: false,
+        stun_timeout: Duration::from_secs(30),
+        keep_bframe: false,
+        keep_avc_nalu_sei: true,
+        pli_for_rtmp: Duration::from_secs(6),
+    }
+}
+
 #[test]
 fn templates_that_cannot_tell_segments_apart_give_way_to_the_default() {
     let config = load("vhost v { hls { hls_ts_file [app]/[stream].ts; } }");
@@ -198,6 +208,7 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
             first_packet_timeout: ms(20_000),
             normal_timeout: ms(5_000),
             srt_enabled: false,
+            rtc: rtc(),
             http_remux: HttpRemux { enabled: false, mount: "[vhost]/[app]/[stream].flv".into() },
             hls: hls(),
             dvr: Dvr {
@@ -228,7 +239,8 @@ fn a_file_sets_everything_that_acts() {
                 hls_m3u8_file [stream].m3u8; hls_ts_file [stream]/[seq].ts; hls_entry_prefix http://cdn;
                 hls_cleanup off; hls_dispose 4; hls_wait_keyframe off; }
             dvr { enabled on; dvr_apply live/a live/b; dvr_plan segment; dvr_path /d/[stream].mp4; dvr_duration 4;
-                dvr_wait_keyframe off; } }",
+                dvr_wait_keyframe off; }
+            rtc { enabled on; stun_timeout 9; keep_bframe on; keep_avc_nalu_sei off; pli_for_rtmp 0.5; } }",
     );
     assert_eq!(shown(&config.rtmp_listen), "0.0.0.0:1935 [::]:19350");
     assert_eq!((config.shards, config.max_connections, config.chunk_size), (Some(3), Some(77), 4096));
@@ -253,6 +265,13 @@ fn a_file_sets_everything_that_acts() {
             first_packet_timeout: ms(6),
             normal_timeout: ms(5),
             srt_enabled: false,
+            rtc: Rtc {
+                enabled: true,
+                stun_timeout: ms(9_000),
+                keep_bframe: true,
+                keep_avc_nalu_sei: false,
+                pli_for_rtmp: ms(500),
+            },
             http_remux: HttpRemux { enabled: true, mount: "/[app]/[stream].flv".into() },
             hls: Hls {
                 enabled: true,

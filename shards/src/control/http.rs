@@ -1,6 +1,6 @@
 //! HTTP on the control shard: one hyper connection, and which request goes where.
 
-use super::{CORS, Control, api, hls, io::Io, pages};
+use super::{CORS, Control, api, hls, io::Io, pages, rtc};
 use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::{net::TcpStream, timer::sleep};
@@ -32,7 +32,7 @@ pub async fn serve(control: Rc<Control>, stream: TcpStream, peer: SocketAddr, re
     let io = Io::new(stream, read, active.clone());
     let service = service_fn(|request| {
         let control = control.clone();
-        async move { Ok::<_, Infallible>(answer(&control, request).await) }
+        async move { Ok::<_, Infallible>(answer(&control, request, peer).await) }
     });
     // One that a shard handed over must not come back here with a request for a stream: it ends.
     let connection =
@@ -48,18 +48,19 @@ pub async fn serve(control: Rc<Control>, stream: TcpStream, peer: SocketAddr, re
     }
 }
 
-async fn answer(control: &Control, request: Request<Incoming>) -> Answer {
+async fn answer(control: &Control, request: Request<Incoming>, peer: SocketAddr) -> Answer {
     let crossdomain = control.common.config.http_server.crossdomain;
     let with_cors = crossdomain && request.headers().contains_key(header::ORIGIN);
     let head = request.method() == Method::HEAD;
     let path = request.uri().path().to_owned();
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let not_found = || text(StatusCode::NOT_FOUND, "Not Found");
     let mut answer = match *request.method() {
         Method::OPTIONS if crossdomain => Response::new(Full::default()),
-        Method::GET | Method::HEAD => match route(control, &path, request.uri().query().unwrap_or(""), host).await {
-            Some(answer) => answer,
-            None => text(StatusCode::NOT_FOUND, "Not Found"),
-        },
+        _ if path.starts_with("/rtc/v1/") => rtc::answer(control, request, peer).await.unwrap_or_else(not_found),
+        Method::GET | Method::HEAD => {
+            route(control, &path, request.uri().query().unwrap_or(""), host).await.unwrap_or_else(not_found)
+        }
         _ => text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
     };
     let headers = answer.headers_mut();

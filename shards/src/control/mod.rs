@@ -5,6 +5,7 @@ mod hls;
 pub mod http;
 mod io;
 pub mod pages;
+mod rtc;
 pub mod snapshot;
 
 use crate::{
@@ -27,7 +28,7 @@ use glommio::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use shardcast_engine::key::StreamKey;
-use shardcast_protocols::hls::Content;
+use shardcast_protocols::{hls::Content, session::Verdict};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -71,6 +72,9 @@ pub struct Control {
     next_request: Cell<u64>,
     waiting: RefCell<HashMap<u64, LocalSender<snapshot::Shard>>>,
     fetches: Requests<Option<Content>>,
+    /// Asked of the homes of streams that somebody wants to publish by WebRTC.
+    verdicts: Requests<Verdict>,
+    rtc: rtc::Sessions,
 }
 
 impl Control {
@@ -89,6 +93,8 @@ impl Control {
             next_request: Cell::new(1),
             waiting: RefCell::default(),
             fetches: Requests::default(),
+            verdicts: Requests::default(),
+            rtc: rtc::Sessions::default(),
         })
     }
 
@@ -111,6 +117,10 @@ impl Control {
                     }
                 }
                 Mail::Fetched { request, content } => self.fetches.answer(request, content),
+                Mail::Verdict { session, verdict } => self.verdicts.answer(session, verdict),
+                Mail::Claim { ufrag, socket, source, bytes, from } => self.claim(&ufrag, socket, source, bytes, from),
+                Mail::Left { number } => self.left(number),
+                Mail::Keyframe { number } => self.ask_keyframe(number),
                 _ => warn!("media mail came to the control shard"),
             }
         }

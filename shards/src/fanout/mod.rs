@@ -2,3 +2,4 @@
 
 pub mod audience;
 pub mod hand;
+pub mod rtp;

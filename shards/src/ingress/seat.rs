@@ -3,6 +3,7 @@
 use crate::{
     config::Vhost,
     connection::Connection,
+    net::peer::Peer,
     shard::Shard,
     stream::{Publication, Wire},
 };
@@ -18,13 +19,15 @@ pub struct Seat<'s> {
     pub shard: &'s Rc<Shard>,
     pub connection: &'s Rc<Connection>,
     playing: Option<(StreamKey, Wire)>,
+    /// By WebRTC.
+    watching: Option<StreamKey>,
     /// The stream that it publishes, and its number as a publisher.
     publishing: Option<(StreamKey, u64)>,
 }
 
 impl<'s> Seat<'s> {
     pub fn new(shard: &'s Rc<Shard>, connection: &'s Rc<Connection>) -> Self {
-        Self { shard, connection, playing: None, publishing: None }
+        Self { shard, connection, playing: None, watching: None, publishing: None }
     }
 
     pub async fn publish(&mut self, vhost: &Vhost, request: Request) -> Verdict {
@@ -74,6 +77,26 @@ impl<'s> Seat<'s> {
         self.playing = Some((key, wire));
     }
 
+    /// Goes on as publisher `number` of `key`, who has the stream already.
+    pub fn adopt(&mut self, key: StreamKey, number: u64) {
+        info!(
+            cid = %self.connection.id,
+            "{} publishes {key} by WebRTC, home shard {}", self.connection.peer, key.home(self.shard.shards()),
+        );
+        self.publishing = Some((key, number));
+    }
+
+    /// Plays by WebRTC.
+    pub fn watch(&mut self, key: StreamKey, peer: &Rc<Peer>) {
+        self.stop();
+        let config = self.shard.config.clone();
+        let Some(vhost) = config.vhost(key.vhost()).filter(|_| !self.shard.is_full(&key)) else {
+            return self.connection.close("this server has too many streams".into());
+        };
+        self.shard.watch(self.connection, peer, &key, vhost);
+        self.watching = Some(key);
+    }
+
     /// Sends what was said, at the next boundary of what is playing.
     pub fn hurry(&self) {
         match &self.playing {
@@ -93,6 +116,9 @@ impl<'s> Seat<'s> {
         if let Some((key, wire)) = self.playing.take() {
             self.shard.stop(self.connection, &key, wire);
         }
+        if let Some(key) = self.watching.take() {
+            self.shard.unwatch(self.connection, &key);
+        }
         if let Some((key, publisher)) = self.publishing.take() {
             self.shard.unpublish(&key, publisher);
         }
@@ -106,6 +132,7 @@ impl Drop for Seat<'_> {
     }
 }
 
-fn key(vhost: &Vhost, request: &Request) -> StreamKey {
+/// The stream that `request` names.
+pub fn key(vhost: &Vhost, request: &Request) -> StreamKey {
     StreamKey::new(&vhost.name, &request.app, url::identity(&request.stream))
 }

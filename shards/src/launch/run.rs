@@ -12,7 +12,7 @@ use crate::{
     files,
     ingress::{
         accept::{self, Service},
-        srt,
+        rtc, srt,
     },
     log,
     mesh::{self, Ends, Mesh},
@@ -47,6 +47,8 @@ const GUARDS: [&str; 5] = [
     "vhost.http_hooks.enabled",
     "vhost.hls.hls_keys",
 ];
+/// How often the control shard looks for WebRTC peers that never came.
+const SWEEP: Duration = Duration::from_secs(1);
 const LETTING_GO: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
@@ -110,12 +112,12 @@ pub fn run(options: Options) -> Result<(), Failure> {
     let mut ends = mesh::ends(limits.shards + 1);
     let control_ends = ends.pop();
     let mut handles = Vec::new();
-    for (((index, ends), listeners), srt) in ends.into_iter().enumerate().zip(ports.media).zip(ports.srt) {
+    for ((index, ends), ports) in ends.into_iter().enumerate().zip(ports.media) {
         let (common, quit) = (common.clone(), options.quit.clone());
         let name = format!("shard-{index}");
         let builder = executor(&name, Some(limits.cpus[index]), limits.ring_depth);
         let handle = builder
-            .spawn(move || media(index, common, ends, listeners, srt, quit))
+            .spawn(move || media(index, common, ends, ports, quit))
             .map_err(|error| Failure::Executor { name, error: error.to_string() })?;
         handles.push(handle);
     }
@@ -176,14 +178,7 @@ pub fn heed_signals(signals: sys::Signals, quit: Arc<AtomicBool>, log: Weak<log:
 }
 
 /// One media shard, until it is told to quit.
-async fn media(
-    index: usize,
-    common: Common,
-    ends: Ends,
-    listeners: Vec<(TcpListener, Service)>,
-    srt_sockets: Vec<UdpSocket>,
-    quit: Arc<AtomicBool>,
-) {
+async fn media(index: usize, common: Common, ends: Ends, ports: MediaPorts, quit: Arc<AtomicBool>) {
     // A shard that is gone takes its streams along: better the whole server ends, and is started again.
     let _alarm = Alarm(quit);
     let (mesh, inboxes) = Mesh::connect(index, ends).await;
@@ -202,11 +197,14 @@ async fn media(
     }
     spawn_local(hand::run(shard.clone())).detach();
     spawn_local(hand::sweep(shard.clone())).detach();
-    for (listener, service) in listeners {
+    for (listener, service) in ports.tcp {
         spawn_local(accept::run(shard.clone(), listener, service)).detach();
     }
-    for socket in srt_sockets {
+    for socket in ports.srt {
         spawn_local(srt::run(shard.clone(), socket)).detach();
+    }
+    for socket in ports.rtc {
+        spawn_local(rtc::run(shard.clone(), socket)).detach();
     }
     quit.recv().await;
     // The sessions notice, say what they have to and go.
@@ -235,9 +233,14 @@ async fn control(
         spawn_local(control.clone().accept(listener)).detach();
     }
     info!("{ready}");
+    let mut swept = Instant::now();
     while !quit.load(Ordering::Relaxed) {
         sleep(Duration::from_millis(20)).await;
         control.deliver();
+        if swept.elapsed() >= SWEEP {
+            swept = Instant::now();
+            control.sweep_rtc(swept);
+        }
     }
     control.quit();
     let parted = Instant::now() + PARTING;
@@ -261,12 +264,17 @@ impl Drop for Alarm {
 /// Listening sockets, bound before any shard runs so that a port that is taken stops the start.
 struct Ports {
     /// By shard.
-    media: Vec<Vec<(TcpListener, Service)>>,
-    /// By shard.
-    srt: Vec<Vec<UdpSocket>>,
+    media: Vec<MediaPorts>,
     api: Vec<TcpListener>,
     /// For the log.
     words: String,
+}
+
+/// What one shard listens on.
+struct MediaPorts {
+    tcp: Vec<(TcpListener, Service)>,
+    srt: Vec<UdpSocket>,
+    rtc: Vec<UdpSocket>,
 }
 
 impl Ports {
@@ -290,37 +298,43 @@ impl Ports {
             let address = listen.addr();
             listener::listener(address, shared).map_err(|error| Failure::Listen { address, error })
         };
+        let of = |enabled, listen: &Vec<Listen>| if enabled { listen.clone() } else { Vec::new() };
+        let srt = of(config.srt_server.enabled, &config.srt_server.listen);
+        let rtc = of(config.rtc_server.enabled, &config.rtc_server.listen);
+        // Sharing would hide another server on the port: asked first without, all at once.
+        free(|| datagrams(&[&srt[..], &rtc].concat(), false).map(drop))?;
         let mut media = Vec::new();
         for _ in 0..shards {
-            let bound: Result<Vec<_>, Failure> =
+            let tcp: Result<Vec<_>, Failure> =
                 wanted.iter().map(|(listen, service)| Ok((bind(listen, true)?, *service))).collect();
-            media.push(bound?);
+            media.push(MediaPorts { tcp: tcp?, srt: datagrams(&srt, true)?, rtc: datagrams(&rtc, true)? });
         }
-        let srt_wanted: &[Listen] = if config.srt_server.enabled { &config.srt_server.listen } else { &[] };
-        let srt = datagrams(srt_wanted, shards)?;
         let words = |service: Service| {
             let ports = wanted.iter().filter(|(_, s)| *s == service).map(|(listen, _)| listen.addr().to_string());
             ports.collect::<Vec<_>>().join(" ")
         };
         let api_words = api.iter().map(|listen| listen.addr().to_string()).collect::<Vec<_>>().join(" ");
-        let srt_words: String = srt_wanted.iter().map(|listen| format!(" {}/udp", listen.addr())).collect();
-        let srt_words = if srt_words.is_empty() { String::new() } else { format!(", SRT on{srt_words}") };
+        let udp_words = |name, listens: &[Listen]| {
+            let ports: String = listens.iter().map(|listen| format!(" {}/udp", listen.addr())).collect();
+            if ports.is_empty() { ports } else { format!(", {name} on{ports}") }
+        };
         Ok(Self {
             media,
-            srt,
             words: format!(
-                "RTMP on {}, HTTP on {}{srt_words}, API on {api_words}",
+                "RTMP on {}, HTTP on {}{}{}, API on {api_words}",
                 words(Service::Rtmp),
-                words(Service::Http)
+                words(Service::Http),
+                udp_words("SRT", &srt),
+                udp_words("WebRTC", &rtc),
             ),
             api: api.into_iter().map(|listen| bind(listen, false)).collect::<Result<_, _>>()?,
         })
     }
 }
 
-/// A socket for each address and shard. Sharing would hide another server on the port: asked first without.
-fn datagrams(wanted: &[Listen], shards: usize) -> Result<Vec<Vec<UdpSocket>>, Failure> {
-    let bind = |listen: &Listen, shared| {
+/// A socket for each address.
+fn datagrams(wanted: &[Listen], shared: bool) -> Result<Vec<UdpSocket>, Failure> {
+    let bind = |listen: &Listen| {
         let address = listen.addr();
         datagram::bind(address, shared).map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => {
@@ -329,10 +343,7 @@ fn datagrams(wanted: &[Listen], shards: usize) -> Result<Vec<Vec<UdpSocket>>, Fa
             _ => Failure::Listen { address, error },
         })
     };
-    for listen in wanted {
-        free(|| bind(listen, false).map(drop))?;
-    }
-    (0..shards).map(|_| wanted.iter().map(|listen| bind(listen, true)).collect()).collect()
+    wanted.iter().map(bind).collect()
 }
 
 /// Refuses a port that is taken. One that nobody seems to hold may be a server's that has just ended: the

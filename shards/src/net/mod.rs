@@ -4,6 +4,7 @@ pub mod datagram;
 pub mod link;
 pub mod listener;
 pub mod outlet;
+pub mod peer;
 pub mod port;
 pub mod socket;
 #[allow(unsafe_code)] // the only module that may

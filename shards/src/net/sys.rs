@@ -1,14 +1,18 @@
 //! The one door to the kernel: every raw file descriptor and every `unsafe` of the server is in this file,
 //! behind functions that any caller may use. What the kernel's answers mean is decided elsewhere.
 
+use socket2::SockAddr;
 use std::ffi::CStr;
 use std::fs::File;
 use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 /// The most slices one `sendmsg` takes (`IOV_MAX` of Linux).
 pub const SLICES_MAX: usize = 1024;
+/// The most datagrams of one [`send_segments`] (`UDP_MAX_SEGMENTS` of Linux before 6.9).
+pub const SEGMENTS_MAX: usize = 64;
 
 /// Sends what the socket takes now, in order, in one system call; never waits and never raises SIGPIPE.
 /// A full socket is `ErrorKind::WouldBlock`. Slices beyond [`SLICES_MAX`] wait for the next call.
@@ -27,6 +31,39 @@ pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<u
             other => return other,
         }
     }
+}
+
+/// Sends `slices` to `to` as datagrams of `segment` bytes each, the last perhaps shorter, in one system call that
+/// never waits (udp(7), `UDP_SEGMENT`). At most [`SEGMENTS_MAX`] of them, 64 KB together. A full socket is
+/// `ErrorKind::WouldBlock`; a way that cannot do it is EIO, EINVAL or EMSGSIZE, and nothing was sent.
+pub fn send_segments(fd: BorrowedFd<'_>, to: &SockAddr, slices: &[IoSlice<'_>], segment: u16) -> io::Result<()> {
+    /// Room for one control message with two bytes of data, aligned as its header must be.
+    #[repr(C)]
+    union Control {
+        _align: libc::cmsghdr,
+        bytes: [u8; 32],
+    }
+    let mut control = Control { bytes: [0; 32] };
+    // SAFETY: plain data for which all zeros is "nothing".
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_name = to.as_ptr().cast_mut().cast();
+    message.msg_namelen = to.len();
+    message.msg_iov = slices.as_ptr().cast_mut().cast();
+    message.msg_iovlen = slices.len() as _;
+    message.msg_control = (&raw mut control).cast();
+    // SAFETY: CMSG_SPACE and CMSG_LEN only compute. `control` has room for the header and two bytes of data
+    // (checked below), so CMSG_FIRSTHDR and CMSG_DATA point into it; the value is written unaligned.
+    unsafe {
+        message.msg_controllen = libc::CMSG_SPACE(size_of::<u16>() as u32) as _;
+        const { assert!(libc::CMSG_SPACE(size_of::<u16>() as u32) as usize <= size_of::<Control>()) };
+        let header = libc::CMSG_FIRSTHDR(&message);
+        (*header).cmsg_level = libc::SOL_UDP;
+        (*header).cmsg_type = libc::UDP_SEGMENT;
+        (*header).cmsg_len = libc::CMSG_LEN(size_of::<u16>() as u32) as _;
+        libc::CMSG_DATA(header).cast::<u16>().write_unaligned(segment);
+    }
+    // SAFETY: `message` and all it points to outlive the call; the kernel only reads them.
+    size(unsafe { libc::sendmsg(fd.as_raw_fd(), &message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL) }).map(drop)
 }
 
 /// A child of ours must not inherit the descriptor. Sockets accepted by glommio come without it.
@@ -106,6 +143,46 @@ pub fn io_uring_probe() -> io::Result<()> {
     // SAFETY: the descriptor is new and ours alone.
     drop(unsafe { OwnedFd::from_raw_fd(fd) });
     Ok(())
+}
+
+/// The addresses of this machine's interfaces that are up (getifaddrs(3)), loopback too, in the kernel's order,
+/// each once.
+pub fn interface_addresses() -> io::Result<Vec<IpAddr>> {
+    let mut list = std::ptr::null_mut();
+    // SAFETY: getifaddrs writes a list, which is ours until it is freed below, or fails.
+    check(unsafe { libc::getifaddrs(&mut list) })?;
+    let mut addresses = Vec::new();
+    let mut next = list;
+    // SAFETY: each entry is whole, and its `ifa_next` null or the next one.
+    while let Some(entry) = unsafe { next.as_ref() } {
+        next = entry.ifa_next;
+        let is_up = entry.ifa_flags & libc::IFF_UP as libc::c_uint != 0;
+        // SAFETY: an address is null or a sockaddr of its family.
+        let address = unsafe { ip_address(entry.ifa_addr) };
+        addresses.extend(address.filter(|ip| is_up && !addresses.contains(ip)));
+    }
+    // SAFETY: nothing borrowed from the list is left.
+    unsafe { libc::freeifaddrs(list) };
+    Ok(addresses)
+}
+
+/// # Safety
+/// `address` is null or points to what its family says.
+unsafe fn ip_address(address: *const libc::sockaddr) -> Option<IpAddr> {
+    // SAFETY: as promised. The copies are unaligned reads, as only sockaddr's own alignment is sure.
+    unsafe {
+        match libc::c_int::from(address.as_ref()?.sa_family) {
+            libc::AF_INET => {
+                let address = address.cast::<libc::sockaddr_in>().read_unaligned();
+                Some(Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)).into())
+            }
+            libc::AF_INET6 => {
+                let address = address.cast::<libc::sockaddr_in6>().read_unaligned();
+                Some(Ipv6Addr::from(address.sin6_addr.s6_addr).into())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A resource that the kernel limits per process.
@@ -341,6 +418,19 @@ mod tests {
     }
 
     #[test]
+    fn segments_arrive_as_datagrams() {
+        use std::net::UdpSocket;
+        let (near, far) = (UdpSocket::bind("127.0.0.1:0").unwrap(), UdpSocket::bind("127.0.0.1:0").unwrap());
+        let slices = [IoSlice::new(b"one"), IoSlice::new(b"two"), IoSlice::new(b"3")];
+        send_segments(near.as_fd(), &far.local_addr().unwrap().into(), &slices, 3).unwrap();
+        let mut buffer = [0; 16];
+        for expected in [&b"one"[..], b"two", b"3"] {
+            let length = far.recv(&mut buffer).unwrap();
+            assert_eq!(&buffer[..length], expected);
+        }
+    }
+
+    #[test]
     fn full_socket_would_block() {
         let (near, _far) = pair();
         set_notsent_lowat(near.as_fd(), 16 << 10).unwrap();
@@ -420,6 +510,17 @@ mod tests {
     #[test]
     fn io_uring_works_here() {
         io_uring_probe().unwrap();
+    }
+
+    #[test]
+    fn interfaces_have_addresses_that_can_be_bound() {
+        let addresses = interface_addresses().unwrap();
+        assert!(addresses.contains(&Ipv4Addr::LOCALHOST.into()), "{addresses:?}");
+        // Link-local ones need a zone.
+        let plain = addresses.iter().filter(|ip| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local()));
+        for ip in plain {
+            TcpListener::bind((*ip, 0)).unwrap_or_else(|error| panic!("{ip}: {error}"));
+        }
     }
 
     #[test]

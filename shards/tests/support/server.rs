@@ -31,6 +31,8 @@ pub struct Ports {
     pub api: u16,
     /// UDP.
     pub srt: u16,
+    /// UDP.
+    pub rtc: u16,
 }
 
 /// How often another choice of ports is tried when one was taken meanwhile.
@@ -208,13 +210,13 @@ impl Drop for Server {
 }
 
 impl Ports {
-    /// Four that were free a moment ago, below those that the kernel gives to outgoing connections.
+    /// Some that were free a moment ago, below those that the kernel gives to outgoing connections.
     pub fn free() -> Self {
         let held = [(); 3].map(|()| until("a free port", || TcpListener::bind(local(Self::random())).ok()));
         let [rtmp, http, api] = held.each_ref().map(|held| held.local_addr().expect("its address").port());
-        let srt = until("a free UDP port", || UdpSocket::bind(local(Self::random())).ok());
-        let srt = srt.local_addr().expect("its address").port();
-        Self { rtmp, http, api, srt }
+        let held = [(); 2].map(|()| until("a free UDP port", || UdpSocket::bind(local(Self::random())).ok()));
+        let [srt, rtc] = held.each_ref().map(|held| held.local_addr().expect("its address").port());
+        Self { rtmp, http, api, srt, rtc }
     }
 
     fn random() -> u16 {
@@ -224,13 +226,14 @@ impl Ports {
     }
 
     /// What makes a server listen on them.
-    pub fn environment(self) -> [(&'static str, String); 4] {
+    pub fn environment(self) -> [(&'static str, String); 5] {
         let address = |port| local(port).to_string();
         [
             ("SRS_LISTEN", address(self.rtmp)),
             ("SRS_HTTP_SERVER_LISTEN", address(self.http)),
             ("SRS_HTTP_API_LISTEN", address(self.api)),
             ("SRS_SRT_SERVER_LISTEN", address(self.srt)),
+            ("SRS_RTC_SERVER_LISTEN", address(self.rtc)),
         ]
     }
 }

@@ -1,0 +1,77 @@
+//! What the sessions of both directions have in common, for whoever moves their datagrams.
+
+use super::{Output, Player, Publisher, player::PlayerError, publisher::PublisherError};
+use std::{net::SocketAddr, time::Instant};
+
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    #[error(transparent)]
+    Publisher(#[from] PublisherError),
+    #[error(transparent)]
+    Player(#[from] PlayerError),
+}
+
+#[derive(Debug)]
+pub enum Session {
+    Publisher(Box<Publisher>),
+    Player(Box<Player>),
+}
+
+impl Session {
+    /// As [`Publisher::ufrag`].
+    pub fn ufrag(&mut self) -> String {
+        match self {
+            Self::Publisher(publisher) => publisher.ufrag(),
+            Self::Player(player) => player.ufrag(),
+        }
+    }
+
+    /// As [`Publisher::accepts`].
+    pub fn accepts(&self, now: Instant, source: SocketAddr, datagram: &[u8]) -> bool {
+        match self {
+            Self::Publisher(publisher) => publisher.accepts(now, source, datagram),
+            Self::Player(player) => player.accepts(now, source, datagram),
+        }
+    }
+
+    /// As [`Publisher::input`].
+    pub fn input(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Result<(), SessionError> {
+        match self {
+            Self::Publisher(publisher) => publisher.input(now, source, datagram)?,
+            Self::Player(player) => player.input(now, source, datagram)?,
+        }
+        Ok(())
+    }
+
+    /// As [`Publisher::expire`].
+    pub fn expire(&mut self, now: Instant) -> Result<(), SessionError> {
+        match self {
+            Self::Publisher(publisher) => publisher.expire(now)?,
+            Self::Player(player) => player.expire(now)?,
+        }
+        Ok(())
+    }
+
+    /// As [`Publisher::close`].
+    pub fn close(&mut self, now: Instant) {
+        match self {
+            Self::Publisher(publisher) => publisher.close(now),
+            Self::Player(player) => player.close(now),
+        }
+    }
+
+    pub fn poll(&mut self) -> Option<Output> {
+        match self {
+            Self::Publisher(publisher) => publisher.poll(),
+            Self::Player(player) => player.poll(),
+        }
+    }
+
+    /// As [`Publisher::deadline`].
+    pub fn deadline(&self) -> Option<Instant> {
+        match self {
+            Self::Publisher(publisher) => publisher.deadline(),
+            Self::Player(player) => player.deadline(),
+        }
+    }
+}

@@ -1,0 +1,510 @@
+//! WebRTC's signalling: offers answered (WHIP, RFC 9725, and WHEP, or SRS's JSON), sessions prepared and ended.
+//!
+//! A session waits here until a shard says that its peer's first packet has come; from then on only where it
+//! lives is known here.
+
+use super::{
+    Control,
+    http::{Answer, json, with_type},
+};
+use crate::{
+    ingress::{
+        candidates::{self, Asked},
+        http::vhost_name,
+        rtc::Prepared,
+        seat,
+    },
+    mesh::Mail,
+    shard::random_id,
+    stream::Publication,
+};
+use bytes::Bytes;
+use futures_lite::FutureExt;
+use glommio::timer::sleep;
+use http_body_util::{BodyExt, Limited};
+use hyper::{
+    Method, Request as HttpRequest, StatusCode,
+    body::Incoming,
+    header::{self, HeaderValue},
+};
+use serde_json::{Value, json};
+use shardcast_engine::key::StreamKey;
+use shardcast_protocols::{
+    rtc::{OfferError, Player, Publisher, Session, Settings},
+    rtmp::url,
+    session::{Client, Refusal, Request, Verdict},
+};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+use tracing::{info, warn};
+
+/// An offer may be so long, and take so long to come.
+const BODY_BYTES: usize = 64 << 10;
+const BODY_TIME: Duration = Duration::from_secs(15);
+/// A home that does not answer in this time has no room for a publisher.
+const VERDICT_TIME: Duration = Duration::from_secs(5);
+/// Sessions that wait for their peers.
+const WAITING: usize = 10_000;
+
+/// All sessions of the process.
+#[derive(Default)]
+pub struct Sessions {
+    by_number: RefCell<HashMap<u64, Place>>,
+    by_ufrag: RefCell<HashMap<String, u64>>,
+}
+
+struct Place {
+    ufrag: String,
+    /// Who knows it may end the session.
+    token: String,
+    at: At,
+}
+
+enum At {
+    /// Here, until then.
+    Here(Box<Prepared>, Instant),
+    Shard(usize),
+}
+
+/// Why a session is not made: SRS's number and name, and what to do about it.
+#[derive(Debug)]
+struct Fault {
+    status: StatusCode,
+    code: u32,
+    name: &'static str,
+    why: String,
+}
+
+impl Fault {
+    fn new(status: StatusCode, code: u32, name: &'static str, why: impl Into<String>) -> Self {
+        Self { status, code, name, why: why.into() }
+    }
+}
+
+impl From<OfferError> for Fault {
+    fn from(error: OfferError) -> Self {
+        let (code, name) = match error {
+            OfferError::Sdp(_) | OfferError::TooLong { .. } => (5012, "RtcSdpDecode"),
+            _ => (5018, "RtcSdpNegotiate"),
+        };
+        Self::new(StatusCode::BAD_REQUEST, code, name, error.to_string())
+    }
+}
+
+/// What an offer is for.
+struct Wanted {
+    plays: bool,
+    vhost: String,
+    app: String,
+    stream: String,
+    /// The query, without its `?`.
+    param: String,
+    tc_url: String,
+    page_url: String,
+    offer: String,
+    /// By which the client reached the API, with its port.
+    host: String,
+    /// `eip` and `candidate` of the query.
+    exposed: Vec<String>,
+    ice: Option<(String, String)>,
+}
+
+/// A session that was made.
+struct Made {
+    answer: String,
+    ufrag: String,
+    token: String,
+}
+
+/// `None` where the path is not of WebRTC.
+pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: SocketAddr) -> Option<Answer> {
+    let path = request.uri().path().strip_prefix("/rtc/v1/")?.trim_end_matches('/').to_owned();
+    let name = ["whip-play", "whip", "whep", "publish", "play"]
+        .into_iter()
+        .find(|name| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))?;
+    let is_json = matches!(name, "publish" | "play");
+    let method = request.method().clone();
+    let query = request.uri().query().unwrap_or("").to_owned();
+    if method == Method::DELETE && !is_json {
+        return Some(delete(control, &query));
+    }
+    // A GET is told what is missing, as by SRS.
+    let takes = method == Method::POST || (method == Method::GET && !is_json);
+    if !takes {
+        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, DELETE, OPTIONS"));
+        return Some(answer);
+    }
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("").to_owned();
+    let page_url = request.headers().get(header::REFERER).and_then(|page| page.to_str().ok()).unwrap_or("").to_owned();
+    let wanted = match body(request).await {
+        Err(fault) => Err(fault),
+        Ok(body) if is_json => wanted_by_json(&body, name == "play", &query, host, page_url),
+        Ok(body) => {
+            let plays = name != "whip" || value(&query, "action").as_deref() == Some("play");
+            wanted_by_sdp(body, plays, &query, host, page_url)
+        }
+    };
+    let made = match wanted {
+        Ok(wanted) => {
+            let what = format!("{} {}/{}", if wanted.plays { "play" } else { "publish" }, wanted.app, wanted.stream);
+            make(control, wanted, peer).await.map_err(|fault| (what, fault))
+        }
+        Err(fault) => Err((name.to_owned(), fault)),
+    };
+    Some(match made {
+        Ok((made, wanted)) if is_json => json(&json!({
+            "code": 0,
+            "server": control.server_id,
+            "service": control.service_id,
+            "pid": std::process::id().to_string(),
+            "sdp": made.answer,
+            "sessionid": format!("{}:{}", made.ufrag, remote_ufrag(&wanted.offer)),
+        })),
+        Ok((made, wanted)) => created(&made, &wanted),
+        Err((what, fault)) => {
+            metrics::counter!("shardcast_session_errors_total", "protocol" => "rtc").increment(1);
+            info!("WebRTC offer of {peer} refused ({what}): {} {}: {}", fault.code, fault.name, fault.why);
+            if is_json {
+                json(&json!({ "code": 400 }))
+            } else {
+                plain(fault.status, &format!("{}: {}: {}\n", fault.code, fault.name, fault.why))
+            }
+        }
+    })
+}
+
+async fn body(request: HttpRequest<Incoming>) -> Result<String, Fault> {
+    let bad = |why: String| Fault::new(StatusCode::BAD_REQUEST, 5043, "RtcInvalidSdp", why);
+    let late = async {
+        sleep(BODY_TIME).await;
+        Err("the body took too long".into())
+    };
+    let read = Limited::new(request.into_body(), BODY_BYTES).collect();
+    let collected = async { read.await.map_err(|error| error.to_string()) };
+    let bytes: Bytes = collected.or(late).await.map_err(bad)?.to_bytes();
+    if bytes.is_empty() {
+        return Err(bad("the body, which should be an SDP offer, is empty".into()));
+    }
+    String::from_utf8(bytes.into()).map_err(|_| bad("the body is no text".into()))
+}
+
+fn wanted_by_sdp(offer: String, plays: bool, query: &str, host: String, page_url: String) -> Result<Wanted, Fault> {
+    let named = |key: &str, default: &str| value(query, key).unwrap_or_else(|| default.to_owned());
+    Ok(Wanted {
+        plays,
+        vhost: vhost_name(&host, query).to_owned(),
+        app: named("app", "live"),
+        stream: named("stream", "livestream"),
+        param: query.to_owned(),
+        tc_url: String::new(),
+        page_url,
+        exposed: ["eip", "candidate"].iter().filter_map(|name| value(query, name)).collect(),
+        ice: value(query, "ice-ufrag").zip(value(query, "ice-pwd")),
+        offer,
+        host,
+    })
+}
+
+fn wanted_by_json(body: &str, plays: bool, query: &str, host: String, page_url: String) -> Result<Wanted, Fault> {
+    let bad = |why: &str| Fault::new(StatusCode::BAD_REQUEST, 5019, "RtcApiJson", why);
+    let body: Value = serde_json::from_str(body).map_err(|error| bad(&error.to_string()))?;
+    let text = |name: &str| body[name].as_str().filter(|text| !text.is_empty());
+    let (Some(offer), Some(url)) = (text("sdp"), text("streamurl")) else {
+        return Err(bad("sdp and streamurl are needed"));
+    };
+    let target = url::parse(url, "");
+    if target.stream.is_empty() {
+        return Err(bad("streamurl names no stream"));
+    }
+    let mut param = target.param.trim_start_matches('?').to_owned();
+    if !plays {
+        // As SRS has it, for hooks.
+        param.push_str(if param.is_empty() { "upstream=rtc" } else { "&upstream=rtc" });
+    }
+    Ok(Wanted {
+        plays,
+        vhost: target.vhost,
+        app: target.app,
+        stream: target.stream,
+        param,
+        tc_url: url.to_owned(),
+        page_url,
+        offer: offer.to_owned(),
+        exposed: ["eip", "candidate"].iter().filter_map(|name| value(query, name)).collect(),
+        ice: None,
+        host,
+    })
+}
+
+async fn make(control: &Control, wanted: Wanted, peer: SocketAddr) -> Result<(Made, Wanted), Fault> {
+    let config = &control.common.config;
+    let disabled = |why: String| Fault::new(StatusCode::FORBIDDEN, 5021, "RtcDisabled", why);
+    if !config.rtc_server.enabled {
+        return Err(disabled("rtc_server is off".into()));
+    }
+    let vhost = config
+        .vhost(&wanted.vhost)
+        .ok_or_else(|| Fault::new(StatusCode::NOT_FOUND, 2014, "NoVhost", format!("no vhost {}", wanted.vhost)))?;
+    if !vhost.rtc.enabled {
+        return Err(disabled(format!("vhost {} has rtc off", vhost.name)));
+    }
+    if wanted.app.is_empty() || wanted.stream.is_empty() {
+        return Err(Fault::new(StatusCode::BAD_REQUEST, 2051, "StreamNameEmpty", "app and stream are needed"));
+    }
+    let sessions = &control.rtc;
+    if sessions.waiting() >= WAITING {
+        let why = format!("{WAITING} sessions wait for their peers");
+        return Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", why));
+    }
+    let settings = Settings {
+        candidates: candidates::discover(
+            &config.rtc_server,
+            Asked { wanted: &wanted.exposed.iter().map(String::as_str).collect::<Vec<_>>(), host: &wanted.host },
+        )
+        .await,
+        ice: wanted.ice.clone(),
+    };
+    let now = Instant::now();
+    let (mut session, answer) = if wanted.plays {
+        let (player, answer) = Player::answer(now, &wanted.offer, &settings)?;
+        (Session::Player(Box::new(player)), answer)
+    } else {
+        let (publisher, answer) = Publisher::answer(now, &wanted.offer, &settings)?;
+        (Session::Publisher(Box::new(publisher)), answer)
+    };
+    let ufrag = session.ufrag();
+    if sessions.by_ufrag.borrow().contains_key(&ufrag) {
+        return Err(Fault::new(StatusCode::CONFLICT, 5035, "RtcUnique", "its ice-ufrag is in use"));
+    }
+    let request = Request {
+        vhost: wanted.vhost.clone(),
+        app: wanted.app.clone(),
+        stream: wanted.stream.clone(),
+        param: wanted.param.clone(),
+        tc_url: wanted.tc_url.clone(),
+        page_url: wanted.page_url.clone(),
+        client: if wanted.plays { Client::RtcPlay } else { Client::RtcPublish },
+        ..Request::default()
+    };
+    let key = seat::key(vhost, &request);
+    let id = random_id();
+    let number = if wanted.plays {
+        Publication::number(control.shards(), control.verdicts.number())
+    } else {
+        publish(control, &key, &id, request, peer).await?
+    };
+    info!(
+        cid = %id,
+        "WebRTC offer of {peer} to {} {key} answered, candidates {:?}",
+        if wanted.plays { "play" } else { "publish" },
+        settings.candidates,
+    );
+    let token = format!("{}{}", random_id(), random_id());
+    let prepared = Box::new(Prepared { number, id, ufrag: ufrag.clone(), key, session });
+    sessions.add(prepared, token.clone(), now + vhost.rtc.stun_timeout);
+    Ok((Made { answer, ufrag, token }, wanted))
+}
+
+/// Asks the stream's home; the publisher's number.
+async fn publish(
+    control: &Control,
+    key: &StreamKey,
+    id: &str,
+    request: Request,
+    peer: SocketAddr,
+) -> Result<u64, Fault> {
+    let mut number = 0;
+    let asked = control.verdicts.ask(VERDICT_TIME, |session| {
+        let publication = Publication {
+            key: key.clone(),
+            shard: control.shards(),
+            session,
+            id: id.to_owned(),
+            ip: peer.ip(),
+            request,
+        };
+        number = publication.publisher();
+        control.mesh.post(key.home(control.shards()), Mail::Publish(Box::new(publication)));
+    });
+    let refusal = match asked.await {
+        Some(Verdict::Allowed) => return Ok(number),
+        Some(Verdict::Refused(refusal)) => refusal,
+        None => {
+            // It may yet say yes, to nobody.
+            control.unpublish(key, number);
+            Refusal::Other("its home does not answer".into())
+        }
+    };
+    Err(match &refusal {
+        Refusal::StreamBusy(_) => Fault::new(StatusCode::CONFLICT, 5020, "RtcStreamBusy", refusal.to_string()),
+        Refusal::NoVhost(_) => Fault::new(StatusCode::NOT_FOUND, 2014, "NoVhost", refusal.to_string()),
+        Refusal::Other(_) => {
+            Fault::new(StatusCode::INTERNAL_SERVER_ERROR, 1098, "StreamDisposing", refusal.to_string())
+        }
+    })
+}
+
+fn created(made: &Made, wanted: &Wanted) -> Answer {
+    let mut answer = with_type("application/sdp", made.answer.clone().into());
+    *answer.status_mut() = StatusCode::CREATED;
+    let location = format!(
+        "/rtc/v1/whip/?action=delete&token={}&app={}&stream={}&session={}:{}",
+        made.token,
+        encode(&wanted.app),
+        encode(&wanted.stream),
+        made.ufrag,
+        encode(remote_ufrag(&wanted.offer)),
+    );
+    if let Ok(location) = HeaderValue::from_str(&location) {
+        answer.headers_mut().insert(header::LOCATION, location);
+    }
+    answer
+}
+
+fn delete(control: &Control, query: &str) -> Answer {
+    let session = value(query, "session").unwrap_or_default();
+    let token = value(query, "token").unwrap_or_default();
+    let ufrag = session.split(':').next().unwrap_or_default();
+    let number = control.rtc.by_ufrag.borrow().get(ufrag).copied();
+    let Some(number) = number else {
+        // It has ended before; who asks twice means well.
+        return plain(if token.is_empty() { StatusCode::BAD_REQUEST } else { StatusCode::OK }, "");
+    };
+    let known = control.rtc.by_number.borrow().get(&number).is_some_and(|place| place.token == token);
+    if !known {
+        return plain(StatusCode::FORBIDDEN, "the token is not this session's\n");
+    }
+    control.hang_up(number);
+    plain(StatusCode::OK, "")
+}
+
+impl Sessions {
+    fn add(&self, prepared: Box<Prepared>, token: String, until: Instant) {
+        let (number, ufrag) = (prepared.number, prepared.ufrag.clone());
+        self.by_ufrag.borrow_mut().insert(ufrag.clone(), number);
+        self.by_number.borrow_mut().insert(number, Place { ufrag, token, at: At::Here(prepared, until) });
+    }
+
+    fn remove(&self, number: u64) -> Option<Place> {
+        let place = self.by_number.borrow_mut().remove(&number)?;
+        self.by_ufrag.borrow_mut().remove(&place.ufrag);
+        Some(place)
+    }
+
+    fn waiting(&self) -> usize {
+        self.by_number.borrow().values().filter(|place| matches!(place.at, At::Here(..))).count()
+    }
+
+    fn shard(&self, number: u64) -> Option<usize> {
+        match self.by_number.borrow().get(&number)?.at {
+            At::Shard(shard) => Some(shard),
+            At::Here(..) => None,
+        }
+    }
+}
+
+impl Control {
+    /// A shard says that a request for this session came to it.
+    pub(super) fn claim(&self, ufrag: &str, socket: usize, source: SocketAddr, bytes: Bytes, from: usize) {
+        let number = self.rtc.by_ufrag.borrow().get(ufrag).copied();
+        let Some(number) = number else { return };
+        let mut places = self.rtc.by_number.borrow_mut();
+        let Some(place) = places.get_mut(&number) else { return };
+        match &place.at {
+            At::Here(prepared, _) => {
+                if !prepared.session.accepts(Instant::now(), source, &bytes) {
+                    return;
+                }
+                if let At::Here(prepared, _) = std::mem::replace(&mut place.at, At::Shard(from)) {
+                    self.mesh.post(from, Mail::Settle { prepared, socket, source, bytes });
+                }
+            }
+            At::Shard(shard) if *shard != from => {
+                self.mesh.post(*shard, Mail::Datagram { socket, source, bytes, via: from });
+            }
+            At::Shard(_) => {}
+        }
+    }
+
+    /// A session is over.
+    pub(super) fn left(&self, number: u64) {
+        self.rtc.remove(number);
+    }
+
+    /// A WebRTC publisher is to send a keyframe.
+    pub(super) fn ask_keyframe(&self, number: u64) {
+        if let Some(shard) = self.rtc.shard(number) {
+            self.mesh.post(shard, Mail::Keyframe { number });
+        }
+    }
+
+    fn hang_up(&self, number: u64) {
+        match self.rtc.shard(number) {
+            Some(shard) => self.mesh.post(shard, Mail::HangUp { number }),
+            None => {
+                if let Some(place) = self.rtc.remove(number) {
+                    self.give_up(place, "its client has left before it came");
+                }
+            }
+        }
+    }
+
+    /// Once a second: sessions whose peers never came.
+    pub fn sweep_rtc(&self, now: Instant) {
+        let late: Vec<u64> = {
+            let places = self.rtc.by_number.borrow();
+            let is_late = |place: &Place| matches!(place.at, At::Here(_, until) if until <= now);
+            places.iter().filter(|(_, place)| is_late(place)).map(|(number, _)| *number).collect()
+        };
+        for number in late {
+            if let Some(place) = self.rtc.remove(number) {
+                self.give_up(place, "no packet of its peer came");
+            }
+        }
+    }
+
+    fn give_up(&self, place: Place, why: &str) {
+        let At::Here(prepared, _) = place.at else { return };
+        warn!(cid = %prepared.id, "WebRTC session for {} is dropped: {why}", prepared.key);
+        if matches!(prepared.session, Session::Publisher(_)) {
+            self.unpublish(&prepared.key, prepared.number);
+        }
+    }
+
+    fn unpublish(&self, key: &StreamKey, publisher: u64) {
+        self.mesh.post(key.home(self.shards()), Mail::Unpublish { key: key.clone(), publisher });
+    }
+}
+
+/// A query's value, percent-decoded; `None` where it is not there or empty.
+fn value(query: &str, name: &str) -> Option<String> {
+    let found = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
+    let decoded = super::pages::decode(found);
+    (!decoded.is_empty()).then_some(decoded)
+}
+
+/// All but letters, digits and a few marks as %XX.
+fn encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |mut out, byte| {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'+' | b'/' => out.push(byte.into()),
+            _ => out.push_str(&format!("%{byte:02X}")),
+        }
+        out
+    })
+}
+
+fn remote_ufrag(offer: &str) -> &str {
+    offer.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).unwrap_or("").trim()
+}
+
+fn plain(status: StatusCode, words: &str) -> Answer {
+    let mut answer = with_type("text/plain; charset=utf-8", words.to_owned().into());
+    *answer.status_mut() = status;
+    answer
+}

@@ -1,0 +1,337 @@
+//! The WebRTC port of a media shard: whose packet it is, and the sessions that live here.
+//!
+//! A session is prepared on the control shard, which answered the offer. The first STUN request that proves to
+//! know its password brings it to the shard where that arrived; there it stays. What arrives for it elsewhere,
+//! once its peer changes address, is forwarded.
+
+use super::seat::Seat;
+use crate::{
+    connection::Connection,
+    mesh::Mail,
+    net::{link::Link, peer::Peer, sys},
+    shard::Shard,
+};
+use bytes::Bytes;
+use futures_lite::FutureExt;
+use glommio::{spawn_local, timer::sleep, yield_if_needed};
+use shardcast_engine::key::StreamKey;
+use shardcast_protocols::rtc::{Session, stun};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    net::{SocketAddr, UdpSocket},
+    panic::{AssertUnwindSafe, catch_unwind},
+    rc::Rc,
+    time::{Duration, Instant},
+};
+use tracing::{error, info, warn};
+
+/// After a receive that failed.
+const PAUSE: Duration = Duration::from_millis(100);
+/// No packet of WebRTC is longer, bytes.
+const LARGEST: usize = 2048;
+/// Requests of strangers that are being asked about.
+const CLAIMS: usize = 1024;
+/// So long one address is asked about once.
+const CLAIM_TIME: Duration = Duration::from_millis(500);
+/// Addresses that one session may have come from.
+const ADDRESSES: usize = 16;
+/// Addresses whose session lives elsewhere.
+const ABROAD: usize = 100_000;
+/// A way that was not used for so long is forgotten.
+const WAY_TIME: Duration = Duration::from_secs(60);
+
+/// A session that was answered and waits for its peer.
+pub struct Prepared {
+    /// Names the session in the process; a publisher's number.
+    pub number: u64,
+    /// Names it in logs and the API.
+    pub id: String,
+    pub ufrag: String,
+    pub key: StreamKey,
+    pub session: Session,
+}
+
+/// Where packets come from that are no strangers.
+#[derive(Clone, Copy)]
+enum Way {
+    /// To the session of this number here.
+    Here(u64),
+    /// To another shard.
+    There { shard: usize, used: Instant },
+}
+
+/// The sessions of one shard.
+#[derive(Default)]
+pub struct Port {
+    sockets: RefCell<Vec<Rc<UdpSocket>>>,
+    ways: RefCell<HashMap<SocketAddr, Way>>,
+    members: RefCell<HashMap<u64, Member>>,
+    ufrags: RefCell<HashMap<String, u64>>,
+    claims: RefCell<HashMap<SocketAddr, Instant>>,
+}
+
+struct Member {
+    ufrag: String,
+    peer: Rc<Peer>,
+    addresses: Vec<SocketAddr>,
+    /// How often the publisher is asked for a keyframe, and when next.
+    keyframes: Option<(Duration, Instant)>,
+}
+
+/// Runs for ever.
+pub async fn run(shard: Rc<Shard>, udp: UdpSocket) {
+    let incoming = match udp.try_clone() {
+        Ok(incoming) => sys::adopt_datagrams(incoming),
+        Err(error) => return error!("WebRTC is off on this shard: {error}"),
+    };
+    let socket = {
+        let mut sockets = shard.rtc.sockets.borrow_mut();
+        sockets.push(Rc::new(udp));
+        sockets.len() - 1
+    };
+    let mut buffer = vec![0; LARGEST];
+    loop {
+        match incoming.recv_from(&mut buffer).await {
+            Ok((length, source)) => {
+                let bytes = buffer.get(..length).unwrap_or_default();
+                if catch_unwind(AssertUnwindSafe(|| take(&shard, socket, source, bytes, None))).is_err() {
+                    metrics::counter!("shardcast_session_panics_total").increment(1);
+                    error!("a packet of {source} panicked and was dropped; please report this");
+                }
+            }
+            Err(error) => {
+                warn!("receive for WebRTC: {error}; pausing for {} ms", PAUSE.as_millis());
+                sleep(PAUSE).await;
+            }
+        }
+        yield_if_needed().await;
+    }
+}
+
+/// A packet that arrived here, or on shard `via`.
+pub fn take(shard: &Shard, socket: usize, source: SocketAddr, bytes: &[u8], via: Option<usize>) {
+    let port = &shard.rtc;
+    let now = Instant::now();
+    let asked = stun::asked_ufrag(bytes);
+    let way = port.ways.borrow().get(&source).copied();
+    match (way, asked) {
+        // A peer's address may become another's: STUN tells whose it is.
+        (Some(Way::Here(number)), _) if asked.is_none_or(|ufrag| port.is_named(number, ufrag)) => {
+            if let Some(peer) = port.peer(number) {
+                peer.input(now, source, bytes);
+            }
+        }
+        (Some(Way::There { shard: to, .. }), None) => {
+            port.ways.borrow_mut().insert(source, Way::There { shard: to, used: now });
+            shard.post(to, Mail::Datagram { socket, source, bytes: Bytes::copy_from_slice(bytes), via: shard.index() });
+        }
+        (_, Some(ufrag)) => {
+            let known = port.ufrags.borrow().get(ufrag).copied();
+            let Some((number, peer)) = known.and_then(|number| Some((number, port.peer(number)?))) else {
+                if via.is_none() && port.may_claim(now, source) {
+                    let (ufrag, bytes) = (ufrag.to_owned(), Bytes::copy_from_slice(bytes));
+                    let claim = Mail::Claim { ufrag, socket, source, bytes, from: shard.index() };
+                    shard.post(shard.shards(), claim);
+                }
+                return;
+            };
+            if peer.accepts(now, source, bytes) {
+                port.open(number, source);
+                if let Some(via) = via {
+                    shard.post(via, Mail::Way { source, to: shard.index() });
+                }
+                peer.input(now, source, bytes);
+            }
+        }
+        // A stranger's.
+        (_, None) => {}
+    }
+}
+
+/// A session comes to live here, with the request that brought it.
+pub fn settle(shard: &Rc<Shard>, prepared: Prepared, socket: usize, source: SocketAddr, bytes: &[u8]) {
+    let Prepared { number, id, ufrag, key, session } = prepared;
+    let port = &shard.rtc;
+    let publishes = matches!(session, Session::Publisher(_));
+    let config = shard.config.clone();
+    let admitted = (|| {
+        let vhost = config.vhost(key.vhost())?;
+        let udp = port.sockets.borrow().get(socket)?.clone();
+        let peer = Rc::new(Peer::new(udp, session, vhost.rtc.stun_timeout));
+        let connection = shard.admit_as(id, Link::Rtc(peer.clone()), source)?;
+        Some((vhost, peer, connection))
+    })();
+    let Some((vhost, peer, connection)) = admitted else {
+        shard.post(shard.shards(), Mail::Left { number });
+        if publishes {
+            shard.unpublish(&key, number);
+        }
+        return;
+    };
+    let every = vhost.rtc.pli_for_rtmp;
+    let keyframes = publishes.then(|| (every, Instant::now() + every));
+    port.claims.borrow_mut().remove(&source);
+    port.ufrags.borrow_mut().insert(ufrag.clone(), number);
+    let member = Member { ufrag, peer: peer.clone(), addresses: Vec::new(), keyframes };
+    port.members.borrow_mut().insert(number, member);
+    port.open(number, source);
+    let shard_here = shard.clone();
+    spawn_local(guard(shard_here, connection, peer.clone(), number, key, publishes)).detach();
+    peer.input(Instant::now(), source, bytes);
+    shard.wake();
+}
+
+impl Port {
+    fn peer(&self, number: u64) -> Option<Rc<Peer>> {
+        self.members.borrow().get(&number).map(|member| member.peer.clone())
+    }
+
+    fn is_named(&self, number: u64, ufrag: &str) -> bool {
+        self.members.borrow().get(&number).is_some_and(|member| member.ufrag == ufrag)
+    }
+
+    /// Packets from `source` are for session `number` from now on.
+    fn open(&self, number: u64, source: SocketAddr) {
+        let mut members = self.members.borrow_mut();
+        let Some(member) = members.get_mut(&number) else { return };
+        if member.addresses.contains(&source)
+            && matches!(self.ways.borrow().get(&source), Some(Way::Here(n)) if *n == number)
+        {
+            return;
+        }
+        if member.addresses.len() >= ADDRESSES {
+            self.ways.borrow_mut().remove(&member.addresses.remove(0));
+        }
+        member.addresses.push(source);
+        self.ways.borrow_mut().insert(source, Way::Here(number));
+    }
+
+    /// Packets from `source` belong to a session of another shard.
+    pub fn lead(&self, source: SocketAddr, to: usize) {
+        self.claims.borrow_mut().remove(&source);
+        let mut ways = self.ways.borrow_mut();
+        if ways.len() < ABROAD {
+            ways.insert(source, Way::There { shard: to, used: Instant::now() });
+        }
+    }
+
+    fn may_claim(&self, now: Instant, source: SocketAddr) -> bool {
+        let mut claims = self.claims.borrow_mut();
+        let open = claims.get(&source).is_some_and(|since| now.saturating_duration_since(*since) < CLAIM_TIME);
+        if open || claims.len() >= CLAIMS && !claims.contains_key(&source) {
+            metrics::counter!("shardcast_rtc_claims_dropped_total").increment(1);
+            return false;
+        }
+        claims.insert(source, now);
+        true
+    }
+
+    /// Every session's clock. True while there are any.
+    pub fn tick(&self, now: Instant) -> bool {
+        let mut due = Vec::new();
+        for member in self.members.borrow_mut().values_mut() {
+            let ask = match &mut member.keyframes {
+                Some((every, next)) if *next <= now => {
+                    *next = now + *every;
+                    true
+                }
+                _ => false,
+            };
+            due.push((member.peer.clone(), ask));
+        }
+        for (peer, ask) in &due {
+            peer.tick(now);
+            if *ask {
+                peer.ask_keyframe(now);
+            }
+        }
+        !due.is_empty()
+    }
+
+    /// Once a second.
+    pub fn sweep(&self, now: Instant) {
+        self.claims.borrow_mut().retain(|_, since| now.saturating_duration_since(*since) < CLAIM_TIME);
+        self.ways.borrow_mut().retain(|_, way| match way {
+            Way::Here(_) => true,
+            Way::There { used, .. } => now.saturating_duration_since(*used) < WAY_TIME,
+        });
+    }
+
+    /// A viewer wants a keyframe of the publisher with this number.
+    pub fn ask_keyframe(&self, number: u64) {
+        if let Some(peer) = self.peer(number) {
+            peer.ask_keyframe(Instant::now());
+        }
+    }
+
+    /// Its owner is done with it.
+    pub fn hang_up(&self, number: u64) {
+        if let Some(peer) = self.peer(number) {
+            peer.end("its client took leave");
+        }
+    }
+
+    fn remove(&self, number: u64) {
+        let Some(member) = self.members.borrow_mut().remove(&number) else { return };
+        self.ufrags.borrow_mut().remove(&member.ufrag);
+        let mut ways = self.ways.borrow_mut();
+        for address in member.addresses {
+            if matches!(ways.get(&address), Some(Way::Here(n)) if *n == number) {
+                ways.remove(&address);
+            }
+        }
+    }
+}
+
+/// Serves a session to its end; a panic ends it and nothing else.
+async fn guard(
+    shard: Rc<Shard>,
+    connection: Rc<Connection>,
+    peer: Rc<Peer>,
+    number: u64,
+    key: StreamKey,
+    publishes: bool,
+) {
+    info!(cid = %connection.id, "WebRTC connection from {}", connection.peer);
+    let served = AssertUnwindSafe(serve(&shard, &connection, &peer, number, key, publishes));
+    if served.catch_unwind().await.is_err() {
+        metrics::counter!("shardcast_session_panics_total").increment(1);
+        error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer);
+        connection.close("internal error".into());
+    }
+    connection.received.set(peer.received.get());
+    connection.sent.set(peer.sent.get());
+    if let Some(why) = peer.over() {
+        connection.close(why);
+    }
+    peer.shutdown();
+    shard.rtc.remove(number);
+    shard.post(shard.shards(), Mail::Left { number });
+}
+
+async fn serve(
+    shard: &Rc<Shard>,
+    connection: &Rc<Connection>,
+    peer: &Rc<Peer>,
+    number: u64,
+    key: StreamKey,
+    publishes: bool,
+) {
+    let mut seat = Seat::new(shard, connection);
+    if publishes {
+        seat.adopt(key, number);
+    } else {
+        seat.watch(key, peer);
+    }
+    loop {
+        let batch = peer.media().await;
+        if batch.is_empty() {
+            return;
+        }
+        connection.received.set(peer.received.get());
+        connection.sent.set(peer.sent.get());
+        seat.bring(batch).await;
+        yield_if_needed().await;
+    }
+}
