@@ -23,6 +23,10 @@ const TRIES: usize = 30;
 enum In {
     Rtmp,
     Srt,
+    /// aiortc.
+    Whip,
+    /// ffmpeg's own.
+    WhipFfmpeg,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,33 +36,44 @@ enum Out {
     HttpTs,
     Hls,
     Srt,
+    Whep,
+    /// A recording: FLV by one shard, MP4 by two.
+    File,
 }
 
-/// A recording, FLV of one shard and MP4 of two, is judged beside them.
-const OUTS: [Out; 5] = [Out::Hls, Out::Rtmp, Out::HttpFlv, Out::HttpTs, Out::Srt];
+/// With AAC.
+const OUTS: &[Out] = &[Out::Hls, Out::Rtmp, Out::HttpFlv, Out::HttpTs, Out::Srt, Out::File];
+/// With Opus.
+const WEBRTC_OUTS: &[Out] = &[Out::Whep];
 
 macro_rules! roads {
-    ($($name:ident: $from:ident $media:ident $shards:literal;)*) => {
-        $(#[test] fn $name() { road(In::$from, Media::$media, $shards); })*
+    ($($name:ident: $from:ident $media:ident $shards:literal $outs:ident;)*) => {
+        $(#[test] fn $name() { road(In::$from, Media::$media, $shards, $outs); })*
     };
 }
 
 roads! {
-    from_rtmp_on_one_shard: Rtmp Marked 1;
-    from_rtmp_across_two_shards: Rtmp Marked 2;
-    from_rtmp_with_b_frames: Rtmp MarkedReordered 2;
-    from_srt_on_one_shard: Srt Marked 1;
-    from_srt_across_two_shards: Srt Marked 2;
-    from_srt_with_b_frames: Srt MarkedReordered 2;
+    from_rtmp_on_one_shard: Rtmp Marked 1 OUTS;
+    from_rtmp_across_two_shards: Rtmp Marked 2 OUTS;
+    from_rtmp_with_b_frames: Rtmp MarkedReordered 2 OUTS;
+    from_srt_on_one_shard: Srt Marked 1 OUTS;
+    from_srt_across_two_shards: Srt Marked 2 OUTS;
+    from_srt_with_b_frames: Srt MarkedReordered 2 OUTS;
+    from_whip_on_one_shard: Whip Marked 1 WEBRTC_OUTS;
+    from_whip_across_two_shards: Whip Marked 2 WEBRTC_OUTS;
+    from_whip_by_ffmpeg_on_one_shard: WhipFfmpeg Marked 1 WEBRTC_OUTS;
+    from_whip_by_ffmpeg_across_two_shards: WhipFfmpeg Marked 2 WEBRTC_OUTS;
 }
 
 #[test]
 fn publisher_that_vanishes_leaves_its_name() {
-    let server = Server::start(2);
-    let ways = [(In::Rtmp, "killed"), (In::Rtmp, "frozen"), (In::Srt, "killed")];
+    let Some(python) = judge::python() else { return };
+    let stage = Stage::open(python, 2);
+    let server = &stage.server;
+    let ways = [(In::Rtmp, "killed"), (In::Rtmp, "frozen"), (In::Srt, "killed"), (In::Whip, "killed")];
     let mut gone = ways.map(|(from, end)| {
         let name = format!("live/{from:?}-{end}");
-        let publisher = from.publish(&server, &name, Media::Marked);
+        let publisher = stage.publish(from, &name, Media::Marked);
         server.wait_until_live(&name);
         (name, publisher)
     });
@@ -67,40 +82,27 @@ fn publisher_that_vanishes_leaves_its_name() {
     }
     for ((name, _), (from, _)) in gone.iter().zip(ways) {
         server.wait_until_over(name);
-        let _next = from.publish(&server, name, Media::Marked);
+        let _next = stage.publish(from, name, Media::Marked);
         server.wait_until_live(name);
     }
-    server.stop();
+    stage.server.stop();
 }
 
-fn road(from: In, media: Media, shards: usize) {
+fn road(from: In, media: Media, shards: usize, outs: &[Out]) {
     let Some(python) = judge::python() else { return };
     let stage = Stage::open(python, shards);
-    let publisher = from.publish(&stage.server, &stage.stream, media);
+    let publisher = stage.publish(from, &stage.stream, media);
     stage.server.wait_until_live(&stage.stream);
-    let judges = OUTS.map(|out| stage.seat(out));
+    let live = outs.iter().filter(|out| **out != Out::File);
+    let judges: Vec<_> = live.map(|out| stage.seat(*out)).collect();
     stage.server.wait_for_pictures(&stage.stream, SECONDS as usize * FRAMES_PER_SECOND);
     judges.iter().for_each(Judge::stop);
     judges.into_iter().for_each(Judge::finish);
     publisher.terminate();
-    let recording = stage.recording();
-    Judge::of(&stage.python, &recording, SECONDS).finish();
-    stage.server.stop();
-}
-
-impl In {
-    /// Publishes over and over, until told to end.
-    fn publish(self, server: &Server, stream: &str, media: Media) -> Process {
-        match self {
-            In::Rtmp => Publisher::looping(server, stream, media).process,
-            In::Srt => {
-                let mut command = Command::new("ffmpeg");
-                command.args(["-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(media.file());
-                command.args(["-c", "copy", "-f", "mpegts", &server.srt_in(stream)]);
-                Process::start(&mut command)
-            }
-        }
+    if outs.contains(&Out::File) {
+        stage.judge(Out::File).finish();
     }
+    stage.server.stop();
 }
 
 /// A server, and a stream of it.
@@ -121,10 +123,12 @@ impl Stage {
         let container = if shards == 1 { "flv" } else { "mp4" };
         let folder = tempfile::tempdir().expect("a folder");
         let conf = format!(
-            "srs_log_tank console; http_server {{ enabled on; }} http_api {{ enabled on; }} srt_server {{ enabled on; }}
+            "srs_log_tank console; http_server {{ enabled on; }} http_api {{ enabled on; }}
+            srt_server {{ enabled on; }} rtc_server {{ enabled on; candidate 127.0.0.1; }}
             vhost __defaultVhost__ {{
                 http_remux {{ enabled on; }}
                 srt {{ enabled on; }}
+                rtc {{ enabled on; rtmp_to_rtc on; rtc_to_rtmp on; stun_timeout 5; }}
                 hls {{ enabled on; hls_fragment 1; hls_window 10; hls_path {folder}; }}
                 dvr {{ enabled on; dvr_path {folder}/[timestamp].{container}; }}
             }}",
@@ -134,35 +138,69 @@ impl Stage {
         Self { server, stream: stream_at(home, shards, "road"), home, python, container, folder }
     }
 
+    /// Publishes over and over, until told to end.
+    fn publish(&self, from: In, stream: &str, media: Media) -> Process {
+        let looping = ["-v", "error", "-re", "-stream_loop", "-1", "-i"];
+        match from {
+            In::Rtmp => Publisher::looping(&self.server, stream, media).process,
+            In::Srt => {
+                let mut command = Command::new("ffmpeg");
+                command.args(looping).arg(media.file());
+                Process::start(command.args(["-c", "copy", "-f", "mpegts", &self.server.srt_in(stream)]))
+            }
+            In::Whip => {
+                let mut command = judge::script(&self.python, "webrtc");
+                Process::start(command.args(["publish", &self.server.whip(stream)]).arg(media.file()))
+            }
+            In::WhipFfmpeg => {
+                let mut command = Command::new(judge::ffmpeg_with_whip(&self.python));
+                command.args(looping).arg(media.file()).args(["-c:v", "copy", "-c:a", "libopus", "-ar", "48000"]);
+                Process::start(command.args(["-b:a", "96k", "-f", "whip", &self.server.whip(stream)]))
+            }
+        }
+    }
+
     /// A player that takes its place on another shard than the stream's, where there is one.
     fn seat(&self, out: Out) -> Judge {
-        let address = match out {
-            Out::Rtmp => self.server.rtmp(&self.stream),
-            Out::HttpFlv => self.server.flv(&self.stream),
-            Out::HttpTs => self.server.ts(&self.stream),
-            Out::Hls => self.server.hls(&self.stream),
-            Out::Srt => self.server.srt(&self.stream),
-        };
-        if out == Out::Hls {
-            // Each request is a connection of its own, and the kernel spreads them.
-            let playlist = format!("/{}.m3u8", self.stream);
-            until("there is a playlist", || (self.server.get(&playlist).status == 200).then_some(()));
-            return Judge::endless(&self.python, &address, SECONDS);
+        // Each request for HLS is a connection of its own, and the kernel spreads them.
+        if self.server.shards == 1 || out == Out::Hls {
+            return self.judge(out);
         }
         for _ in 0..TRIES {
             let before = self.viewers();
-            let judge = Judge::endless(&self.python, &address, SECONDS);
+            let judge = self.judge(out);
             let now = until("there is a viewer more", || {
                 let now = self.viewers();
                 (now.iter().sum::<u64>() > before.iter().sum()).then_some(now)
             });
-            if self.server.shards == 1 || now[self.home] == before[self.home] {
+            if now[self.home] == before[self.home] {
                 return judge;
             }
             judge.leave();
             until("the viewer is gone", || (self.viewers() == before).then_some(()));
         }
         panic!("{TRIES} players by {out:?} were all given to shard {}", self.home);
+    }
+
+    fn judge(&self, out: Out) -> Judge {
+        let (server, stream, python) = (&self.server, &self.stream, &self.python);
+        let address = match out {
+            Out::Rtmp => server.rtmp(stream),
+            Out::HttpFlv => server.flv(stream),
+            Out::HttpTs => server.ts(stream),
+            Out::Hls => {
+                let playlist = format!("/{stream}.m3u8");
+                until("there is a playlist", || (server.get(&playlist).status == 200).then_some(()));
+                server.hls(stream)
+            }
+            Out::Srt => server.srt(stream),
+            Out::Whep => {
+                let url = server.whep(stream);
+                return Judge::by(judge::script(python, "webrtc").args(["play", &url]), SECONDS);
+            }
+            Out::File => self.recording().display().to_string(),
+        };
+        Judge::endless(python, &address, SECONDS)
     }
 
     /// By shard.

@@ -38,6 +38,13 @@ pub fn script(python: &Path, name: &str) -> Command {
     command
 }
 
+/// An ffmpeg that publishes by WHIP; most systems' own cannot.
+pub fn ffmpeg_with_whip(python: &Path) -> PathBuf {
+    let ask = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe(), end='')";
+    let answer = Process::start(Command::new(python).args(["-c", ask])).finish(PATIENCE).clean("imageio-ffmpeg");
+    String::from_utf8(answer).expect("a path").into()
+}
+
 impl Judge {
     /// Plays `seconds` of a file or an address.
     pub fn of(python: &Path, source: impl AsRef<Path>, seconds: u32) -> Self {
