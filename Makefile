@@ -11,7 +11,7 @@ build:
 	@deploy/install-deps build
 	cargo build --release --workspace
 
-# Server and a test picture. RTMP_PORT, HTTP_PORT and API_PORT move its ports.
+# Server and a test picture. RTMP_PORT, HTTP_PORT, API_PORT, SRT_PORT and RTC_PORT move its ports.
 demo: build
 	@deploy/demo
 

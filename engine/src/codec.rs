@@ -19,18 +19,22 @@ pub enum Codec {
     Opus,
 }
 
-/// What a track shows or sounds.
+/// What a track shows or sounds: a lane of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
     Video,
+    /// Sound as most formats carry it.
     Audio,
+    /// The same sound as Opus, for WebRTC: brought so, or made from `Audio`.
+    Opus,
 }
 
 impl Codec {
     pub fn kind(self) -> Kind {
         match self {
             Codec::H264 | Codec::Hevc => Kind::Video,
-            Codec::Aac | Codec::Mp3 | Codec::Opus => Kind::Audio,
+            Codec::Aac | Codec::Mp3 => Kind::Audio,
+            Codec::Opus => Kind::Opus,
         }
     }
 }

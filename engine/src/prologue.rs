@@ -14,6 +14,8 @@ pub struct Prologue {
     pub version: u32,
     pub video: Option<Track>,
     pub audio: Option<Track>,
+    /// The publisher's Opus. It needs no configuration on the wire, so it makes no new version.
+    pub opus: Option<Track>,
     pub metadata: Option<Metadata>,
 }
 
@@ -22,6 +24,7 @@ impl Prologue {
         match kind {
             Kind::Video => self.video.as_ref(),
             Kind::Audio => self.audio.as_ref(),
+            Kind::Opus => self.opus.as_ref(),
         }
     }
 
@@ -30,17 +33,21 @@ impl Prologue {
         (self.video.is_none() || self.video == later.video) && (self.audio.is_none() || self.audio == later.audio)
     }
 
-    /// The next version with `track` in it, or `None` where nothing changes.
+    /// The sound, as most formats carry it where there is such, else as Opus.
+    pub fn sound(&self) -> Option<&Track> {
+        self.audio.as_ref().or(self.opus.as_ref())
+    }
+
+    /// The next version with `track` in it (Opus: the same version), or `None` where nothing changes.
     pub fn with_track(&self, track: Track) -> Option<Self> {
         if self.track(track.kind()) == Some(&track) {
             return None;
         }
-        let mut next = self.next();
-        match track.kind() {
-            Kind::Video => next.video = Some(track),
-            Kind::Audio => next.audio = Some(track),
-        }
-        Some(next)
+        Some(match track.kind() {
+            Kind::Video => Self { video: Some(track), ..self.next() },
+            Kind::Audio => Self { audio: Some(track), ..self.next() },
+            Kind::Opus => Self { opus: Some(track), ..self.clone() },
+        })
     }
 
     /// The next version with `metadata` in it, or `None` where nothing changes.
@@ -58,7 +65,7 @@ impl Prologue {
 
     /// Bytes of memory that it holds, about.
     pub fn weight(&self) -> usize {
-        let tracks = [&self.video, &self.audio].into_iter().flatten().map(|track| track.config.len());
+        let tracks = [&self.video, &self.audio, &self.opus].into_iter().flatten().map(|track| track.config.len());
         let metadata = self.metadata.iter().flat_map(|metadata| &metadata.0).map(|(name, value)| {
             name.len() + size_of_val(value) + if let Value::Text(text) = value { text.len() } else { 0 }
         });
@@ -90,5 +97,26 @@ impl Prologue {
 
     fn next(&self) -> Self {
         Self { version: self.version + 1, ..self.clone() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{codec::Codec, track::Sound};
+    use bytes::Bytes;
+
+    fn track(codec: Codec) -> Track {
+        Track { codec, config: Bytes::new(), shape: Shape::Audio(Sound::default()) }
+    }
+
+    #[test]
+    fn opus_stands_beside_other_sound_and_makes_no_new_version() {
+        let opus = Prologue::default().with_track(track(Codec::Opus)).unwrap();
+        assert_eq!((opus.version, opus.sound()), (0, Some(&track(Codec::Opus))));
+        assert_eq!(opus.with_track(track(Codec::Opus)), None);
+        let both = opus.with_track(track(Codec::Aac)).unwrap();
+        assert_eq!((both.version, both.sound()), (1, Some(&track(Codec::Aac))));
+        assert_eq!(both.track(Kind::Opus), opus.track(Kind::Opus));
     }
 }

@@ -15,7 +15,8 @@ const SPLICE: Timestamp = Timestamp::from_whole_ms(10);
 
 #[derive(Debug, Default)]
 pub struct Timeline {
-    /// Stream time minus source time, by track; `None` until the publisher's first frame on it.
+    /// Stream time minus source time, by track; `None` until the publisher's first frame on it. Sound is one
+    /// track, whatever its codec.
     offset: [Option<Timestamp>; 2],
     /// The last decoding time given out, by track.
     last: [Option<Timestamp>; 2],
@@ -78,7 +79,7 @@ impl Timeline {
 fn index(kind: Kind) -> usize {
     match kind {
         Kind::Video => 0,
-        Kind::Audio => 1,
+        Kind::Audio | Kind::Opus => 1,
     }
 }
 
@@ -112,6 +113,16 @@ mod tests {
         assert_eq!(place(&mut t, Kind::Audio, 28), (28, Placed::InOrder));
         assert_eq!(place(&mut t, Kind::Audio, 3_600_020), (35, Placed::InOrder));
         assert_eq!(place(&mut t, Kind::Video, 3_600_040), (55, Placed::InOrder));
+    }
+
+    #[test]
+    fn sound_is_one_track_whatever_its_codec() {
+        let mut t = Timeline::default();
+        place(&mut t, Kind::Video, 0);
+        place(&mut t, Kind::Opus, 5);
+        assert_eq!(place(&mut t, Kind::Video, 3_600_000), (15, Placed::Jumped));
+        assert_eq!(place(&mut t, Kind::Opus, 3_600_020), (35, Placed::InOrder));
+        assert_eq!(place(&mut t, Kind::Audio, 3_600_030), (45, Placed::InOrder));
     }
 
     #[test]

@@ -43,7 +43,7 @@ fn kind(frame: &Frame) -> u8 {
     match (frame.kind, frame.keyframe) {
         (Kind::Video, true) => b'V',
         (Kind::Video, false) => b'v',
-        (Kind::Audio, _) => b'A',
+        (Kind::Audio | Kind::Opus, _) => b'A',
     }
 }
 
@@ -54,7 +54,7 @@ fn configs(prologue: &Prologue) -> [u8; 2] {
 fn track(codec: Codec, config: u8) -> Track {
     let shape = match codec.kind() {
         Kind::Video => Shape::Video(Picture::default()),
-        Kind::Audio => Shape::Audio(Sound::default()),
+        Kind::Audio | Kind::Opus => Shape::Audio(Sound::default()),
     };
     Track { codec, config: Bytes::from(vec![config]), shape }
 }

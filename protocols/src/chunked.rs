@@ -1,6 +1,6 @@
 //! A wire format as an HTTP/1.1 body of unknown length: each piece is one chunk (RFC 9112 §7.1).
 
-use shardcast_engine::{fanout::Format, frame::Frame, prologue::Prologue, time::Timestamp};
+use shardcast_engine::{codec::Kind, fanout::Format, frame::Frame, prologue::Prologue, time::Timestamp};
 
 /// `F` in chunks; the same bytes for every viewer, so they share one tape.
 ///
@@ -22,6 +22,10 @@ impl<F: Format> Format for Chunked<F> {
 
     fn prologue(&self, prologue: &Prologue, at: Timestamp, out: &mut Vec<u8>) {
         chunk(out, |out| self.0.prologue(prologue, at, out));
+    }
+
+    fn takes(&self, kind: Kind) -> bool {
+        self.0.takes(kind)
     }
 
     fn mux(&mut self, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>) {

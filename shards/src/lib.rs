@@ -18,6 +18,7 @@ pub mod net;
 pub mod record;
 pub mod requests;
 pub mod shard;
+pub mod sound;
 pub mod stream;
 
 /// How the server names itself.

@@ -17,7 +17,8 @@ use tracing::error;
 /// Live-media server: RTMP and SRT in; RTMP, HTTP-FLV, HTTP-TS, HLS, SRT and files out, on every core. Takes SRS's
 /// conf files.
 ///
-/// Without arguments: RTMP on 1935, HTTP with a player page on 8080, the API on 1985, SRT on 10080/udp.
+/// Without arguments: RTMP on 1935, HTTP with a player page on 8080, the API on 1985, SRT on 10080/udp,
+/// WebRTC on 8000/udp.
 #[derive(Parser)]
 #[command(version, name = "shardcast")]
 struct Arguments {

@@ -78,7 +78,7 @@ pub enum Mail {
         request: u64,
         content: Option<Content>,
     },
-    /// To the home: a shard has viewers who want something of the publisher.
+    /// To the home: this shard has viewers who need something of the stream. Opus is asked for each second.
     Ask {
         key: StreamKey,
         what: Ask,
@@ -135,9 +135,12 @@ pub enum Mail {
     Quit,
 }
 
-/// What viewers may want of a publisher.
+/// What viewers may need beside what a stream has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {
+    /// Its sound as Opus.
+    Opus,
+    /// A keyframe of a publisher who can be asked.
     Keyframe,
 }
 

@@ -164,9 +164,13 @@ impl Shard {
             }
         }
         self.rtc.sweep(now);
+        for key in self.watched() {
+            self.ask(&key, Ask::Opus);
+        }
         self.streams.borrow_mut().retain(|_, stream| {
             stream.measure();
             stream.dispose(now);
+            stream.sweep(now);
             for slot in &mut stream.audiences {
                 if let Some(audience) = slot {
                     audience.measure();
@@ -242,7 +246,15 @@ impl Shard {
                 audience.viewers().count(),
             );
         });
+        self.ask(key, Ask::Opus);
         self.wake();
+    }
+
+    /// Streams with viewers by WebRTC here.
+    fn watched(&self) -> Vec<StreamKey> {
+        let streams = self.streams.borrow();
+        let watched = streams.values().filter(|stream| stream.rtp.as_ref().is_some_and(|rtp| !rtp.is_empty()));
+        watched.map(|stream| stream.key.clone()).collect()
     }
 
     pub fn unwatch(&self, connection: &Connection, key: &StreamKey) {
@@ -293,7 +305,7 @@ impl Shard {
         self.post(key.home(self.shards()), Mail::Unpublish { key: key.clone(), publisher });
     }
 
-    /// Asks something of the stream's publisher, by way of its home.
+    /// Asks the stream's home for something that viewers here need.
     pub fn ask(&self, key: &StreamKey, what: Ask) {
         self.post(key.home(self.shards()), Mail::Ask { key: key.clone(), what });
     }
@@ -373,6 +385,10 @@ impl Shard {
                 self.post(from, Mail::Fetched { request, content });
             }
             Mail::Fetched { request, content } => self.fetches.answer(request, content),
+            Mail::Ask { key, what: Ask::Opus } => {
+                self.with_known(&key, |stream| stream.wants_opus(Instant::now()));
+                self.wake();
+            }
             Mail::Ask { key, what: Ask::Keyframe } => {
                 let streams = self.streams.borrow();
                 let publication = streams.get(&key).and_then(Stream::publication);
@@ -420,6 +436,7 @@ impl Shard {
         let mut busy = self.mesh.flush() | self.rtc.tick(now);
         let mut asks = Vec::new();
         for stream in self.streams.borrow_mut().values_mut() {
+            stream.listen();
             stream.forward(&self.mesh);
             for slot in &mut stream.audiences {
                 let Some(audience) = slot else { continue };
@@ -446,7 +463,7 @@ impl Shard {
                     }
                 }
             }
-            busy |= matches!(&stream.role, Role::Home(home) if !home.subscribers.is_empty());
+            busy |= matches!(&stream.role, Role::Home(home) if !home.subscribers.is_empty() || home.sound.is_busy());
         }
         for key in asks {
             self.ask(&key, Ask::Keyframe);
@@ -485,7 +502,7 @@ impl Shard {
             }
             Some(vhost) => self.with_stream(&publication.key.clone(), vhost, |stream| {
                 let cid = publication.id.clone();
-                match stream.publish(publication, &self.mesh) {
+                match stream.publish(publication, vhost.rtc, &self.mesh) {
                     Ok(()) => {
                         if vhost.hls.enabled {
                             stream.package(|key| Hls::new(key, &vhost.hls, self.files.as_ref()));

@@ -1,16 +1,19 @@
 //! A stream as one shard has it: at home with its publisher, or mirrored for viewers elsewhere.
 
 use crate::{
+    config::Rtc,
     connection::Connection,
     fanout::{audience::Audience, rtp::RtpAudience},
     hls::Hls,
     mesh::{Mail, Mesh},
     meter::Meter,
     record::recorder::Recorder,
+    sound::Interpreter,
 };
 use shardcast_engine::{
+    codec::Kind,
     fanout::{Ring, Unit, ring::Policy},
-    frame::Media,
+    frame::{Frame, Media},
     key::StreamKey,
     prologue::Prologue,
     timeline::{Placed, Timeline},
@@ -98,6 +101,7 @@ pub struct Home {
     pub subscribers: Vec<Subscriber>,
     pub hls: Option<Hls>,
     pub recorder: Option<Recorder>,
+    pub sound: Interpreter,
     timeline: Timeline,
     oddities: Oddities,
 }
@@ -146,7 +150,7 @@ impl Stream {
     }
 
     /// At home: gives the stream to a publisher, or tells who has it.
-    pub fn publish(&mut self, publication: Publication, mesh: &Mesh) -> Result<(), String> {
+    pub fn publish(&mut self, publication: Publication, rtc: Rtc, mesh: &Mesh) -> Result<(), String> {
         let Role::Home(home) = &mut self.role else {
             return Err("its home".into());
         };
@@ -156,6 +160,7 @@ impl Stream {
         home.timeline.splice();
         home.oddities = Oddities::default();
         home.publication = Some(publication);
+        home.sound.published(rtc);
         for subscriber in &home.subscribers {
             mesh.post(subscriber.shard, Mail::Published { key: self.key.clone() });
         }
@@ -190,7 +195,10 @@ impl Stream {
                     if next.is_some() && home.oddities.is_worth_a_line() {
                         info!(cid = %publication.id, "{} {codec} track: {shape:?}", self.key);
                     }
-                    next
+                    next.map(|next| match home.sound.tracks(&self.key, &next, Instant::now()) {
+                        Some(made) => next.with_track(made).unwrap_or(next),
+                        None => next,
+                    })
                 }
                 Media::Metadata(metadata) => self.prologue.with_metadata(metadata),
                 Media::Frame(mut frame) => {
@@ -203,18 +211,37 @@ impl Stream {
                         );
                     }
                     self.frames += 1;
-                    self.video_frames += u64::from(frame.kind == shardcast_engine::codec::Kind::Video);
+                    self.video_frames += u64::from(frame.kind == Kind::Video);
                     self.received += frame.payload.len() as u64;
-                    let unit = self.ring.append(self.prologue.clone(), frame);
-                    if let Some(hls) = &mut home.hls {
-                        hls.push(unit);
-                    }
+                    home.sound.feed(append(&mut self.ring, &mut home.hls, &self.prologue, frame));
                     None
                 }
             };
             if let Some(next) = next {
                 self.prologue = Arc::new(next);
             }
+        }
+    }
+
+    /// At home: takes what was made of the publisher's sound.
+    pub fn listen(&mut self) {
+        let Role::Home(home) = &mut self.role else { return };
+        for frame in home.sound.collect() {
+            append(&mut self.ring, &mut home.hls, &self.prologue, frame);
+        }
+    }
+
+    /// At home: viewers of some shard need its sound as Opus.
+    pub fn wants_opus(&mut self, now: Instant) {
+        if let Role::Home(home) = &mut self.role {
+            home.sound.asked(&self.key, &self.prologue, now);
+        }
+    }
+
+    /// At home, once a second: ends what viewers do not need any more.
+    pub fn sweep(&mut self, now: Instant) {
+        if let Role::Home(home) = &mut self.role {
+            home.sound.sweep(&self.key, now);
         }
     }
 
@@ -237,9 +264,11 @@ impl Stream {
         if home.publication.take_if(|p| p.publisher() == publisher).is_none() {
             return false;
         }
+        self.listen();
         self.forward(mesh);
         self.finish_recording();
         if let Role::Home(home) = &mut self.role {
+            home.sound.unpublished();
             if let Some(hls) = &mut home.hls {
                 hls.unpublished();
             }
@@ -389,5 +418,127 @@ impl Stream {
             Role::Mirror { .. } => false,
         };
         !in_use && self.viewers().next().is_none()
+    }
+}
+
+/// A frame in stream time becomes a unit of the ring, and of HLS.
+fn append<'r>(ring: &'r mut Ring, hls: &mut Option<Hls>, prologue: &Arc<Prologue>, frame: Frame) -> &'r Arc<Unit> {
+    let unit = ring.append(prologue.clone(), frame);
+    if let Some(hls) = hls {
+        hls.push(unit);
+    }
+    unit
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{launch, mesh};
+    use bytes::Bytes;
+    use shardcast_engine::{
+        codec::Codec,
+        key::DEFAULT_VHOST,
+        time::Timestamp,
+        track::{Shape, Sound, Track},
+    };
+    use shardcast_protocols::{rtp, session::Client};
+
+    const RTC: Rtc = Rtc::TEST;
+
+    /// Acts on a stream at home that has a publisher, whose number it gets too.
+    fn published(rtc: Rtc, act: impl FnOnce(&mut Stream, u64, &Mesh) + 'static) {
+        let executor = launch::executor::executor("home", None, 64).make().unwrap();
+        executor.run(async move {
+            let (mesh, _) = Mesh::connect(0, mesh::ends(1).remove(0)).await;
+            let key = StreamKey::new(DEFAULT_VHOST, "live", "a");
+            let skip = Timestamp::from_ms(10_000);
+            let policy = Policy { skip, bytes: 1 << 20, gop_cache: true, gop_cache_max_frames: 2_500 };
+            let mut stream = Stream::new(key.clone(), "vid-a".into(), policy, Role::Home(Box::default()));
+            let publication = Publication {
+                key,
+                shard: 0,
+                session: 7,
+                id: "cid".into(),
+                ip: [127, 0, 0, 1].into(),
+                request: Request { client: Client::FmlePublish, ..Request::default() },
+            };
+            stream.publish(publication, rtc, &mesh).unwrap();
+            act(&mut stream, 7, &mesh);
+        });
+    }
+
+    /// Silence, 20 ms each, the first at `from` ms.
+    fn opus(from: i64, count: i64) -> Vec<Media> {
+        let mut encoder = opus::Encoder::new(48_000, opus::Channels::Stereo, opus::Application::Audio).unwrap();
+        let packet = |n: i64| {
+            let payload = Bytes::from(encoder.encode_vec(&[0; 1_920], 1_275).unwrap());
+            Media::Frame(rtp::opus::frame(Timestamp::from_ms(from + n * 20), payload).unwrap())
+        };
+        [Media::Track(rtp::opus::track(2))].into_iter().chain((0..count).map(packet)).collect()
+    }
+
+    fn frames(stream: &Stream, kind: Kind) -> Vec<Frame> {
+        stream.ring.from(0).map(|unit| &unit.frame).filter(|frame| frame.kind == kind).cloned().collect()
+    }
+
+    /// Listens until there are `count` frames of `kind`.
+    fn listen(stream: &mut Stream, kind: Kind, count: usize) -> Vec<Frame> {
+        let deadline = Instant::now() + std::time::Duration::from_secs(60);
+        while frames(stream, kind).len() < count {
+            assert!(Instant::now() < deadline);
+            stream.listen();
+            std::thread::yield_now();
+        }
+        frames(stream, kind)
+    }
+
+    #[test]
+    fn opus_of_a_publisher_is_there_as_aac_too_at_the_same_time() {
+        published(RTC, |stream, publisher, mesh| {
+            stream.take(publisher, opus(1_000_000, 150));
+            assert_eq!(stream.prologue().audio.as_ref().map(|track| track.codec), Some(Codec::Aac));
+            assert_eq!(stream.prologue().opus.as_ref().map(|track| track.codec), Some(Codec::Opus));
+            let made = listen(stream, Kind::Audio, 130);
+            assert_eq!(frames(stream, Kind::Opus).len(), 150);
+            assert_eq!(stream.frames, 150);
+            assert!(made[0].dts < Timestamp::from_ms(22) && made[129].dts.as_ms() == made[0].dts.as_ms() + 2_752);
+            // The next publisher brings AAC of its own.
+            assert!(stream.unpublish(publisher, mesh));
+            assert!(!matches!(&stream.role, Role::Home(home) if home.sound.is_busy()));
+        });
+    }
+
+    #[test]
+    fn aac_of_a_publisher_becomes_opus_once_somebody_asks() {
+        published(RTC, |stream, publisher, _| {
+            let shape = Shape::Audio(Sound { sample_rate: 48_000, channels: 2, profile: "LC" });
+            let config = Bytes::from_static(&[0x11, 0x90]);
+            stream.take(publisher, vec![Media::Track(Track { codec: Codec::Aac, config, shape })]);
+            // An access unit of silence: one channel pair without bits.
+            let unit = Bytes::from_static(&[0x21, 0x10, 0x04, 0x60, 0x8c, 0x1c]);
+            let sound = |n: i64| {
+                let dts = Timestamp::from_ticks(n * 1_024, 48_000);
+                Media::Frame(Frame { kind: Kind::Audio, dts, pts: dts, keyframe: false, payload: unit.clone() })
+            };
+            stream.take(publisher, (0..50).map(sound).collect());
+            assert!(!matches!(&stream.role, Role::Home(home) if home.sound.is_busy()));
+            let version = stream.prologue().version;
+            stream.wants_opus(Instant::now());
+            stream.take(publisher, (50..150).map(sound).collect());
+            let made = listen(stream, Kind::Opus, 100);
+            let start = 50 * 1_024 * 1_000 / 48_000;
+            assert!((made[0].dts.as_ms() - start).abs() < 20, "{}", made[0].dts);
+            assert_eq!(stream.prologue().version, version);
+        });
+    }
+
+    #[test]
+    fn what_is_off_stays_what_it_was() {
+        published(Rtc::default(), |stream, publisher, _| {
+            stream.wants_opus(Instant::now());
+            stream.take(publisher, opus(0, 10));
+            assert!(!matches!(&stream.role, Role::Home(home) if home.sound.is_busy()));
+            assert_eq!((stream.prologue().audio.is_none(), stream.frames), (true, 10));
+        });
     }
 }

@@ -5,7 +5,7 @@ mod support;
 use shardcast_protocols::rtmp::client::{Client, ClientError, ClientEvent, ClientOutput};
 use std::{
     io::{Read, Write},
-    net::TcpStream,
+    net::{TcpListener, TcpStream, UdpSocket},
     process::Command,
     time::Duration,
 };
@@ -14,7 +14,7 @@ use support::{
     media::Media,
     process::Process,
     publisher::Publisher,
-    server::{self, Server, local, stream_at},
+    server::{self, Ports, Server, local, stream_at},
     until,
     viewer::Viewer,
 };
@@ -87,14 +87,28 @@ fn a_second_server_names_who_has_its_port() {
 
 #[test]
 fn a_port_that_another_program_has_is_named() {
-    let ports = server::Ports::free();
-    let _other = std::net::TcpListener::bind(local(ports.http)).expect("a port");
-    let mut command: Command = server::command(ports);
-    let refused = Process::start(&mut command).finish(PATIENCE);
-    assert!(!refused.status.success());
-    let said = format!("{}\n{}", String::from_utf8_lossy(&refused.stdout), refused.stderr.join("\n"));
-    assert!(said.contains(&format!("port {} is taken by", ports.http)), "{said}");
-    assert!(said.contains(&format!("(pid {})", std::process::id())), "{said}");
+    let refused = |ports: Ports, port: u16| {
+        let mut command: Command = server::command(ports);
+        let refused = Process::start(&mut command).finish(PATIENCE);
+        assert!(!refused.status.success());
+        let said = format!("{}\n{}", String::from_utf8_lossy(&refused.stdout), refused.stderr.join("\n"));
+        assert!(said.contains(&format!("port {port} is taken by")), "{said}");
+        said
+    };
+    let own = format!("(pid {})", std::process::id());
+    let ports = Ports::free();
+    let _other = TcpListener::bind(local(ports.http)).expect("a port");
+    let said = refused(ports, ports.http);
+    assert!(said.contains(&own), "{said}");
+    for port in [|ports: Ports| ports.srt, |ports: Ports| ports.rtc] {
+        let ports = Ports::free();
+        let _other = UdpSocket::bind(local(port(ports))).expect("a port");
+        let said = refused(ports, port(ports));
+        assert!(said.contains(&own), "{said}");
+    }
+    // Nor do two protocols share one.
+    let ports = Ports::free();
+    refused(Ports { rtc: ports.srt, ..ports }, ports.srt);
 }
 
 /// How the server refuses another publisher of a stream: code and description of its answer.

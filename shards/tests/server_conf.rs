@@ -2,7 +2,11 @@
 
 mod support;
 
-use std::{fs, net::TcpStream, path::PathBuf};
+use std::{
+    fs,
+    net::{TcpStream, UdpSocket},
+    path::PathBuf,
+};
 use support::{
     PATIENCE,
     media::Media,
@@ -117,6 +121,20 @@ fn what_is_off_does_not_listen() {
     );
     for port in [server.ports.http, server.ports.api] {
         assert!(TcpStream::connect(local(port)).is_err(), "port {port} is open");
+    }
+    for port in [server.ports.srt, server.ports.rtc] {
+        assert!(UdpSocket::bind(local(port)).is_ok(), "port {port} is taken");
+    }
+    server.stop();
+}
+
+#[test]
+fn what_is_on_says_where_it_listens() {
+    let server = Server::start(SHARDS);
+    let Ports { srt, rtc, .. } = server.ports;
+    server.wait_for_log(&[&format!("SRT on 127.0.0.1:{srt}/udp, WebRTC on 127.0.0.1:{rtc}/udp")]);
+    for port in [srt, rtc] {
+        assert!(UdpSocket::bind(local(port)).is_err(), "port {port} is free");
     }
     server.stop();
 }

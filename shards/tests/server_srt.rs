@@ -103,7 +103,8 @@ fn second_publisher_is_turned_away() {
 fn passphrase_lets_in_who_knows_it() {
     let server = Server::of_conf(
         "srs_log_tank console; http_server { enabled on; } http_api { enabled on; }
-        srt_server { enabled on; passphrase correct-horse; }
+        srt_server { enabled on; passphrase correct-horse; pbkeylen 24; connect_timeout 4000; maxbw 0; tlpktdrop off;
+            sendbuf 2000000; recvbuf 2000000; }
         vhost __defaultVhost__ { http_remux { enabled on; } srt { enabled on; } }",
         2,
     );
@@ -116,7 +117,8 @@ fn passphrase_lets_in_who_knows_it() {
     };
     refused(&with(server.srt_in("live/a"), "another-horse"), "passphrase is another");
     refused(&server.srt_in("live/a"), "encrypts");
-    for bytes in [16, 32] {
+    // Of the server's size, then of their own.
+    for bytes in [0, 16, 32] {
         let name = format!("live/key{bytes}");
         let _publisher = publish(&format!("{}&pbkeylen={bytes}", with(server.srt_in(&name), "correct-horse")));
         server.wait_until_live(&name);

@@ -345,6 +345,23 @@ mod tests {
     }
 
     #[test]
+    fn opus_is_no_part_of_a_tape_that_does_not_take_it() {
+        let (mut ring, mut plain) = (Ring::new(policy()), Ring::new(policy()));
+        let mut tapes = [&ring, &plain].map(|ring| Tape::new(Box::new(Plain), ring));
+        for n in 0..40 {
+            for (ring, kinds) in [(&mut ring, &[Kind::Opus, Kind::Video][..]), (&mut plain, &[Kind::Video])] {
+                for kind in kinds {
+                    ring.append(Arc::default(), frame(*kind, n * 40, *kind == Kind::Video && n % 10 == 0, 10));
+                }
+            }
+        }
+        tapes[0].catch_up(&ring);
+        tapes[1].catch_up(&plain);
+        assert_eq!((tapes[0].end(), tapes[0].entry()), (tapes[1].end(), tapes[1].entry()));
+        assert_eq!(tapes[0].end(), 400);
+    }
+
+    #[test]
     fn one_who_entered_in_sound_alone_gets_no_picture_before_a_keyframe() {
         let mut ring = Ring::new(policy());
         let mut tape = Tape::new(Box::new(Plain), &ring);

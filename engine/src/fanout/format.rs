@@ -1,6 +1,6 @@
 //! How frames become wire bytes. Implemented by `protocols`.
 
-use crate::{frame::Frame, prologue::Prologue, time::Timestamp};
+use crate::{codec::Kind, frame::Frame, prologue::Prologue, time::Timestamp};
 
 /// A wire format whose bytes are the same for every viewer of a tape.
 ///
@@ -14,6 +14,11 @@ pub trait Format {
 
     /// Metadata and codec configuration that changed within an open body.
     fn prologue(&self, prologue: &Prologue, at: Timestamp, out: &mut Vec<u8>);
+
+    /// Frames of a kind that it does not take are no part of its tape.
+    fn takes(&self, kind: Kind) -> bool {
+        kind != Kind::Opus
+    }
 
     /// One frame.
     fn mux(&mut self, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>);

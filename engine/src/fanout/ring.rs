@@ -131,9 +131,9 @@ impl Ring {
         since.is_some_and(|dts| self.newest - dts < PURE_AUDIO)
     }
 
-    /// Both tracks are known, or have had their time to turn up: a head that is written now is right.
+    /// Pictures and sound are known, or have had their time to turn up: a head that is written now is right.
     pub fn settled(&self) -> bool {
-        let both = self.units.back().is_some_and(|u| u.prologue.video.is_some() && u.prologue.audio.is_some());
+        let both = self.units.back().is_some_and(|u| u.prologue.video.is_some() && u.prologue.sound().is_some());
         both || self.opened.is_some_and(|opened| self.newest - opened >= SETTLING)
     }
 

@@ -254,6 +254,9 @@ impl Tape {
         // Units that the ring dropped before they came here leave a gap.
         self.keyed &= unit.seq == self.next_seq;
         self.next_seq = unit.seq + 1;
+        if !self.format.takes(frame.kind) {
+            return;
+        }
         self.newest = self.newest.max(frame.dts);
         self.opened.get_or_insert(frame.dts);
         if frame.kind == Kind::Video {
@@ -283,7 +286,7 @@ impl Tape {
                 Kind::Video if self.end == body => Content::Sound,
                 Kind::Video if frame.keyframe => Content::Keyframe,
                 Kind::Video => Content::Delta,
-                Kind::Audio => Content::Sound,
+                Kind::Audio | Kind::Opus => Content::Sound,
             };
             match content {
                 Content::Keyframe => self.newest_keyframe = Some((body, unit.seq)),

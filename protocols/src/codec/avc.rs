@@ -588,6 +588,24 @@ mod tests {
     }
 
     #[test]
+    fn depth_of_reordering_is_what_ffprobe_sees() {
+        // x264 r3095: no B pictures, two without and three with a pyramid, the whole VUI with HRD, all intra.
+        for (sps, depth) in [
+            ("674d400ddb0507ec0440000003004000000c83c50ab8", 0),
+            ("674d400de98283f60220000003002000000641e28527", 1),
+            ("6764000dacd94141fb011000000300100000030320f1429960", 2),
+            ("6764000dacd30507ec06d404040694000003000400000300c9808007a10001e84e4c28078a149c", 1),
+            ("6764100dacb8283f60220000030002000003006408", 0),
+            // Baseline with its VUI cut off.
+            ("6742c00dd90141fb01", 0),
+        ] {
+            assert_eq!(max_reorder(&hex(sps)), Some(depth), "{sps}");
+        }
+        // Main with its VUI cut off, and no set at all.
+        assert_eq!([max_reorder(&hex("674d400de98283f602200000")), max_reorder(&hex("68cb8cb2"))], [None, None]);
+    }
+
+    #[test]
     fn crop_larger_than_the_picture_is_refused() {
         let mut cropped = 0;
         mutations(&sps(1), 20_000, |bytes| match picture(bytes) {
@@ -649,7 +667,10 @@ mod tests {
             let _ = track(Bytes::copy_from_slice(bytes));
         });
         for (sps, ..) in GOLDEN {
-            mutations(&hex(sps), 2_000, |bytes| drop(config_record(bytes, bytes)));
+            mutations(&hex(sps), 2_000, |bytes| {
+                config_record(bytes, bytes);
+                max_reorder(bytes);
+            });
         }
         let payload = prefixed(&[&[6, 5, 2, 0, 0, 6, 1, 0xc4], &[0x65, 1, 2]]);
         for size in 0..6 {

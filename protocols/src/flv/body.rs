@@ -134,6 +134,6 @@ fn mp3_flags(track: &Track) -> u8 {
 pub(super) fn tag_kind(kind: Kind) -> super::TagKind {
     match kind {
         Kind::Video => super::TagKind::Video,
-        Kind::Audio => super::TagKind::Audio,
+        Kind::Audio | Kind::Opus => super::TagKind::Audio,
     }
 }

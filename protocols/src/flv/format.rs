@@ -100,7 +100,7 @@ mod tests {
     fn track(codec: Codec, config: &[u8]) -> Track {
         let shape = match codec.kind() {
             Kind::Video => Shape::Video(Picture::default()),
-            Kind::Audio => Shape::Audio(Sound { sample_rate: 22_050, channels: 1, profile: "Other" }),
+            Kind::Audio | Kind::Opus => Shape::Audio(Sound { sample_rate: 22_050, channels: 1, profile: "Other" }),
         };
         Track { codec, config: Bytes::copy_from_slice(config), shape }
     }
@@ -209,7 +209,7 @@ mod tests {
         Flv.head(&prologue, Timestamp::ZERO, &mut out);
         assert_eq!(out[4], 0x01);
         assert!(tags(&out).iter().all(|tag| tag.kind != TagKind::Audio));
-        assert_eq!(muxed(&prologue, &frame(Kind::Audio, 0, 0, false)), []);
+        assert_eq!(muxed(&prologue, &frame(Kind::Opus, 0, 0, false)), []);
     }
 
     #[test]

@@ -118,6 +118,9 @@ impl Packager {
     /// Takes the stream's next frame.
     pub fn push(&mut self, unit: &Unit) -> Option<Change> {
         let (frame, prologue) = (&unit.frame, &unit.prologue);
+        if !self.ts.takes(frame.kind) {
+            return None;
+        }
         let pictures = prologue.video.is_some();
         let mut change = None;
         if let Some(current) = &self.current {
@@ -318,7 +321,7 @@ mod tests {
             config: Bytes::from(vec![1, 0x64, 0, level, 0xff, 0xe1, 0, 1, 0x67, 1, 0, 1, 0x68]),
             shape: Shape::Video(Picture::default()),
         });
-        Arc::new(Prologue { version, video, audio: Some(audio), metadata: None })
+        Arc::new(Prologue { version, video, audio: Some(audio), ..Prologue::default() })
     }
 
     fn unit(prologue: &Arc<Prologue>, kind: Kind, ms: i64, keyframe: bool) -> Unit {

@@ -170,7 +170,8 @@ fn opus_has_its_head_in_the_order_of_mp4() {
     let config = Bytes::from_static(b"OpusHead\x01\x02\x38\x01\x80\xbb\0\0\0\0\0");
     let opus = Track { codec: Codec::Opus, config, shape: Shape::Audio(sound) };
     let mut init = Vec::new();
-    Fragmenter::new(&prologue().with_track(opus).unwrap()).unwrap().init(&mut init);
+    let prologue = Prologue { audio: Some(opus), ..prologue() };
+    Fragmenter::new(&prologue).unwrap().init(&mut init);
     let at = init.windows(4).position(|window| window == b"dOps").unwrap();
     assert_eq!(&init[at + 4..at + 15], [0, 2, 0x01, 0x38, 0, 0, 0xbb, 0x80, 0, 0, 0]);
     assert!(init.windows(4).any(|window| window == b"Opus") && !init.windows(4).any(|window| window == b"mp4a"));

@@ -4,6 +4,7 @@
 //! The only place that knows str0m.
 
 mod dtls;
+mod hints;
 mod offer;
 pub mod player;
 pub mod publisher;
@@ -13,7 +14,7 @@ pub mod stun;
 
 pub use offer::{OfferError, Settings};
 pub use player::Player;
-pub use publisher::{Output, Publisher, PublisherError};
+pub use publisher::{Output, Publisher, PublisherError, Stats};
 pub use session::Session;
 
 #[cfg(test)]

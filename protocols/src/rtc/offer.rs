@@ -83,6 +83,8 @@ pub struct Track {
     pub ssrcs: (Ssrc, Option<Ssrc>),
 }
 
+/// How often publishers' losses are counted.
+const STATS_SPAN: Duration = Duration::from_secs(2);
 const MAX_OFFER_LEN: usize = 64 << 10;
 /// Of both tracks, so that browsers soon know how they belong together.
 const REPORT_SPAN: Duration = Duration::from_secs(1);
@@ -128,6 +130,7 @@ pub fn answer(now: Instant, text: &str, settings: &Settings, role: Role) -> Resu
         .set_dtls_cert(certificate)
         .set_ice_lite(true)
         .set_rtp_mode(true)
+        .set_stats_interval((role == Role::Publisher).then_some(STATS_SPAN))
         .clear_codecs()
         .set_extension_map(map)
         .set_rtcp_report_interval_audio(REPORT_SPAN)

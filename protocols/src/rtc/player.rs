@@ -64,6 +64,8 @@ const KEPT: usize = 512;
 const KEPT_SPAN: Duration = Duration::from_secs(2);
 /// Largest share of bytes sent again; beyond it the peer asks for too much.
 const MAX_RESENT: f32 = 0.5;
+/// Longer payloads are dropped: they fit no packet of str0m's. Opus has them beyond 500 kbit/s.
+const MAX_LEN: usize = 1400;
 const CLOCK_RATE: u64 = 720_000;
 /// Of a media time behind the best one; more is another timeline.
 const MAX_DELAY: u32 = 10 * CLOCK_RATE as u32;
@@ -213,6 +215,9 @@ impl Sender {
     }
 
     fn write(&mut self, rtc: &mut Rtc, time: u32, wallclock: Instant, payload: &[u8], marker: bool) {
+        if payload.len() > MAX_LEN {
+            return;
+        }
         let Track { mid, payload_type, rtx, ssrcs: (ssrc, repair) } = self.track;
         let mut api = rtc.direct_api();
         if !self.declared {

@@ -30,7 +30,7 @@ use str0m::{
 const HERE: &str = "10.0.0.1:8000";
 const THERE: &str = "10.0.0.2:9000";
 
-fn settings() -> Settings {
+pub fn settings() -> Settings {
     Settings { candidates: vec![("10.0.0.1".into(), 8000)], ice: None }
 }
 
@@ -109,19 +109,19 @@ fn a_clients_picture_and_sound_arrive_and_keyframes_are_asked_for() {
     assert_eq!(shown, pictures);
 }
 
-fn is_mode_1(params: &PayloadParams) -> bool {
+pub(super) fn is_mode_1(params: &PayloadParams) -> bool {
     params.spec().format.packetization_mode == Some(1)
 }
 
-fn track() -> Track {
+pub(super) fn track() -> Track {
     let (sps, pps) = (hex("6742c00dd90141fb0110000003001000000303c0f142a480"), hex("68cb8cb2"));
     avc::track(avc::config_record(&sps, &pps)).unwrap()
 }
 
 /// 3000 bytes in one slice.
-fn picture(n: u64, keyframe: bool) -> Frame {
+pub(super) fn picture(n: u64, keyframe: bool) -> Frame {
     let mut payload = vec![0, 0, 0x0b, 0xb8, if keyframe { 0x65 } else { 0x41 }];
-    payload.resize(4 + 3000, n as u8 + 1);
+    payload.resize(4 + 3000, (n % 255) as u8 + 1);
     Frame { kind: Kind::Video, dts: Timestamp::ZERO, pts: Timestamp::ZERO, keyframe, payload: payload.into() }
 }
 

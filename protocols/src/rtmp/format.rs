@@ -61,7 +61,7 @@ pub(super) fn write_frame(writer: ChunkWriter, stream: u32, prologue: &Prologue,
 
 fn media_header(kind: Kind, stream: u32, at: Timestamp) -> Header {
     let (csid, kind) = match kind {
-        Kind::Audio => (csid::AUDIO, kind::AUDIO),
+        Kind::Audio | Kind::Opus => (csid::AUDIO, kind::AUDIO),
         Kind::Video => (csid::VIDEO, kind::VIDEO),
     };
     Header { csid, kind, stream, timestamp: wire_time(at) }

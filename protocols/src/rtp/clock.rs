@@ -11,6 +11,8 @@ pub struct Clock {
     timestamp: Unwrapper,
     /// `None` before the first packet.
     place: Option<Place>,
+    /// Nothing that begins anew is placed before.
+    floor: Timestamp,
     /// NTP time less the track's own, by the last sender report.
     ntp: Option<Timestamp>,
 }
@@ -18,14 +20,15 @@ pub struct Clock {
 /// Where the track is. Its own time is that of its RTP timestamps, unwrapped.
 #[derive(Debug)]
 struct Place {
-    /// Own time of the last packet.
+    /// The last packet: its own time, where it was placed, and when it came.
     last: Timestamp,
+    placed: Timestamp,
     arrival: Timestamp,
     /// The latest own time of all packets.
     newest: Timestamp,
-    /// What is added to own time.
+    /// What is added to own time up to `since`; from there on that goes to `target`, slowly.
     offset: Timestamp,
-    /// Where `offset` goes, slowly.
+    since: Timestamp,
     target: Timestamp,
     /// Sender reports have set the target.
     aligned: bool,
@@ -36,6 +39,8 @@ struct Place {
 const MAX_LEAP: Timestamp = Timestamp::from_whole_ms(10_000);
 /// The same for one that goes back. B pictures lie less behind.
 pub const MAX_BACK: Timestamp = Timestamp::from_whole_ms(1_000);
+/// Between what was placed and what begins anew, where arrival would place that earlier.
+const STEP: Timestamp = Timestamp::from_whole_ms(1);
 /// One of so many units of time is what a correction may add or take: time goes on all the while.
 const SLEW: u32 = 8;
 /// Sender reports that would put the tracks further apart than they arrive are wrong. A stream's timeline
@@ -47,7 +52,7 @@ const SLACK: Timestamp = Timestamp::from_whole_ms(10);
 impl Clock {
     /// `hz` must not be zero.
     pub fn new(hz: u32) -> Self {
-        Self { hz, timestamp: Unwrapper::timestamp(), place: None, ntp: None }
+        Self { hz, timestamp: Unwrapper::timestamp(), place: None, floor: Timestamp::ZERO, ntp: None }
     }
 
     /// The time of a packet with this RTP timestamp, counted from `start`, which the tracks of a source share.
@@ -55,29 +60,40 @@ impl Clock {
     pub fn place(&mut self, start: Instant, now: Instant, timestamp: u32) -> Timestamp {
         let own = self.own(timestamp);
         let arrival = Timestamp::from(now.saturating_duration_since(start));
-        let offset = match &mut self.place {
-            Some(place) if place.last == own => return own + place.offset,
+        let placed = match &mut self.place {
+            Some(place) if place.last == own => return place.placed,
             Some(place) if place.follows(own, arrival) => {
-                if own > place.newest {
-                    // An eighth of what has passed.
-                    let passed = (own - place.newest).as_ticks(self.hz);
-                    let step = Timestamp::from_ticks(passed, self.hz.saturating_mul(SLEW));
-                    let rest = place.target - place.offset;
-                    place.offset = place.offset + rest.min(step).max(Timestamp::ZERO - step);
-                    place.newest = own;
-                }
+                place.newest = place.newest.max(own);
+                place.placed = own + place.offset(own, self.hz);
                 (place.last, place.arrival) = (own, arrival);
-                return own + place.offset;
+                place.placed
             }
-            // Not before what was placed already.
-            Some(place) => arrival.max(place.newest + place.offset) - own,
-            None => arrival - own,
+            anew => {
+                let placed = arrival.max(self.floor);
+                if anew.is_some() {
+                    self.ntp = None;
+                }
+                let offset = placed - own;
+                *anew = Some(Place {
+                    last: own,
+                    placed,
+                    arrival,
+                    newest: own,
+                    offset,
+                    since: own,
+                    target: offset,
+                    aligned: false,
+                });
+                placed
+            }
         };
-        if self.place.is_some() {
-            self.ntp = None;
-        }
-        self.place = Some(Place { last: own, arrival, newest: own, offset, target: offset, aligned: false });
-        own + offset
+        self.floor = self.floor.max(placed + STEP);
+        placed
+    }
+
+    /// Another source's packets follow: its first is placed by arrival, behind what was placed already.
+    pub fn restart(&mut self) {
+        (self.timestamp, self.place, self.ntp) = (Unwrapper::timestamp(), None, None);
     }
 
     /// A sender report: this RTP timestamp is that of `ntp`, counted from anywhere.
@@ -96,10 +112,11 @@ impl Clock {
         else {
             return;
         };
-        let target = (other.offset - others) + ntp;
-        let apart = (place.last + target - place.arrival) - (other.last + other.offset - other.arrival);
+        let target = other.placed - other.last - others + ntp;
+        let apart = (place.last + target - place.arrival) - (other.placed - other.arrival);
         let settled = place.aligned && within(target - place.target, SLACK);
         if within(apart, MAX_APART) && !settled {
+            (place.offset, place.since) = (place.offset(place.newest, self.hz), place.newest);
             (place.target, place.aligned) = (target, true);
         }
     }
@@ -110,6 +127,13 @@ impl Clock {
 }
 
 impl Place {
+    /// What is added to an own time: on the way to the target, an eighth of what has passed.
+    fn offset(&self, own: Timestamp, hz: u32) -> Timestamp {
+        let passed = (own - self.since).max(Timestamp::ZERO).as_ticks(hz);
+        let step = Timestamp::from_ticks(passed, hz.saturating_mul(SLEW));
+        self.offset + (self.target - self.offset).min(step).max(Timestamp::ZERO - step)
+    }
+
     /// Whether a packet goes on from the one before.
     fn follows(&self, own: Timestamp, arrival: Timestamp) -> bool {
         within((own - self.last) - (arrival - self.arrival), MAX_LEAP) && self.newest - own < MAX_BACK
@@ -140,10 +164,12 @@ mod tests {
         assert_eq!(at(400, 2_000_000_000), 400);
         // Packets of one picture are at one time, however late.
         assert_eq!(at(20_000, 2_000_000_000), 400);
-        // Back by more than B pictures, but never behind what was placed.
+        // Back by no more than B pictures, then by more, which is placed after all before.
         assert_eq!(at(500, 2_000_000_000 - 45_000), 400 - 500);
-        assert_eq!(at(350, 2_000_000_000 - 180_000), 400);
-        assert_eq!(at(390, 2_000_000_000 - 176_400), 440);
+        assert_eq!(at(350, 2_000_000_000 - 180_000), 401);
+        assert_eq!(at(390, 2_000_000_000 - 176_400), 441);
+        clock.restart();
+        assert_eq!((place(&mut clock, start, 400, 5), place(&mut clock, start, 400, 95)), (442, 443));
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub mod reorder;
 pub mod wrap;
 
 pub use packet::{Header, Packet, PacketError};
-pub use receiver::Receiver;
+pub use receiver::{Receiver, Stats};
 
 /// Longest payload that is written: with all headers it fits any path that carries WebRTC.
 pub const MAX_PAYLOAD_LEN: usize = 1200;

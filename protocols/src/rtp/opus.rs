@@ -32,10 +32,19 @@ pub fn track(channels: u8) -> Track {
     Track { codec: Codec::Opus, config: head.into(), shape: Shape::Audio(sound) }
 }
 
+/// Channels of a packet, by its first byte (RFC 6716 §3.1). An encoder may change them from packet to packet.
+///
+/// ```text
+/// | configuration 5 | stereo 1 | frame count code 2 |
+/// ```
+pub fn channels(payload: &[u8]) -> u8 {
+    1 + u8::from(payload.first().is_some_and(|first| first & 4 != 0))
+}
+
 /// The frame that a payload is. `None` where it is empty or longer than any Opus packet.
 pub fn frame(at: Timestamp, payload: Bytes) -> Option<Frame> {
     let fits = (1..=MAX_LEN).contains(&payload.len());
-    fits.then(|| Frame { kind: Kind::Audio, dts: at, pts: at, keyframe: false, payload })
+    fits.then(|| Frame { kind: Kind::Opus, dts: at, pts: at, keyframe: false, payload })
 }
 
 #[cfg(test)]

@@ -41,6 +41,13 @@ impl Reorder {
         }
     }
 
+    /// Another source's packets follow, from any sequence number on. Those held are given up.
+    pub fn restart(&mut self) {
+        self.lost += self.held.len() as u64;
+        self.held.clear();
+        (self.sequence, self.next, self.restart) = (Unwrapper::sequence(), None, None);
+    }
+
     pub fn push(&mut self, now: Instant, packet: Packet) {
         let before = self.sequence;
         let at = self.sequence.place(packet.header.sequence.into());

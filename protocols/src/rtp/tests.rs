@@ -17,6 +17,7 @@ use shardcast_engine::{
 };
 use std::{
     collections::VecDeque,
+    slice,
     time::{Duration, Instant},
 };
 
@@ -95,7 +96,7 @@ fn frames_of_all_sizes_come_back() {
         let (media, receiver) = receive(&packets(&frames, 65_535));
         assert_eq!(media[0], Media::Track(track()));
         assert_eq!(seen(&media), sent(&[&frames[0], &frames[1]]), "{len}");
-        assert_eq!((receiver.lost(), receiver.wrong, receiver.wants_keyframe()), (0, 0, false));
+        assert_eq!((receiver.stats().lost, receiver.stats().wrong, receiver.wants_keyframe()), (0, 0, false));
     }
 }
 
@@ -139,7 +140,7 @@ fn any_lost_packet_costs_its_picture_and_those_to_the_next_keyframe() {
         let whole = if in_group < 5 { 0 } else { 1 + (in_group - 5) / 3 };
         let expected: Vec<&Frame> = frames[..4 + whole].iter().chain(&frames[8..]).collect();
         assert_eq!(seen(&media), sent(&expected), "{lost}");
-        assert_eq!((receiver.lost(), receiver.wants_keyframe()), (1, false));
+        assert_eq!((receiver.stats().lost, receiver.wants_keyframe()), (1, false));
     }
     let (_, receiver) = receive(&[&all[..16], &all[17..20]].concat());
     assert!(receiver.wants_keyframe());
@@ -153,7 +154,7 @@ fn disorder_is_put_right() {
     all[1..].chunks_mut(5).for_each(<[Packet]>::reverse);
     let (media, receiver) = receive(&all);
     assert_eq!(seen(&media), sent(&frames.iter().collect::<Vec<_>>()));
-    assert_eq!(receiver.lost(), 0);
+    assert_eq!(receiver.stats().lost, 0);
 }
 
 #[test]
@@ -186,43 +187,215 @@ fn a_picture_beyond_the_bound_is_left_out() {
     assert_eq!((out.len(), wrong, depacketizer.dropped), (2, 1, 1));
 }
 
+/// What a depacketizer makes of payloads in a row, the last with the marker.
+fn depacketize(payloads: &[&[u8]]) -> (Vec<Media>, Vec<h264::PayloadError>) {
+    let (mut depacketizer, mut out, mut errors) = (Depacketizer::new(1 << 20), VecDeque::new(), Vec::new());
+    for (n, payload) in payloads.iter().enumerate() {
+        let marker = n + 1 == payloads.len();
+        errors.extend(depacketizer.push(n as i64, Timestamp::ZERO, marker, payload, &mut out).err());
+    }
+    (out.into(), errors)
+}
+
+#[test]
+fn payloads_that_are_not_of_mode_1_are_refused() {
+    let sets = packetize(&track(), &picture(0, true, &[20]), MAX_PAYLOAD_LEN)[0].clone();
+    let (media, errors) = depacketize(&[&sets, &[0x65, 1, 2]]);
+    assert_eq!((media.len(), errors), (2, vec![]));
+    use h264::PayloadError::*;
+    // STAP-B, MTAP16, MTAP24, FU-B, and what is not assigned.
+    for kind in [25, 26, 27, 29, 30, 31, 0] {
+        let payload = [0x60 | kind, 0, 1, 0, 2, 0x65, 1];
+        let (media, errors) = depacketize(&[&sets, &payload, &[0x65, 1, 2]]);
+        assert_eq!((media, errors), (vec![], vec![Type(kind)]));
+    }
+    for (payload, error) in [
+        (&hex("78 0003 6501")[..], Aggregate { len: 3, left: 2 }),
+        (&hex("78 0002 6501 00"), Aggregate { len: 2, left: 1 }),
+        (&hex("7c"), Empty),
+        (&hex("7c 05 01"), NoStart),
+        (&hex("7c 45 01"), NoStart),
+    ] {
+        assert_eq!(depacketize(&[&sets, payload, &[0x65, 1, 2]]), (vec![], vec![error]));
+    }
+    // A fragment that begins twice, and one that another unit ends.
+    let start = hex("7c 85 01");
+    assert_eq!(depacketize(&[&sets, &start, &start]), (vec![], vec![NoStart]));
+    assert_eq!(depacketize(&[&sets, &start, &[0x65, 1]]), (vec![], vec![NoStart]));
+    // One that never ends.
+    assert_eq!(depacketize(&[&sets, &start]), (vec![], vec![]));
+}
+
+#[test]
+fn signalled_parameter_sets_serve_until_the_streams_own_come() {
+    let own = packetize(&track(), &picture(0, true, &[20]), MAX_PAYLOAD_LEN)[0].clone();
+    let (sps, pps) = (hex("674d400de98283f60220000003002000000641e28527"), hex("68ebe3cb20"));
+    let other = avc::track(avc::config_record(&sps, &pps)).unwrap();
+    let offered = [&[0, 0, 0, 1][..], &sps, &[0, 0, 0, 1], &pps].concat();
+    let tracks = |payloads: &[&[u8]]| -> Vec<Track> {
+        let (mut depacketizer, mut out) = (Depacketizer::new(1 << 20), VecDeque::new());
+        depacketizer.offer(&offered);
+        for (n, payload) in payloads.iter().enumerate() {
+            // A set belongs to the picture after it.
+            let at = Timestamp::from_ms(payloads[..n].iter().filter(|payload| payload[0] & 31 < 6).count() as i64);
+            depacketizer.push(n as i64, at, payload[0] & 31 < 6, payload, &mut out).unwrap();
+        }
+        out.into_iter().filter_map(|media| if let Media::Track(track) = media { Some(track) } else { None }).collect()
+    };
+    assert_eq!(tracks(&[&[0x65, 1]]), slice::from_ref(&other));
+    // Also where the first picture cannot be shown yet.
+    assert_eq!(tracks(&[&[0x41, 1], &[0x65, 1]]), slice::from_ref(&other));
+    assert_eq!(tracks(&[&own, &[0x65, 1]]), [track()]);
+    assert_eq!(tracks(&[&[0x65, 1], &own, &[0x65, 1]]), [other, track()]);
+}
+
+#[test]
+fn pictures_out_of_their_turn_get_decoding_times() {
+    // x264 states one picture of reordering here.
+    let (sps, pps) = (hex("674d400de98283f60220000003002000000641e28527"), hex("68ebe3cb20"));
+    let track = avc::track(avc::config_record(&sps, &pps)).unwrap();
+    let order = [0, 3, 1, 2, 6, 4, 5, 7];
+    let (start, mut receiver) = (Instant::now(), Receiver::h264(Instant::now()));
+    let mut sequence = 0;
+    for (n, at) in order.into_iter().enumerate() {
+        for payload in packetize(&track, &picture(at, n == 0, &[500]), MAX_PAYLOAD_LEN) {
+            let marker = payload[0] & 31 < 6;
+            let header = Header { marker, sequence, timestamp: 77 + 3000 * at as u32, ..Header::default() };
+            receiver.input(start + Duration::from_millis(33 * n as u64), Packet { header, payload });
+            sequence += 1;
+        }
+    }
+    let media = std::iter::from_fn(|| receiver.poll()).filter_map(|media| match media {
+        Media::Frame(frame) => Some((frame.dts.as_ticks(h264::HZ), frame.pts.as_ticks(h264::HZ))),
+        _ => None,
+    });
+    let (dts, pts): (Vec<_>, Vec<_>) = media.unzip();
+    assert_eq!(pts, order.map(|at| at * 3000));
+    assert_eq!(dts, [-90, 0, 3000, 6000, 9000, 12000, 15000, 18000]);
+}
+
+/// Sound packets with first bytes and timestamps as told, and what a receiver for one channel makes of them.
+fn sound(packets: &[(&[u8], u32)]) -> (Vec<Media>, Receiver) {
+    let start = Instant::now();
+    let mut receiver = Receiver::opus(start, 1);
+    for (n, (payload, timestamp)) in packets.iter().enumerate() {
+        let header = Header { sequence: n as u16, timestamp: *timestamp, ..Header::default() };
+        let now = start + Duration::from_micros(u64::from(timestamp.wrapping_sub(packets[0].1)) * 1000 / 48);
+        receiver.input(now, Packet { header, payload: Bytes::copy_from_slice(payload) });
+    }
+    (std::iter::from_fn(|| receiver.poll()).collect(), receiver)
+}
+
+#[test]
+fn sound_packets_of_all_lengths_and_silence_keep_their_times() {
+    // 10, 20, 40 and 60 ms, then silence of 400 ms and more with comfort noise of one byte (RFC 7587 §3.1.3).
+    let times = [0, 480, 1440, 3360, 6240, 6240 + 19_200, 6240 + 2 * 19_200, 6240 + 48_000 * 30];
+    let packets = times.map(|time: u32| (&[0x08u8, 1][..time as usize % 2 + 1], time.wrapping_sub(2000)));
+    let (media, receiver) = sound(&packets);
+    assert_eq!(media[0], Media::Track(opus::track(1)));
+    let at = media.iter().filter_map(|media| match media {
+        Media::Frame(frame) => Some(frame.pts.as_ticks(opus::HZ)),
+        _ => None,
+    });
+    assert_eq!(at.collect::<Vec<_>>(), times.map(i64::from));
+    assert_eq!(receiver.stats(), Stats { packets: 8, ..Stats::default() });
+}
+
+#[test]
+fn sound_becomes_a_track_of_two_channels_where_a_packet_has_two() {
+    let tracks = |media: Vec<Media>| -> Vec<Track> {
+        media.into_iter().filter_map(|media| if let Media::Track(track) = media { Some(track) } else { None }).collect()
+    };
+    let (mono, stereo): (&[u8], &[u8]) = (&[0x78, 1], &[0x7c, 1]);
+    assert_eq!(tracks(sound(&[(mono, 0), (mono, 960)]).0), [opus::track(1)]);
+    assert_eq!(tracks(sound(&[(stereo, 0), (mono, 960)]).0), [opus::track(2)]);
+    assert_eq!(tracks(sound(&[(mono, 0), (stereo, 960), (mono, 1920)]).0), [opus::track(1), opus::track(2)]);
+}
+
 /// Packets behind 16-bit lengths, as a mutation may change.
 fn framed(packets: &[Packet]) -> Vec<u8> {
     let bytes = packets.iter().map(Packet::to_bytes);
     bytes.flat_map(|bytes| [&(bytes.len() as u16).to_be_bytes()[..], &bytes].concat()).collect()
 }
 
+/// Both receivers get what `bytes` frame, 5 ms apart, with reports and a restart between; media must be sane.
+fn judge(bytes: &[u8]) {
+    let start = Instant::now();
+    let (mut pictures, mut sound, mut rest) = (Receiver::h264(start), Receiver::opus(start, 2), bytes);
+    let (mut now, mut seed, mut last) = (start, 0u32, [None; 2]);
+    pictures.offer(&bytes[..bytes.len().min(60)]);
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let len = usize::from(u16::from_be_bytes(*length)).min(after.len());
+        if let Ok(packet) = Packet::parse(&Bytes::copy_from_slice(&after[..len])) {
+            seed = seed.wrapping_mul(31).wrapping_add(packet.header.timestamp);
+            sound.report(seed, Timestamp::from_ticks(seed.into(), 48_000));
+            pictures.report(packet.header.timestamp, Timestamp::from_ms(seed.into()));
+            pictures.follow(&sound);
+            if seed.is_multiple_of(7) {
+                pictures.restart();
+            }
+            sound.input(now, packet.clone());
+            pictures.input(now, packet);
+        }
+        now += Duration::from_millis(5);
+        rest = &after[len..];
+    }
+    for (n, receiver) in [&mut pictures, &mut sound].into_iter().enumerate() {
+        receiver.expire(now + Duration::from_secs(1));
+        assert_eq!(receiver.deadline(), None);
+        while let Some(media) = receiver.poll() {
+            let Media::Frame(frame) = media else { continue };
+            assert!(frame.payload.len() <= bytes.len() * 2 && !frame.payload.is_empty());
+            assert!(frame.dts <= frame.pts, "{frame:?}");
+            // Sound never goes back; pictures do by what B pictures may, where their source does.
+            let bound = if n == 0 { clock::MAX_BACK } else { Timestamp::ZERO };
+            assert!(last[n].is_none_or(|last| frame.dts + bound >= last), "{frame:?} after {:?}", last[n]);
+            last[n] = Some(frame.dts);
+            bframes::is_reference(&frame.payload, 4);
+            packetize(&track(), &frame, 24);
+        }
+    }
+}
+
 #[test]
 fn hostile_packets_do_not_panic() {
-    let frames = [picture(0, true, &[60]), picture(1, false, &[30, 8]), picture(2, false, &[9])];
-    let mut packets = Vec::new();
+    let frames =
+        [picture(0, true, &[60]), picture(1, false, &[30, 8]), picture(3, false, &[9]), picture(2, false, &[9])];
+    let mut packets: Vec<Packet> = Vec::new();
     for frame in &frames {
         for payload in packetize(&track(), frame, 24) {
-            let sequence = packets.len() as u16;
+            let sequence = 65_530u16.wrapping_add(packets.len() as u16);
             let timestamp = frame.pts.as_ticks(h264::HZ) as u32;
             packets.push(Packet { header: Header { sequence, timestamp, ..Header::default() }, payload });
         }
     }
-    let start = Instant::now();
-    mutations(&framed(&packets), 100_000, |bytes| {
-        let (mut receiver, mut sound, mut rest) = (Receiver::h264(start), Receiver::opus(start, 2), bytes);
-        while let Some((length, after)) = rest.split_first_chunk() {
-            let len = usize::from(u16::from_be_bytes(*length)).min(after.len());
-            if let Ok(packet) = Packet::parse(&Bytes::copy_from_slice(&after[..len])) {
-                sound.input(start, packet.clone());
-                receiver.input(start, packet);
-            }
-            rest = &after[len..];
+    mutations(&framed(&packets), 100_000, judge);
+}
+
+#[test]
+fn wild_sequence_numbers_and_timestamps_do_not_panic() {
+    let mut seed = 1u64;
+    let mut random = move || {
+        seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        (seed >> 33) as u32
+    };
+    for _ in 0..500 {
+        let mut packets = packets(&group(0), 0);
+        for _ in 0..3 {
+            packets.extend(packets.clone());
         }
-        receiver.expire(start + Duration::from_secs(1));
-        while let Some(media) = receiver.poll() {
-            if let Media::Frame(frame) = media {
-                assert!(frame.payload.len() <= bytes.len() * 2 && !frame.payload.is_empty());
-                bframes::is_reference(&frame.payload, 4);
-                packetize(&track(), &frame, 24);
+        for packet in &mut packets {
+            match random() % 8 {
+                0 => packet.header.sequence = random() as u16,
+                1 => packet.header.timestamp = random(),
+                2 => packet.header.timestamp = packet.header.timestamp.wrapping_add(random() % 200_000),
+                3 => packet.header.marker ^= true,
+                4 => packet.payload = packet.payload.slice(..random() as usize % (packet.payload.len() + 1)),
+                _ => {}
             }
         }
-    });
+        judge(&framed(&packets));
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{packet, session::Session};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 use srt_protocol::{
-    options::{KeySize, PacketCount, PacketSize, Passphrase},
+    options::{DataRate, KeySize, LiveBandwidthMode, PacketCount, PacketSize, Passphrase, Percent},
     packet::{
         ControlPacket, ControlTypes, CoreRejectReason, HandshakeControlInfo, HandshakeVsInfo, HsV5Info, Packet,
         RejectReason, ShakeType, SocketId, SrtControlPacket, TimeStamp,
@@ -17,10 +17,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A cookie is good for one to two of these.
-const COOKIE_LIFE: Duration = Duration::from_secs(30);
-/// Packets that wait to be sent or acknowledged.
-pub const SEND_PACKETS: u64 = 8192;
+/// Slices of the time in which a handshake must finish: a cookie is good for that time and at most one slice more.
+const SLICES: u32 = 4;
+/// Packets under way, at most.
+const WINDOW: u64 = 8192;
+/// The least that a buffer holds, packets, as in libsrt.
+const LEAST_BUFFER: u64 = 32;
+/// What a packet takes in the buffers that are set in bytes, as in libsrt: a full one without its headers.
+const PACKET_BYTES: u64 = 1500 - 28;
 /// The least that a peer's packets must hold, bytes: seven of MPEG-TS and all headers.
 const LEAST_PACKET: u64 = 1316 + 44;
 
@@ -31,6 +35,28 @@ pub struct Settings {
     pub recv_latency: Duration,
     pub peer_latency: Duration,
     pub peer_idle_timeout: Duration,
+    /// From our first answer to the caller's second packet.
+    pub connect_timeout: Duration,
+    /// Bytes of the key that callers are told, which those take that have none of their own (libsrt's
+    /// SRTO_PBKEYLEN of a listener): 16, 24 or 32. With 0 they are told none and take 16.
+    pub key_size: u16,
+    pub bandwidth: Bandwidth,
+    /// What has not arrived in time is given up. Else what follows it waits for it, whatever the latency.
+    pub too_late_drop: bool,
+    /// Bytes, in packets of 1472, from 32 of them to 8192: more are never under way.
+    pub send_buffer: u64,
+    pub recv_buffer: u64,
+}
+
+/// How fast a session sends, retransmissions included.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bandwidth {
+    /// As fast as a gigabit a second.
+    Unlimited,
+    /// Bytes a second.
+    Most(u64),
+    /// A quarter more than what it is given to send.
+    Measured,
 }
 
 pub struct Listener {
@@ -102,17 +128,19 @@ impl Listener {
         else {
             return Heard::Nothing;
         };
-        let period = self.period(now);
+        let slice = self.slice(now);
         match shake.shake_type {
             ShakeType::Induction => {
-                let info = HandshakeVsInfo::V5(HsV5Info::default());
-                let syn_cookie = self.cookie(period, from);
+                let info = HandshakeVsInfo::V5(HsV5Info { key_size: self.told_key_size(), ..HsV5Info::default() });
+                let syn_cookie = self.cookie(slice, from);
                 Heard::Answer(answer(timestamp, shake.socket_id, HandshakeControlInfo { syn_cookie, info, ..shake }))
             }
             ShakeType::Conclusion => {
-                let known = [period, period.wrapping_sub(1)].map(|period| self.cookie(period, from));
+                let is_known = (0..=u64::from(SLICES))
+                    .filter_map(|age| slice.checked_sub(age))
+                    .any(|slice| self.cookie(slice, from) == shake.syn_cookie);
                 let HandshakeVsInfo::V5(info) = shake.info.clone() else { return Heard::Nothing };
-                if !known.contains(&shake.syn_cookie) || shake.max_packet_size.0 < LEAST_PACKET {
+                if !is_known || shake.max_packet_size.0 < LEAST_PACKET {
                     return Heard::Nothing;
                 }
                 let stream_id = info.sid.clone().unwrap_or_default();
@@ -149,7 +177,7 @@ impl Listener {
         else {
             return Err(Rejection::Rogue);
         };
-        let window = caller.shake.max_flow_size.0.min(SEND_PACKETS);
+        let window = caller.shake.max_flow_size.0.min(WINDOW);
         let shake = HandshakeControlInfo {
             syn_cookie: told.syn_cookie,
             max_flow_size: PacketCount(window),
@@ -186,21 +214,35 @@ impl Listener {
             send_latency: self.settings.peer_latency,
             recv_latency: self.settings.recv_latency,
             peer_idle_timeout: self.settings.peer_idle_timeout,
-            recv_buffer_size: PacketCount(SEND_PACKETS),
-            send_buffer_size: PacketCount(SEND_PACKETS),
+            recv_buffer_size: packets(self.settings.recv_buffer),
+            send_buffer_size: packets(self.settings.send_buffer),
             max_packet_size: PacketSize(1500),
-            max_flow_size: PacketCount(SEND_PACKETS),
+            max_flow_size: PacketCount(WINDOW),
+            too_late_packet_drop: self.settings.too_late_drop,
+            bandwidth: match self.settings.bandwidth {
+                Bandwidth::Unlimited => LiveBandwidthMode::Unlimited,
+                Bandwidth::Most(rate) => LiveBandwidthMode::Max(DataRate(rate)),
+                Bandwidth::Measured => LiveBandwidthMode::Estimated { overhead: Percent(25), expected: DataRate(0) },
+            },
             ..ConnInitSettings::default()
         }
     }
 
-    fn period(&self, now: Instant) -> u64 {
-        now.saturating_duration_since(self.since).as_secs() / COOKIE_LIFE.as_secs()
+    /// None where nothing is encrypted.
+    fn told_key_size(&self) -> KeySize {
+        let size = if self.settings.passphrase.is_empty() { 0 } else { self.settings.key_size };
+        KeySize::try_from(size).unwrap_or(KeySize::Unspecified)
     }
 
-    fn cookie(&self, period: u64, from: SocketAddr) -> i32 {
+    fn slice(&self, now: Instant) -> u64 {
+        let length = (self.settings.connect_timeout / SLICES).as_nanos().max(1);
+        let number = now.saturating_duration_since(self.since).as_nanos() / length;
+        u64::try_from(number).unwrap_or(u64::MAX)
+    }
+
+    fn cookie(&self, slice: u64, from: SocketAddr) -> i32 {
         let Ok(mut mac) = Hmac::<Sha256>::new_from_slice(&self.secret) else { return 0 };
-        mac.update(&period.to_be_bytes());
+        mac.update(&slice.to_be_bytes());
         mac.update(from.to_string().as_bytes());
         let bytes = mac.finalize().into_bytes();
         i32::from_be_bytes([bytes[0], bytes[1], bytes[2], bytes[3]])
@@ -217,6 +259,10 @@ impl Caller {
         };
         answer(self.timestamp, self.shake.socket_id, shake)
     }
+}
+
+fn packets(bytes: u64) -> PacketCount {
+    PacketCount((bytes / PACKET_BYTES).clamp(LEAST_BUFFER, WINDOW))
 }
 
 /// Its handshake's word for the size, which must be that of its keys; players leave it to us and say none.

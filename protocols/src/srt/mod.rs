@@ -8,7 +8,7 @@ pub mod packet;
 pub mod session;
 pub mod stream_id;
 
-pub use listener::{Caller, Heard, Listener, Rejection, Settings};
+pub use listener::{Bandwidth, Caller, Heard, Listener, Rejection, Settings};
 pub use session::Session;
 
 #[cfg(test)]

@@ -1,15 +1,9 @@
 //! One SRT connection after its handshake: packets and time in, packets and payload out.
 
-use super::{
-    listener::{SEND_PACKETS, serialize},
-    packet,
-};
+use super::{listener::serialize, packet};
 use bytes::Bytes;
 use srt_protocol::connection::{Action, Connection, DuplexConnection, Input};
 use std::{collections::VecDeque, time::Instant};
-
-/// Packets that wait for room: the crate takes them all, and drops what comes too late.
-const ROOM: u64 = SEND_PACKETS - 256;
 
 pub struct Session {
     connection: DuplexConnection,
@@ -46,7 +40,9 @@ impl Session {
     /// False where there is no room for more payload now.
     pub fn has_room(&mut self, now: Instant) -> bool {
         self.connection.update_statistics(now);
-        self.connection.statistics().tx_buffered_data < ROOM
+        // The crate takes all, and drops from a full buffer: what one payload and its like bring must fit.
+        let size = self.connection.settings().send_buffer_size.0;
+        self.connection.statistics().tx_buffered_data < size - size / 32
     }
 
     pub fn send(&mut self, now: Instant, payload: Bytes) {

@@ -16,14 +16,22 @@ pub enum StreamIdError {
     NoStream,
 }
 
-/// What a streamid without words means.
-const EMPTY: &str = "#!::r=live/livestream,m=publish";
+/// What streamids leave out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Defaults {
+    /// The app of one that names a stream only.
+    pub app: String,
+    /// Stands for an empty one.
+    pub stream_id: String,
+    /// Of one without `#!::`.
+    pub mode: Mode,
+}
 
-/// `#!::r=app/stream,m=publish,h=vhost,key=value` or `app/stream` or `stream`, the last two to play.
-pub fn parse(text: &str, default_app: &str) -> Result<(Mode, Request), StreamIdError> {
-    let text = if text.is_empty() { EMPTY } else { text };
+/// `#!::r=app/stream,m=publish,h=vhost,key=value` (without `m` to play) or `app/stream` or `stream`.
+pub fn parse(text: &str, defaults: &Defaults) -> Result<(Mode, Request), StreamIdError> {
+    let text = if text.is_empty() { &defaults.stream_id } else { text };
     let Some(pairs) = text.strip_prefix("#!::") else {
-        return Ok((Mode::Play, request(text, String::new(), String::new(), default_app)?));
+        return Ok((defaults.mode, request(text, String::new(), String::new(), &defaults.app)?));
     };
     let (mut mode, mut resource, mut vhost, mut params) = (Mode::Play, String::new(), String::new(), Vec::new());
     for pair in pairs.split([',', '&', ';', '?']) {
@@ -54,7 +62,7 @@ pub fn parse(text: &str, default_app: &str) -> Result<(Mode, Request), StreamIdE
     if !param.is_empty() {
         param.insert(0, '?');
     }
-    Ok((mode, request(&resource, vhost, param, default_app)?))
+    Ok((mode, request(&resource, vhost, param, &defaults.app)?))
 }
 
 fn request(resource: &str, vhost: String, param: String, default_app: &str) -> Result<Request, StreamIdError> {
@@ -70,8 +78,16 @@ fn request(resource: &str, vhost: String, param: String, default_app: &str) -> R
 mod tests {
     use super::*;
 
+    fn defaults() -> Defaults {
+        Defaults { app: "live".into(), stream_id: "#!::r=live/livestream,m=publish".into(), mode: Mode::Play }
+    }
+
     fn read(text: &str) -> Option<(Mode, String)> {
-        let (mode, r) = parse(text, "live").ok()?;
+        read_with(text, &defaults())
+    }
+
+    fn read_with(text: &str, defaults: &Defaults) -> Option<(Mode, String)> {
+        let (mode, r) = parse(text, defaults).ok()?;
         Some((mode, format!("{}|{}|{}|{}", r.vhost, r.app, r.stream, r.param)))
     }
 
@@ -92,9 +108,18 @@ mod tests {
     }
 
     #[test]
+    fn what_is_left_out_is_the_defaults() {
+        let defaults = Defaults { app: "x".into(), stream_id: "y/z".into(), mode: Mode::Publish };
+        let read = |text| read_with(text, &defaults);
+        assert_eq!(read(""), Some((Mode::Publish, "|y|z|".into())));
+        assert_eq!(read("b"), Some((Mode::Publish, "|x|b|".into())));
+        assert_eq!(read("#!::r=b"), Some((Mode::Play, "|x|b|".into())));
+    }
+
+    #[test]
     fn refuses_what_names_no_stream() {
-        assert_eq!(parse("#!::m=publish", "live"), Err(StreamIdError::NoStream));
-        assert_eq!(parse("#!::r=a/,m=publish", "live"), Err(StreamIdError::NoStream));
-        assert_eq!(parse("#!::r=a/b,m=both", "live"), Err(StreamIdError::Mode("both".into())));
+        assert_eq!(parse("#!::m=publish", &defaults()), Err(StreamIdError::NoStream));
+        assert_eq!(parse("#!::r=a/,m=publish", &defaults()), Err(StreamIdError::NoStream));
+        assert_eq!(parse("#!::r=a/b,m=both", &defaults()), Err(StreamIdError::Mode("both".into())));
     }
 }

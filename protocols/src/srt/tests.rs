@@ -20,16 +20,22 @@ fn caller() -> SocketAddr {
 }
 
 fn listener(now: Instant, passphrase: &str) -> Listener {
-    Listener::new(
-        now,
-        [7; 32],
-        Settings {
-            passphrase: passphrase.into(),
-            recv_latency: Duration::from_millis(120),
-            peer_latency: Duration::ZERO,
-            peer_idle_timeout: Duration::from_secs(10),
-        },
-    )
+    Listener::new(now, [7; 32], settings(passphrase))
+}
+
+fn settings(passphrase: &str) -> Settings {
+    Settings {
+        passphrase: passphrase.into(),
+        recv_latency: Duration::from_millis(120),
+        peer_latency: Duration::ZERO,
+        peer_idle_timeout: Duration::from_secs(10),
+        connect_timeout: Duration::from_secs(4),
+        key_size: 0,
+        bandwidth: Bandwidth::Unlimited,
+        too_late_drop: true,
+        send_buffer: 12_058_624,
+        recv_buffer: 12_058_624,
+    }
 }
 
 /// The conclusion of a caller that has asked first.
@@ -47,8 +53,8 @@ fn cookie_is_good_for_its_address_and_its_time() {
     let conclusion = conclusion(&listener, now);
     let heard = |after, from| listener.hear(now + Duration::from_secs(after), &conclusion, from);
     assert!(matches!(heard(0, caller()), Heard::Caller(_)));
-    assert!(matches!(heard(31, caller()), Heard::Caller(_)));
-    assert!(matches!(heard(61, caller()), Heard::Nothing));
+    assert!(matches!(heard(4, caller()), Heard::Caller(_)));
+    assert!(matches!(heard(5, caller()), Heard::Nothing));
     assert!(matches!(heard(0, "127.0.0.1:5001".parse().unwrap()), Heard::Nothing));
 }
 
@@ -60,6 +66,70 @@ fn who_encrypts_is_refused_where_nothing_is_and_where_the_passphrase_is_another(
         let Heard::Caller(caller) = listener.hear(now, &conclusion(&listener, now), caller()) else { panic!() };
         let refused = listener.accept(now, &caller, 9).err();
         assert_eq!(refused, Some(why));
+    }
+}
+
+#[test]
+fn callers_are_told_the_size_of_the_key_where_there_is_one() {
+    let now = Instant::now();
+    // The field of the handshake for it has the size in units of 8 bytes (§3.2.1).
+    for (passphrase, key_size, told) in [("a passphrase of ours", 32, 4), ("a passphrase of ours", 0, 0), ("", 32, 0)] {
+        let listener = Listener::new(now, [7; 32], Settings { key_size, ..settings(passphrase) });
+        let Heard::Answer(answer) = listener.hear(now, &bytes(INDUCTION), caller()) else { panic!("no answer") };
+        assert_eq!(answer[20..24], [0, told, 0x4a, 0x17]);
+    }
+}
+
+/// A session with a caller that does not encrypt.
+fn session(now: Instant, settings: Settings) -> Session {
+    let listener = Listener::new(now, [7; 32], settings);
+    let mut plain = conclusion(&listener, now);
+    // The handshake without its request for keys.
+    plain[20..24].copy_from_slice(&[0, 0, 0, 1]);
+    plain.truncate(80);
+    let Heard::Caller(caller) = listener.hear(now, &plain, caller()) else { panic!() };
+    let (session, _) = listener.accept(now, &caller, 9).ok().unwrap();
+    session
+}
+
+#[test]
+fn session_takes_what_its_buffer_holds() {
+    let now = Instant::now();
+    for (send_buffer, packets) in [(0, 31), (100 * 1472, 97), (u64::MAX, 7936)] {
+        let mut session = session(now, Settings { send_buffer, ..settings("") });
+        let taken = (0..10_000).take_while(|_| {
+            let has_room = session.has_room(now);
+            if has_room {
+                session.send(now, vec![0; 1316].into());
+            }
+            has_room
+        });
+        assert_eq!(taken.count(), packets);
+    }
+}
+
+#[test]
+fn what_is_lost_is_given_up_or_waited_for() {
+    let now = Instant::now();
+    for (too_late_drop, late) in [(true, ""), (false, "bc")] {
+        let mut session = session(now, Settings { too_late_drop, ..settings("") });
+        // The first number is the handshake's; a message in one packet, in order (§3.1).
+        let packet = |n: u32, payload: u8| {
+            let words = [0x6fef_b8d8 + n, 0xe000_0001 + n, 1000 * n, 9];
+            [&words.map(u32::to_be_bytes).concat()[..], &[payload]].concat()
+        };
+        // Beyond the latency of 500 ms that the caller asks for, some ticks long.
+        let later = now + Duration::from_secs(2);
+        let heard = |session: &mut Session| {
+            (0..4).for_each(|n| session.tick(later + Duration::from_millis(10 * n)));
+            let payloads = std::iter::from_fn(|| session.payload());
+            payloads.map(|payload| char::from(payload[0])).collect::<String>()
+        };
+        session.input(now, &packet(0, b'a'));
+        session.input(now, &packet(2, b'c'));
+        assert_eq!(heard(&mut session), "a");
+        session.input(later, &packet(1, b'b'));
+        assert_eq!(heard(&mut session), late);
     }
 }
 

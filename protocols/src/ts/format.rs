@@ -52,7 +52,7 @@ impl Continuity {
     fn of(&mut self, kind: Kind) -> &mut u8 {
         match kind {
             Kind::Video => &mut self.video,
-            Kind::Audio => &mut self.audio,
+            Kind::Audio | Kind::Opus => &mut self.audio,
         }
     }
 
@@ -169,7 +169,7 @@ fn write_pes(track: &Track, frame: &Frame, unit: &mut Vec<u8>) -> bool {
     unit.resize(header_len, 0);
     match frame.kind {
         Kind::Video => access_unit::write(track, frame, unit),
-        Kind::Audio => sound::write(track, frame, unit),
+        Kind::Audio | Kind::Opus => sound::write(track, frame, unit),
     }
     let len = unit.len() - header_len;
     if len == 0 || frame.kind == Kind::Audio && len > MAX_SOUND_LEN {

@@ -19,7 +19,7 @@ const LENGTH_END: usize = 6;
 pub fn write_header(kind: Kind, pts: i64, dts: i64, len: usize, out: &mut Vec<u8>) {
     let stream_id = match kind {
         Kind::Video => 0xe0,
-        Kind::Audio => 0xc0,
+        Kind::Audio | Kind::Opus => 0xc0,
     };
     let times_len = if pts == dts { 5 } else { 10 };
     let packet_len = u16::try_from(FIXED_LEN - LENGTH_END + times_len + len).unwrap_or(0);

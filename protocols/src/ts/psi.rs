@@ -35,7 +35,7 @@ pub fn pcr_kind(prologue: &Prologue) -> Kind {
 pub fn pid(kind: Kind) -> u16 {
     match kind {
         Kind::Video => VIDEO_PID,
-        Kind::Audio => AUDIO_PID,
+        Kind::Audio | Kind::Opus => AUDIO_PID,
     }
 }
 
@@ -205,7 +205,7 @@ pub fn program(section: &[u8]) -> Option<Program> {
         let codec = codec(stream_type);
         match codec.map(Codec::kind) {
             Some(Kind::Video) => program.video = program.video.or(codec.map(|codec| (pid, codec))),
-            Some(Kind::Audio) => program.audio = program.audio.or(codec.map(|codec| (pid, codec))),
+            Some(Kind::Audio | Kind::Opus) => program.audio = program.audio.or(codec.map(|codec| (pid, codec))),
             None => {}
         }
         rest = after.get(usize::from(u16::from_be_bytes([i1 & 15, i2]))..).unwrap_or_default();

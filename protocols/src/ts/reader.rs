@@ -196,7 +196,7 @@ impl TsReader {
             self.close(kind, true);
             match kind {
                 Kind::Video => self.sets = Sets::default(),
-                Kind::Audio => self.cutter = Cutter::default(),
+                Kind::Audio | Kind::Opus => self.cutter = Cutter::default(),
             }
             *self.track(kind) = wanted.map(|(pid, codec)| Track { pid, codec, continuity: None, part: None });
         }
@@ -205,7 +205,7 @@ impl TsReader {
     fn track(&mut self, kind: Kind) -> &mut Option<Track> {
         match kind {
             Kind::Video => &mut self.video,
-            Kind::Audio => &mut self.audio,
+            Kind::Audio | Kind::Opus => &mut self.audio,
         }
     }
 
@@ -272,7 +272,7 @@ impl TsReader {
         let data = part.get(header.data..end).map_or_else(Bytes::new, |data| part.slice_ref(data));
         match kind {
             Kind::Video => self.picture(codec, header, &data),
-            Kind::Audio => {
+            Kind::Audio | Kind::Opus => {
                 let ticks = header.pts.map(|pts| self.clock.unwrap(pts));
                 self.damage.frames_dropped += self.cutter.read(codec, ticks, &data, &mut self.out);
             }

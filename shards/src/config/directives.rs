@@ -220,7 +220,7 @@ const INTRODUCTION: &str = "\
 Shardcast reads the configuration files of SRS, from its first versions up to 8.0. Bring the one you have:
 every name in it is known here, and what this version does not do yet is named in one line of the log at
 start (`accepted, not supported yet: ...`). Without a file it serves RTMP on port 1935, HTTP-FLV, HTTP-TS
-and pages on 8080 and the HTTP API on 1985, and logs to the console.
+and pages on 8080, the HTTP API on 1985, SRT on 10080/udp and WebRTC on 8000/udp, and logs to the console.
 
 A file to start from:
 
@@ -274,12 +274,26 @@ strongest first. `SHARDCAST_SHARDS` sets our own directive `shards`.
 - Numbers have no units; each directive has its own, given in the table.
 - Endpoints are `1935` (every IPv4 address), `127.0.0.1:1935` or `[::]:1935`.
 - A value that cannot be meant ends the start with its place and what was expected. Directives that are only
-  accepted are not looked into.
+  accepted are not looked into. Those that are always their default bring a warning where another value is wanted.
 
 ## Vhosts
 
 A client belongs to the vhost it names, or else to the one named `__defaultVhost__`. If there is neither, or
 the one found is not `enabled`, the client is refused. A file without a vhost serves nobody.
+
+## WebRTC candidates
+
+Where a client may reach the port of `rtc_server`, best first:
+
+1. `eip` and `candidate` of its request's query: a host, or `host:port` for another port than `listen`.
+2. The host by which it reached the API (`api_as_candidates`): an address as it is, of a name the addresses
+   (`resolve_api_domain`, within 2 s) and the name itself (`keep_api_domain`).
+3. `candidate`, a host or `host:port`. `$NAME` stands for a variable of the environment. With `*`, or where that
+   variable is not set, the addresses of this machine's interfaces of `ip_family` (`use_auto_detect_network_ip`), and if
+   there are none at all, any other.
+4. For who reached the API at `localhost` or a loopback address: 127.0.0.1. Not so in SRS.
+
+Interfaces count only where `listen` covers them: behind a NAT or in Docker, say the outer address by `candidate`.
 
 ## Differences from SRS
 
@@ -290,6 +304,10 @@ the one found is not `enabled`, the client is refused. A file without a vhost se
 - `max_connections` has no default.
 - `rtmp { }` wins over `listen` and `chunk_size` of the file itself. A file with neither `listen` listens on
   1935.
+- `srt_server.connect_timeout` is the time for a caller's handshake.
+- `srt_server.default_streamid` publishes, as in SRS 7.0.18; in later ones its default plays.
+- `vhost.srt.srt_to_rtmp off` brings a warning and no more: what comes over SRT plays by every protocol. SRS saves the
+  conversion by it; here nothing is converted before a viewer wants it.
 - `SRS_CHUNK_SIZE` and `SRS_VHOST_CHUNK_SIZE` both work.
 ";
 

@@ -11,7 +11,13 @@ use shardcast_engine::{
     key::{DEFAULT_VHOST, StreamKey},
     time::Timestamp,
 };
-use shardcast_protocols::hls::{self, BadTemplate, Names, Template};
+use shardcast_protocols::{
+    hls::{self, BadTemplate, Names, Template},
+    srt::{
+        Bandwidth,
+        stream_id::{Defaults, Mode},
+    },
+};
 use std::{
     net::IpAddr,
     ops::RangeInclusive,
@@ -31,7 +37,7 @@ const BUILT_IN: &str = "
         http_remux { enabled on; }
         hls { enabled on; hls_fragment 2; hls_window 12; }
         srt { enabled on; }
-        rtc { enabled on; }
+        rtc { enabled on; rtmp_to_rtc on; rtc_to_rtmp on; pli_for_rtmp 2; }
     }
 ";
 
@@ -81,13 +87,20 @@ pub struct SrtServer {
     pub enabled: bool,
     pub listen: Vec<Listen>,
     pub peer_idle_timeout: Duration,
-    /// The app of a streamid that names a stream only.
-    pub default_app: String,
+    pub connect_timeout: Duration,
+    pub defaults: Defaults,
     /// Ours as a receiver, and the least we ask of a receiving peer.
     pub recv_latency: Duration,
     pub peer_latency: Duration,
     /// Empty: nothing is encrypted.
     pub passphrase: String,
+    /// Bytes that callers are told for their keys; 0: none.
+    pub key_size: u16,
+    pub bandwidth: Bandwidth,
+    pub too_late_drop: bool,
+    /// Bytes.
+    pub send_buffer: u64,
+    pub recv_buffer: u64,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -164,7 +177,7 @@ pub struct Vhost {
 }
 
 /// WebRTC.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
 pub struct Rtc {
     pub enabled: bool,
     /// A session without STUN requests for so long is over.
@@ -175,6 +188,13 @@ pub struct Rtc {
     pub keep_avc_nalu_sei: bool,
     /// How often a publisher is asked for a keyframe.
     pub pli_for_rtmp: Duration,
+    /// Sound becomes Opus while somebody watches by WebRTC.
+    pub rtmp_to_rtc: bool,
+    /// Opus becomes AAC.
+    pub rtc_to_rtmp: bool,
+    /// Bits per second, of the sound that is made: 8000..=320000.
+    pub opus_bitrate: u32,
+    pub aac_bitrate: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -196,6 +216,9 @@ pub struct Hls {
     /// What is left of a stream is removed so long after its publisher; zero: the files stay.
     pub dispose: Duration,
 }
+
+/// Of AES, and none, in bytes.
+const KEY_SIZES: [u16; 4] = [0, 16, 24, 32];
 
 /// Bytes of segments that one stream may keep.
 const HLS_BYTES: usize = 64 << 20;
@@ -323,11 +346,40 @@ impl SrtServer {
             enabled: enabled && sound,
             listen: scope.listens("listen")?,
             peer_idle_timeout: number("peer_idle_timeout")?,
-            default_app: scope.word("default_app"),
+            connect_timeout: number("connect_timeout")?,
+            defaults: Defaults {
+                app: scope.word("default_app"),
+                stream_id: scope.word("default_streamid"),
+                mode: scope.one_of("default_mode", mode)?.unwrap_or(Mode::Play),
+            },
             recv_latency: number("recvlatency")?.max(both),
             peer_latency: number("peerlatency")?.max(both),
             passphrase,
+            key_size: scope
+                .one_of("pbkeylen", |word| word.parse().ok().filter(|size| KEY_SIZES.contains(size)))?
+                .unwrap_or(0),
+            bandwidth: scope.one_of("maxbw", bandwidth)?.unwrap_or(Bandwidth::Unlimited),
+            too_late_drop: scope.flag("tlpktdrop"),
+            send_buffer: scope.number("sendbuf")?.unwrap_or_default(),
+            recv_buffer: scope.number("recvbuf")?.unwrap_or_default(),
         })
+    }
+}
+
+fn mode(word: &str) -> Option<Mode> {
+    match word {
+        "publish" => Some(Mode::Publish),
+        "request" => Some(Mode::Play),
+        _ => None,
+    }
+}
+
+/// As libsrt's SRTO_MAXBW.
+fn bandwidth(word: &str) -> Option<Bandwidth> {
+    match word.parse::<i64>().ok()? {
+        -1 => Some(Bandwidth::Unlimited),
+        0 => Some(Bandwidth::Measured),
+        rate => rate.try_into().ok().map(Bandwidth::Most),
     }
 }
 
@@ -403,6 +455,20 @@ impl Level {
 }
 
 impl Rtc {
+    /// Sound goes both ways.
+    #[cfg(test)]
+    pub const TEST: Self = Self {
+        enabled: true,
+        stun_timeout: Duration::from_secs(30),
+        keep_bframe: false,
+        keep_avc_nalu_sei: true,
+        pli_for_rtmp: Duration::from_secs(6),
+        rtmp_to_rtc: true,
+        rtc_to_rtmp: true,
+        opus_bitrate: 48_000,
+        aac_bitrate: 48_000,
+    };
+
     fn of(vhost: &str, scope: Scope, remarks: &mut Remarks) -> Result<Self, BadValue> {
         let mut pli = scope.decimal("pli_for_rtmp")?;
         if !PLI_SECONDS.contains(&pli) {
@@ -412,12 +478,24 @@ impl Rtc {
                 .push(format!("vhost {vhost}: pli_for_rtmp {pli}: not from 0.5 to 30 s, {default} is used"));
             pli = default.parse().unwrap_or_default();
         }
+        let mut bitrate = |name| -> Result<u32, BadValue> {
+            let bitrate = scope.number(name)?.unwrap_or_default();
+            let used = bitrate.clamp(8_000, 320_000);
+            if used != bitrate {
+                remarks.warnings.push(format!("vhost {vhost}: {name} {bitrate} is out of range, {used} is used"));
+            }
+            Ok(used as u32)
+        };
         Ok(Self {
             enabled: scope.flag("enabled"),
             stun_timeout: Duration::from_secs(scope.number("stun_timeout")?.unwrap_or_default()),
             keep_bframe: scope.flag("keep_bframe"),
             keep_avc_nalu_sei: scope.flag("keep_avc_nalu_sei"),
             pli_for_rtmp: Duration::from_secs_f64(pli),
+            rtmp_to_rtc: scope.flag("rtmp_to_rtc"),
+            rtc_to_rtmp: scope.flag("rtc_to_rtmp"),
+            opus_bitrate: bitrate("opus_bitrate")?,
+            aac_bitrate: bitrate("aac_bitrate")?,
         })
     }
 }

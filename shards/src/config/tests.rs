@@ -5,7 +5,13 @@ use super::{
     *,
 };
 use shardcast_engine::time::Timestamp;
-use shardcast_protocols::hls::{self, Names, Template};
+use shardcast_protocols::{
+    hls::{self, Names, Template},
+    srt::{
+        Bandwidth,
+        stream_id::{Defaults, Mode},
+    },
+};
 use std::time::Duration;
 
 fn load_with(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
@@ -40,6 +46,7 @@ fn line(section: &Section, row: &Row) -> String {
         Kind::Bool | Kind::BoolOn if name == "is_full" => format!("{name} off;\n"),
         Kind::Bool | Kind::BoolOn => format!("{name} on;\n"),
         Kind::Number(_, max, _) => format!("{name} {max};\n"),
+        Kind::Int(_) => format!("{name} 7;\n"),
         Kind::Float(_) => format!("{name} 1.5;\n"),
         Kind::OneOf(names) => format!("{name} {};\n", names.split(", ").next().unwrap()),
         Kind::Endpoints => format!("{name} 1234 [::]:1235;\n"),
@@ -169,6 +176,10 @@ fn rtc() -> Rtc {
         keep_bframe: false,
         keep_avc_nalu_sei: true,
         pli_for_rtmp: Duration::from_secs(6),
+        rtmp_to_rtc: false,
+        rtc_to_rtmp: false,
+        opus_bitrate: 48_000,
+        aac_bitrate: 48_000,
     }
 }
 
@@ -240,7 +251,8 @@ fn a_file_sets_everything_that_acts() {
                 hls_cleanup off; hls_dispose 4; hls_wait_keyframe off; }
             dvr { enabled on; dvr_apply live/a live/b; dvr_plan segment; dvr_path /d/[stream].mp4; dvr_duration 4;
                 dvr_wait_keyframe off; }
-            rtc { enabled on; stun_timeout 9; keep_bframe on; keep_avc_nalu_sei off; pli_for_rtmp 0.5; } }",
+            rtc { enabled on; stun_timeout 9; keep_bframe on; keep_avc_nalu_sei off; pli_for_rtmp 0.5;
+                rtmp_to_rtc on; rtc_to_rtmp on; opus_bitrate 96000; aac_bitrate 128000; } }",
     );
     assert_eq!(shown(&config.rtmp_listen), "0.0.0.0:1935 [::]:19350");
     assert_eq!((config.shards, config.max_connections, config.chunk_size), (Some(3), Some(77), 4096));
@@ -271,6 +283,10 @@ fn a_file_sets_everything_that_acts() {
                 keep_bframe: true,
                 keep_avc_nalu_sei: false,
                 pli_for_rtmp: ms(500),
+                rtmp_to_rtc: true,
+                rtc_to_rtmp: true,
+                opus_bitrate: 96_000,
+                aac_bitrate: 128_000,
             },
             http_remux: HttpRemux { enabled: true, mount: "/[app]/[stream].flv".into() },
             hls: Hls {
@@ -303,6 +319,228 @@ fn a_file_sets_everything_that_acts() {
         }]
     );
     assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
+}
+
+fn srt_server() -> SrtServer {
+    let ms = Duration::from_millis;
+    SrtServer {
+        enabled: false,
+        listen: vec!["10080".parse().unwrap()],
+        peer_idle_timeout: ms(10_000),
+        connect_timeout: ms(3_000),
+        defaults: Defaults {
+            app: "live".into(),
+            stream_id: "#!::r=live/livestream,m=publish".into(),
+            mode: Mode::Play,
+        },
+        recv_latency: ms(120),
+        peer_latency: ms(0),
+        passphrase: String::new(),
+        key_size: 0,
+        bandwidth: Bandwidth::Unlimited,
+        too_late_drop: true,
+        send_buffer: 12_058_624,
+        recv_buffer: 12_058_624,
+    }
+}
+
+#[test]
+fn srt_is_set_by_its_block() {
+    assert_eq!(load("vhost v { }").srt_server, srt_server());
+    let config = load(
+        "srt_server { enabled on; listen 1 2; peer_idle_timeout 3; connect_timeout 4; default_app a; default_mode publish;
+            default_streamid a/b; recvlatency 5; peerlatency 6; passphrase 0123456789; pbkeylen 24; maxbw 1000000000;
+            tlpktdrop off; sendbuf 50000; recvbuf 60000; }
+        vhost v { srt { enabled on; srt_to_rtmp on; } }",
+    );
+    let ms = Duration::from_millis;
+    let expected = SrtServer {
+        enabled: true,
+        listen: vec!["1".parse().unwrap(), "2".parse().unwrap()],
+        peer_idle_timeout: ms(3),
+        connect_timeout: ms(4),
+        defaults: Defaults { app: "a".into(), stream_id: "a/b".into(), mode: Mode::Publish },
+        recv_latency: ms(5),
+        peer_latency: ms(6),
+        passphrase: "0123456789".into(),
+        key_size: 24,
+        bandwidth: Bandwidth::Most(1_000_000_000),
+        too_late_drop: false,
+        send_buffer: 50_000,
+        recv_buffer: 60_000,
+    };
+    assert_eq!(config.srt_server, expected);
+    assert!(config.vhosts[0].srt_enabled);
+    assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
+    let config = load("srt_server { maxbw 0; latency 200; tlpkdrop off; } vhost v { }").srt_server;
+    let [recv_latency, peer_latency] = [ms(200); 2];
+    let bandwidth = Bandwidth::Measured;
+    assert_eq!(config, SrtServer { bandwidth, recv_latency, peer_latency, too_late_drop: false, ..srt_server() });
+    for (text, error) in [
+        ("maxbw -2;", "maxbw -2: expecting number (B/s, -1 for any, 0 for what is sent and a quarter)"),
+        ("pbkeylen 17;", "pbkeylen 17: expecting one of 0, 16, 24, 32"),
+        ("default_mode both;", "default_mode both: expecting one of publish, request"),
+        ("sendbuf 0;", "sendbuf 0: expecting number from 47104 to 2147483647 bytes"),
+    ] {
+        assert_eq!(refusal(&format!("srt_server {{ {text} }}")), format!("t.conf:1:14: srt_server.{error}"));
+    }
+}
+
+fn rtc_server() -> RtcServer {
+    RtcServer {
+        enabled: false,
+        listen: vec!["8000".parse().unwrap()],
+        candidate: "*".into(),
+        auto_detect: true,
+        ip_family: IpFamily::V4,
+        api_as_candidates: true,
+        resolve_api_domain: true,
+        keep_api_domain: false,
+    }
+}
+
+#[test]
+fn rtc_is_set_by_its_block() {
+    assert_eq!(load("vhost v { }").rtc_server, rtc_server());
+    let config = load(
+        "rtc_server { enabled on; listen 1 [::]:2; candidate 203.0.113.1; use_auto_detect_network_ip off; ip_family all;
+            api_as_candidates off; resolve_api_domain off; keep_api_domain on; protocol udp; ecdsa on; encrypt on;
+            merge_nalus off; tcp { enabled off; } black_hole { enabled off; } }
+        vhost v { rtc { nack on; nack_no_copy on; twcc on; stun_strict_check off; dtls_role passive; dtls_version auto;
+            drop_for_pt 0; } }",
+    );
+    let expected = RtcServer {
+        enabled: true,
+        listen: vec!["1".parse().unwrap(), "[::]:2".parse().unwrap()],
+        candidate: "203.0.113.1".into(),
+        auto_detect: false,
+        ip_family: IpFamily::All,
+        api_as_candidates: false,
+        resolve_api_domain: false,
+        keep_api_domain: true,
+    };
+    assert_eq!(config.rtc_server, expected);
+    assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
+    for (text, error) in [
+        ("rtc_server { ip_family v5; }", "1:14: rtc_server.ip_family v5: expecting one of ipv4, ipv6, all"),
+        ("vhost v { rtc { stun_timeout 0; } }", "1:17: vhost.rtc.stun_timeout 0: expecting number from 1 to 3600 s"),
+        ("vhost v { rtc { pli_for_rtmp x; } }", "1:17: vhost.rtc.pli_for_rtmp x: expecting decimal number (s)"),
+    ] {
+        assert_eq!(refusal(text), format!("t.conf:{error}"));
+    }
+    let env = Env::default();
+    let built_in = Config::built_in(&env).unwrap();
+    assert_eq!(built_in.rtc_server, RtcServer { enabled: true, ..rtc_server() });
+    assert_eq!(built_in.vhosts[0].rtc, Rtc { enabled: true, ..rtc() });
+}
+
+#[test]
+fn candidate_may_stand_in_another_variable() {
+    let file = "rtc_server { candidate $CANDIDATE; } vhost v { }";
+    let name = "SRS_RTC_SERVER_CANDIDATE";
+    for (text, env, candidate) in [
+        (file, &[][..], "*"),
+        (file, &[("CANDIDATE", "")], "*"),
+        (file, &[("CANDIDATE", "10.0.0.1")], "10.0.0.1"),
+        (file, &[("CANDIDATE", "10.0.0.1"), (name, "10.0.0.2")], "10.0.0.2"),
+        (file, &[("CANDIDATE", "10.0.0.1"), (name, "$OTHER"), ("OTHER", "10.0.0.3")], "10.0.0.3"),
+        ("vhost v { }", &[(name, "$OTHER")], "*"),
+        ("rtc_server { candidate $; } vhost v { }", &[], "*"),
+    ] {
+        assert_eq!(load_with(text, env).unwrap().rtc_server.candidate, candidate, "{text} {env:?}");
+    }
+}
+
+/// The warnings, without the path of the file.
+fn remarks(text: &str, env: &[(&str, &str)]) -> Vec<String> {
+    let warnings = load_with(text, env).unwrap().warnings;
+    warnings
+        .iter()
+        .map(|warning| warning.rsplit_once("t.conf:").map_or(warning.as_str(), |(_, it)| it).into())
+        .collect()
+}
+
+#[test]
+fn what_is_always_so_is_remarked_upon_only_where_it_is_wanted_otherwise() {
+    for (text, remark) in [
+        ("rtc_server { protocol tcp; }", "1:14: rtc_server.protocol tcp: not supported, it is always udp"),
+        ("rtc_server { encrypt off; }", "1:14: rtc_server.encrypt off: not supported, it is always on"),
+        ("rtc_server { tcp { enabled on; } }", "1:20: rtc_server.tcp.enabled on: not supported, it is always off"),
+        (
+            "rtc_server { black_hole { enabled on; } }",
+            "1:27: rtc_server.black_hole.enabled on: not supported, it is always off",
+        ),
+        ("srt_server { tsbpdmode off; }", "1:14: srt_server.tsbpdmode off: not supported, it is always on"),
+        ("srt_server { mss 1400; }", "1:14: srt_server.mss 1400: not supported, it is always 1500"),
+    ] {
+        let text = format!("{text} vhost v {{ }}");
+        assert_eq!((load(&text).accepted, remarks(&text, &[])), (vec![], vec![remark.into()]));
+    }
+    let vhost = "vhost v { srt { srt_to_rtmp off; } rtc { nack true; twcc off; } }";
+    assert_eq!(
+        remarks(vhost, &[("SRS_RTC_SERVER_ENCRYPT", "off"), ("SRS_RTC_SERVER_ECDSA", "on")]),
+        [
+            "1:17: vhost.srt.srt_to_rtmp off: not supported, it is always on",
+            "1:53: vhost.rtc.twcc off: not supported, it is always on",
+            "SRS_RTC_SERVER_ENCRYPT: rtc_server.encrypt off: not supported, it is always on",
+        ]
+    );
+    assert_eq!(
+        remarks("vhost v { rtc { pli_for_rtmp 31; } }", &[]),
+        ["vhost v: pli_for_rtmp 31: not from 0.5 to 30 s, 6.0 is used"]
+    );
+}
+
+#[test]
+fn stock_files_of_srs_for_rtc_and_srt_load_without_a_warning() {
+    let head = "listen 1935; max_connections 1000; daemon off; srs_log_tank console;
+        http_server { enabled on; listen 8080; dir ./objs/nginx/html; }
+        http_api { enabled on; listen 1985; }
+        stats { network 0; }
+        rtc_server {
+            enabled on;
+            listen 8000; # UDP port
+            # @see the documentation
+            candidate $CANDIDATE;
+        }";
+    let remux = "http_remux { enabled on; mount [vhost]/[app]/[stream].flv; }";
+    let rtc = |rtmp_to_rtc, rtc_to_rtmp| {
+        format!("rtc {{ enabled on; rtmp_to_rtc {rtmp_to_rtc}; rtc_to_rtmp {rtc_to_rtmp}; }}")
+    };
+    let srt = "srt_server { enabled on; listen 10080; maxbw 1000000000; connect_timeout 4000; peerlatency 0;
+        recvlatency 0; latency 0; tlpktdrop off; sendbuf 2000000; recvbuf 2000000; }";
+    for (name, text) in [
+        ("rtc.conf", format!("{head} vhost __defaultVhost__ {{ {} {remux} }}", rtc("off", "off"))),
+        ("rtmp2rtc.conf", format!("{head} vhost __defaultVhost__ {{ {} {remux} }}", rtc("on", "off"))),
+        (
+            "rtc2rtmp.conf",
+            format!("{head} vhost __defaultVhost__ {{ {} {remux} min_latency on; tcp_nodelay on; }}", rtc("on", "on")),
+        ),
+        (
+            "srt2rtc.conf",
+            format!(
+                "{head} {srt} vhost __defaultVhost__ {{ srt {{ enabled on; srt_to_rtmp on; }} {} {remux}
+                play {{ gop_cache off; queue_length 10; mw_latency 100; }} }}",
+                rtc("on", "off")
+            ),
+        ),
+        (
+            "docker.conf",
+            format!(
+                "{head} vhost __defaultVhost__ {{ hls {{ enabled on; }} {remux} {} play{{ gop_cache_max_frames 2500; }} }}",
+                rtc("on", "on")
+            ),
+        ),
+    ] {
+        let config = load(&text);
+        assert_eq!(config.warnings, [""; 0], "{name}");
+        assert_eq!(config.rtc_server, RtcServer { enabled: true, ..rtc_server() }, "{name}");
+        assert!(config.vhosts[0].rtc.enabled, "{name}");
+        assert_eq!(
+            (config.srt_server.enabled, config.vhosts[0].srt_enabled),
+            (name == "srt2rtc.conf", name == "srt2rtc.conf")
+        );
+    }
 }
 
 #[test]
@@ -368,6 +606,7 @@ fn every_variable_of_what_acts_has_an_effect() {
                 let mut names = names.split(", ").map(String::from);
                 (names.next().unwrap(), names.next().unwrap())
             }
+            Kind::Int(_) => ("7".into(), "8".into()),
             Kind::Float(_) => ("1.5".into(), "2".into()),
             Kind::Template => ("[stream]x[seq]".into(), "[stream]y[seq]".into()),
             _ => ("x".into(), "y".into()),
@@ -455,6 +694,7 @@ fn what_is_odd_but_works_is_remarked_upon() {
         ("chunk_size 65537; vhost v { }", ":1:1: chunk_size 65537 is outside of 128 to 65536"),
         ("vhost v { chunk_size 127; }", ":1:11: chunk_size 127 is outside of 128 to 65536"),
         ("max_connections 1 2; vhost v { }", ":1:1: max_connections takes one argument, the rest is ignored"),
+        ("vhost v { rtc { opus_bitrate 7999; } }", "vhost v: opus_bitrate 7999 is out of range, 8000 is used"),
         ("listen 1;", "no vhost is configured: nobody can publish or play"),
         (
             "vhost v { http_remux { enabled on; mount /[app]/[stream].aac; } }",
@@ -473,6 +713,10 @@ fn old_spellings_act() {
     let config = load("http_stream { enabled on; } vhost v { gop_cache off; publish_normal_timeout 9; }");
     assert!(config.http_server.enabled && !config.vhosts[0].gop_cache);
     assert_eq!(config.vhosts[0].normal_timeout, Duration::from_millis(9));
+    let config =
+        load("vhost v { nack { enabled on; no_copy on; } twcc { enabled on; } rtc { enabled on; bframe keep; } }");
+    assert_eq!(config.vhosts[0].rtc, Rtc { enabled: true, keep_bframe: true, ..rtc() });
+    assert!(config.warnings.iter().all(|warning| !warning.contains("not supported")), "{:?}", config.warnings);
 }
 
 #[test]

@@ -146,7 +146,7 @@ impl Whole {
             "kbps": { "recv_30s": home.map_or(0, |home| home.kbps), "send_30s": self.sent_kbps },
             "publish": publish,
             "video": track(|home| home.publication.as_ref().and(home.prologue.video.as_ref())),
-            "audio": track(|home| home.publication.as_ref().and(home.prologue.audio.as_ref())),
+            "audio": track(|home| home.publication.as_ref().and(home.prologue.sound())),
         })
     }
 }

@@ -166,6 +166,9 @@ impl RtpAudience {
 
     fn cut(&mut self, key: &StreamKey, unit: &Unit) -> Vec<Bytes> {
         let frame = &unit.frame;
+        if frame.kind == Kind::Opus {
+            return vec![frame.payload.clone()];
+        }
         let Some(track) = unit.prologue.track(frame.kind) else { return Vec::new() };
         match track.codec {
             Codec::H264 => {
@@ -180,12 +183,11 @@ impl RtpAudience {
                 }
                 h264::packetize(track, frame, MAX_PAYLOAD_LEN)
             }
-            Codec::Opus => vec![frame.payload.clone()],
             Codec::Hevc => {
                 self.note(key, Odd::Codec);
                 Vec::new()
             }
-            Codec::Aac | Codec::Mp3 => Vec::new(),
+            Codec::Aac | Codec::Mp3 | Codec::Opus => Vec::new(),
         }
     }
 

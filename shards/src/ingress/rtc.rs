@@ -170,7 +170,7 @@ pub fn settle(shard: &Rc<Shard>, prepared: Prepared, socket: usize, source: Sock
         return;
     };
     let every = vhost.rtc.pli_for_rtmp;
-    let keyframes = publishes.then(|| (every, Instant::now() + every));
+    let keyframes = (publishes && vhost.rtc.rtc_to_rtmp).then(|| (every, Instant::now() + every));
     port.claims.borrow_mut().remove(&source);
     port.ufrags.borrow_mut().insert(ufrag.clone(), number);
     let member = Member { ufrag, peer: peer.clone(), addresses: Vec::new(), keyframes };

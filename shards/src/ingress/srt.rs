@@ -62,6 +62,12 @@ pub async fn run(shard: Rc<Shard>, udp: UdpSocket) {
         recv_latency: config.recv_latency,
         peer_latency: config.peer_latency,
         peer_idle_timeout: config.peer_idle_timeout,
+        connect_timeout: config.connect_timeout,
+        key_size: config.key_size,
+        bandwidth: config.bandwidth,
+        too_late_drop: config.too_late_drop,
+        send_buffer: config.send_buffer,
+        recv_buffer: config.recv_buffer,
     };
     let mut secret = [0; 32];
     if let Err(error) = getrandom::fill(&mut secret) {
@@ -145,9 +151,9 @@ impl Port {
     }
 
     fn admit(self: &Rc<Self>, now: Instant, caller: &Caller) -> Result<(), Rejection> {
-        let default_app = &self.shard.config.srt_server.default_app;
-        let (mode, mut request) = stream_id::parse(&caller.stream_id, default_app)
-            .map_err(|error| Rejection::BadRequest(error.to_string()))?;
+        let defaults = &self.shard.config.srt_server.defaults;
+        let (mode, mut request) =
+            stream_id::parse(&caller.stream_id, defaults).map_err(|error| Rejection::BadRequest(error.to_string()))?;
         request.client = if mode == Mode::Publish { Client::SrtPublish } else { Client::SrtPlay };
         if !self.shard.config.vhost(&request.vhost).is_some_and(|vhost| vhost.srt_enabled) {
             return Err(Rejection::Forbidden(format!("vhost {:?} serves no SRT", request.vhost)));

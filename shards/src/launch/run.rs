@@ -338,7 +338,8 @@ fn datagrams(wanted: &[Listen], shared: bool) -> Result<Vec<UdpSocket>, Failure>
         let address = listen.addr();
         datagram::bind(address, shared).map_err(|error| match error.kind() {
             io::ErrorKind::AddrInUse => {
-                port::Unavailable::Taken(port::PortTaken { addr: address, holder: None }).into()
+                let holder = port::holder(address, &port::UDP);
+                port::Unavailable::Taken(port::PortTaken { addr: address, holder }).into()
             }
             _ => Failure::Listen { address, error },
         })

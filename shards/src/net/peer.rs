@@ -123,7 +123,10 @@ impl Peer {
     /// Asks the publisher for a keyframe.
     pub fn ask_keyframe(&self, now: Instant) {
         self.act(|session| match session {
-            Session::Publisher(publisher) => publisher.expire(now).map_err(|error| error.to_string()),
+            Session::Publisher(publisher) => {
+                publisher.ask_keyframe(now);
+                publisher.expire(now).map_err(|error| error.to_string())
+            }
             Session::Player(_) => Ok(()),
         });
     }

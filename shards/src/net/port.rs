@@ -14,7 +14,7 @@ pub fn probe(addr: SocketAddr) -> Result<(), Unavailable> {
     match tried {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::AddrInUse => {
-            Err(Unavailable::Taken(PortTaken { addr, holder: holder(addr) }))
+            Err(Unavailable::Taken(PortTaken { addr, holder: holder(addr, &TCP) }))
         }
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => Err(Unavailable::Privileged(addr)),
         Err(e) if e.kind() == io::ErrorKind::AddrNotAvailable => Err(Unavailable::NotOurs(addr)),
@@ -64,21 +64,31 @@ impl fmt::Display for PortTaken {
             None => write!(
                 f,
                 "port {port} is taken by a process of another user or container (root sees which: \
-                 `ss -ltnp sport = :{port}`): stop it, or choose another port in the configuration"
+                 `ss -tulnp sport = :{port}`): stop it, or choose another port in the configuration"
             ),
         }
     }
 }
 
+/// Where the kernel tells its sockets, and the state of those that wait for anyone.
+pub struct Table {
+    files: [&'static str; 2],
+    state: &'static str,
+}
+
+pub const TCP: Table = Table { files: ["/proc/net/tcp", "/proc/net/tcp6"], state: "0A" };
+/// Sockets that are connected to nobody.
+pub const UDP: Table = Table { files: ["/proc/net/udp", "/proc/net/udp6"], state: "07" };
+
 /// The first process that has a listening socket in the way of `addr` open.
-fn holder(addr: SocketAddr) -> Option<Holder> {
+pub fn holder(addr: SocketAddr, table: &Table) -> Option<Holder> {
     let mut inodes = Vec::new();
-    for table in ["/proc/net/tcp", "/proc/net/tcp6"] {
-        let text = fs::read_to_string(table).unwrap_or_default();
+    for file in table.files {
+        let text = fs::read_to_string(file).unwrap_or_default();
         inodes.extend(
             text.lines()
                 .skip(1)
-                .filter_map(listening)
+                .filter_map(|line| listening(line, table.state))
                 .filter_map(|(held, inode)| collides(held, addr).then_some(inode)),
         );
     }
@@ -115,19 +125,22 @@ fn collides(held: SocketAddr, wanted: SocketAddr) -> bool {
     held.port() == wanted.port() && (same_kind && (any || held.ip() == wanted.ip()) || both_kinds)
 }
 
-/// A line of /proc/net/tcp or tcp6 (proc_net_tcp in the kernel's documentation), if it is of a listener:
+/// A line of /proc/net/tcp or its like (proc_net_tcp in the kernel's documentation), if it is of a socket in
+/// `state`:
 ///
 /// ```text
 ///   sl  local_address rem_address   st tx_queue:rx_queue tr:tm->when retrnsmt uid timeout inode ...
 ///    0: 0100007F:078F 00000000:0000 0A ...
 /// ```
 /// The address is printed as 32-bit words in the machine's byte order, the port as a number.
-fn listening(line: &str) -> Option<(SocketAddr, u64)> {
-    const LISTEN: &str = "0A";
+fn listening(line: &str, state: &str) -> Option<(SocketAddr, u64)> {
     let fields: Vec<&str> = line.split_ascii_whitespace().take(10).collect();
-    let [_, local, _, LISTEN, _, _, _, _, _, inode] = fields[..] else {
+    let [_, local, _, its, _, _, _, _, _, inode] = fields[..] else {
         return None;
     };
+    if its != state {
+        return None;
+    }
     let (ip, port) = local.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
     let ip = match ip.len() {
@@ -173,6 +186,16 @@ mod tests {
     }
 
     #[test]
+    fn holder_of_datagrams_is_not_that_of_connections() {
+        let held = crate::net::datagram::bind("127.0.0.1:0".parse().unwrap(), true).unwrap();
+        let addr = held.local_addr().unwrap();
+        let is_ours = |table| holder(addr, table).is_some_and(|holder| holder.pid == std::process::id());
+        assert!(is_ours(&UDP) && !is_ours(&TCP));
+        drop(held);
+        assert!(!is_ours(&UDP));
+    }
+
+    #[test]
     fn port_that_was_let_go_is_free_although_a_connection_is_in_time_wait() {
         let held = listener("127.0.0.1:0".parse().unwrap(), true).unwrap();
         let addr = held.local_addr().unwrap();
@@ -203,13 +226,13 @@ mod tests {
     #[cfg(target_endian = "little")]
     fn listeners_are_read_from_the_kernels_tables() {
         let four = "   0: 0100007F:078F 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 34057 1 0 100 0 0 10 0";
-        assert_eq!(listening(four), Some(("127.0.0.1:1935".parse().unwrap(), 34057)));
+        assert_eq!(listening(four, TCP.state), Some(("127.0.0.1:1935".parse().unwrap(), 34057)));
         let six = "   1: B80D0120000000000000000001000000:07C1 00000000000000000000000000000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 9 1";
-        assert_eq!(listening(six), Some(("[2001:db8::1]:1985".parse().unwrap(), 9)));
+        assert_eq!(listening(six, TCP.state), Some(("[2001:db8::1]:1985".parse().unwrap(), 9)));
         let connected = four.replace(" 0A ", " 01 ");
-        assert_eq!(listening(&connected), None);
+        assert_eq!(listening(&connected, TCP.state), None);
         for end in 0..four.find("34057").unwrap() {
-            assert_eq!(listening(&four[..end]), None);
+            assert_eq!(listening(&four[..end], TCP.state), None);
         }
     }
 

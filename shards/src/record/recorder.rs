@@ -113,6 +113,9 @@ impl Recorder {
     }
 
     fn take(&mut self, unit: &Arc<Unit>, ring: &Ring) {
+        if unit.frame.kind == Kind::Opus {
+            return;
+        }
         if self.file.as_ref().is_some_and(|file| file.ends_before(unit, &self.dvr)) {
             self.close();
         }

@@ -1,7 +1,13 @@
-//! Offers as clients write them; what they are answered with.
+//! Offers as clients write them (Chromium 156 and ffmpeg 9.0 recorded, the others after their sources); what they are
+//! answered with.
 
 use super::*;
-use crate::codec::hostile::mutations;
+use crate::{
+    codec::hostile::mutations,
+    rtc::{Output, Publisher},
+};
+use shardcast_engine::frame::Media;
+use str0m::{change::SdpAnswer, media::Direction, rtp::RtpWrite};
 
 const CHROMIUM: &str = include_str!("chromium.sdp");
 const FIREFOX: &str = include_str!("firefox.sdp");
@@ -32,7 +38,7 @@ fn lines(text: &str) -> String {
 }
 
 #[test]
-fn browsers_that_watch_are_sent_high_profile_and_retransmissions() {
+fn browsers_that_watch_are_offered_their_best_profile_and_retransmissions() {
     let chromium = "
         a=group:BUNDLE 0 1
         m=audio 9 UDP/TLS/RTP/SAVPF 111
@@ -44,21 +50,23 @@ fn browsers_that_watch_are_sent_high_profile_and_retransmissions() {
         a=rtcp-rsize
         a=rtpmap:111 opus/48000/2
         a=fmtp:111 minptime=10;useinbandfec=1
-        m=video 9 UDP/TLS/RTP/SAVPF 112 113
+        m=video 9 UDP/TLS/RTP/SAVPF 116 117
         a=setup:passive
         a=mid:1
         a=extmap:4 urn:ietf:params:rtp-hdrext:sdes:mid
         a=sendonly
         a=rtcp-mux
         a=rtcp-rsize
-        a=rtpmap:112 H264/90000
-        a=rtcp-fb:112 nack
-        a=rtcp-fb:112 nack pli
-        a=rtcp-fb:112 ccm fir
-        a=fmtp:112 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=64001f
-        a=rtpmap:113 rtx/90000
-        a=fmtp:113 apt=112";
+        a=rtpmap:116 H264/90000
+        a=rtcp-fb:116 nack
+        a=rtcp-fb:116 nack pli
+        a=rtcp-fb:116 ccm fir
+        a=fmtp:116 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=4d001f
+        a=rtpmap:117 rtx/90000
+        a=fmtp:117 apt=116";
     assert_eq!(media(CHROMIUM, Role::Player), lines(chromium));
+    let high = CHROMIUM.replace("f4001f", "64001f");
+    assert!(media(&high, Role::Player).contains("m=video 9 UDP/TLS/RTP/SAVPF 41 42\n"));
     // Pictures first, the parameters before their names, direction and fingerprint of the session.
     let firefox = "
         a=group:BUNDLE 0 1
@@ -129,7 +137,7 @@ fn publishers_are_taken_as_they_offer() {
         a=recvonly
         a=rtcp-mux
         a=rtpmap:111 opus/48000/2
-        m=video 9 UDP/TLS/RTP/SAVPF 106 107
+        m=video 9 UDP/TLS/RTP/SAVPF 106 105
         a=setup:active
         a=mid:1
         a=recvonly
@@ -137,9 +145,9 @@ fn publishers_are_taken_as_they_offer() {
         a=rtcp-rsize
         a=rtpmap:106 H264/90000
         a=rtcp-fb:106 nack
-        a=fmtp:106 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42c01f
-        a=rtpmap:107 rtx/90000
-        a=fmtp:107 apt=106";
+        a=fmtp:106 level-asymmetry-allowed=1;packetization-mode=1;profile-level-id=42001e
+        a=rtpmap:105 rtx/90000
+        a=fmtp:105 apt=106";
     assert_eq!(media(FFMPEG, Role::Publisher), lines(ffmpeg));
     // The transport of the session part, no extensions, no retransmission payload.
     let obs = "
@@ -184,7 +192,7 @@ fn mids_of_any_text_come_back_and_other_sections_are_refused() {
     let video = &CHROMIUM[CHROMIUM.find("m=video").unwrap()..];
     let answer = media(&format!("{second}{}", video.replace("a=mid:1", "a=mid:2")), Role::Player);
     assert!(answer.contains("a=group:BUNDLE 0 1\n") && answer.ends_with("a=mid:2\na=inactive"));
-    assert!(answer.contains("m=video 0 UDP/TLS/RTP/SAVPF 96 97 103"));
+    assert!(answer.contains("m=video 0 UDP/TLS/RTP/SAVPF 96 97 98"));
 }
 
 #[test]
@@ -223,7 +231,7 @@ fn all_candidates_stand_in_all_sections() {
 fn bad_offers_are_refused_with_a_reason() {
     let check = |offer: &str, role, reason: &str| {
         let error = reply(offer, role).unwrap_err().to_string();
-        assert!(error.contains(reason), "{error}");
+        assert!(error.contains(reason), "{error}, not {reason}");
     };
     check(CHROMIUM, Role::Publisher, "it sends nothing");
     check(OBS, Role::Player, "it receives nothing");
@@ -234,7 +242,7 @@ fn bad_offers_are_refused_with_a_reason() {
     check(&format!("v=0\n{}", "m=audio 9 a b\n".repeat(17)), Role::Player, "more than 16");
     check("v=0\na=\0\n", Role::Player, "control");
     check(&CHROMIUM.replace("a=ice-ufrag", "a=x"), Role::Player, "ice-ufrag");
-    check(&CHROMIUM.replace("sha-256 19:", "sha-256 1g:"), Role::Player, "a=fingerprint");
+    check(&CHROMIUM.replace("sha-256 ", "sha-256 x"), Role::Player, "a=fingerprint");
     check(&CHROMIUM.replace("sha-256", "sha-512"), Role::Player, "a=fingerprint");
     check(&CHROMIUM.replace("actpass", "holdconn"), Role::Player, "a=setup");
     check(&CHROMIUM.replace("a=mid:1", "a=mid:0"), Role::Player, "one mid");
@@ -261,4 +269,73 @@ fn hostile_offers_do_not_panic() {
         });
     }
     assert!(answered > 1000);
+}
+
+/// str0m as a publishing client whose packets alone say by their payload type whose they are.
+#[test]
+fn a_publisher_without_ssrcs_and_mids_is_heard_and_hostile_packets_end_nothing() {
+    let (mut now, provider) = (Instant::now(), std::sync::Arc::new(str0m::crypto::from_feature_flags()));
+    let mut client = RtcConfig::new().set_crypto_provider(provider).set_rtp_mode(true).build(now);
+    let there: SocketAddr = "10.0.0.2:9000".parse().unwrap();
+    client.add_local_candidate(Candidate::host(there, "udp").unwrap());
+    let mut api = client.sdp_api();
+    let mid = api.add_media(MediaKind::Audio, Direction::SendOnly, None, None, None);
+    api.add_media(MediaKind::Video, Direction::SendOnly, None, None, None);
+    let (offer, pending) = api.apply().unwrap();
+    let offer = offer.to_sdp_string();
+    let kept = offer.lines().filter(|line| !line.starts_with("a=ssrc") && !line.contains("hdrext:sdes"));
+    let offer = kept.collect::<Vec<_>>().join("\r\n");
+    let (mut publisher, answer) = Publisher::answer(now, &offer, &settings()).unwrap();
+    client.sdp_api().accept_answer(pending, SdpAnswer::from_sdp_string(&answer).unwrap()).unwrap();
+    let payload_type = client.codec_config().find(|params| params.spec().codec == Codec::Opus).unwrap().pt();
+
+    let (mut sent, mut connected, mut sounds, mut golden) = (0_u32, false, 0, Vec::<Vec<u8>>::new());
+    for step in 0..400 {
+        now += Duration::from_millis(5);
+        client.handle_input(Input::Timeout(now)).unwrap();
+        if connected && step % 4 == 0 {
+            let mut api = client.direct_api();
+            let stream = api.stream_tx_by_mid(mid, None).unwrap();
+            stream.write_rtp(RtpWrite::new(payload_type, u64::from(sent).into(), sent * 960, now, vec![0xfc, 1, 2]));
+            sent += 1;
+        }
+        loop {
+            match client.poll_output().unwrap() {
+                str0m::Output::Timeout(_) => break,
+                str0m::Output::Transmit(send) => {
+                    publisher.input(now, there, &send.contents).unwrap();
+                    if golden.iter().all(|other| other[..2] != send.contents[..2]) {
+                        golden.push(send.contents.to_vec());
+                    }
+                }
+                str0m::Output::Event(_) => {}
+            }
+        }
+        if step == 200 {
+            assert!(golden.iter().any(|bytes| bytes[1] & 0x7f == *payload_type));
+            for golden in &golden {
+                mutations(golden, 2000, |bytes| {
+                    publisher.input(now, there, bytes).unwrap();
+                });
+            }
+        }
+        publisher.expire(now).unwrap();
+        while let Some(output) = publisher.poll() {
+            match output {
+                Output::Send { bytes, .. } => {
+                    let receive = Receive::new(Protocol::Udp, "10.0.0.1:8000".parse().unwrap(), there, &bytes);
+                    // Answers to hostile packets among them.
+                    let _ = receive.map(|receive| client.handle_input(Input::Receive(now, receive)));
+                }
+                Output::Media(Media::Frame(frame)) => {
+                    assert_eq!(frame.payload[..], [0xfc, 1, 2]);
+                    sounds += 1;
+                }
+                Output::Media(_) => {}
+                Output::Connected => connected = true,
+                Output::Closed | Output::KeyframeWanted => panic!("{output:?}"),
+            }
+        }
+    }
+    assert!(sent > 90 && sounds + 10 > sent, "{sounds} of {sent}");
 }

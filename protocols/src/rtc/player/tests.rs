@@ -230,6 +230,18 @@ fn nothing_is_kept_for_a_peer_that_is_not_connected() {
 }
 
 #[test]
+fn payloads_that_fit_no_packet_are_dropped() {
+    let mut stage = Stage::connected();
+    for len in [1400, 1401, 70_000] {
+        stage.player.audio(stage.now, 0, &vec![7; len].into());
+        stage.player.drive(stage.now).unwrap();
+        stage.carry();
+    }
+    stage.step();
+    assert_eq!(stage.sounds.iter().map(|(.., payload)| payload.len()).collect::<Vec<_>>(), [1400]);
+}
+
+#[test]
 fn what_is_lost_is_sent_again() {
     let mut stage = Stage::connected();
     let mut n = 0;
