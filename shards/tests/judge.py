@@ -42,7 +42,9 @@ class Judge:
         self.corrupt = 0
         self.size = None
         self.numbers = []
-        self.picture_times = []
+        self.backwards = 0
+        self.span_of_pictures = []
+        self.last_pts = None
         self.flashes = []
         self.flashing = True  # an onset is one behind a dark picture
         self.windows = []  # time, share of the beep in it, amplitude of the beep
@@ -59,16 +61,19 @@ class Judge:
         cells = frame.reformat(width=8, height=8, format="gray", interpolation="AREA").planes[0]
         rows = [bytes(cells)[y * cells.line_size :][:8] for y in range(8)]
         self.numbers.append(sum((cell > 128) << bit for bit, cell in enumerate(rows[7])))
-        self.picture_times.append(time)
+        self.backwards += self.last_pts is not None and frame.pts <= self.last_pts
+        self.last_pts = frame.pts
+        self.span_of_pictures[1:] = [time]
         flash = sum(rows[0]) > 8 * 128
         if flash and not self.flashing:
             self.flashes.append(time)
         self.flashing = flash
 
     def hear(self, frame, time):
-        if self.sound_ends is not None and abs(time - self.sound_ends) > HOLE_S:
+        media_time = float(frame.pts * frame.time_base)
+        if self.sound_ends is not None and abs(media_time - self.sound_ends) > HOLE_S:
             self.holes.append(time)
-        self.sound_ends = time + frame.samples / frame.sample_rate
+        self.sound_ends = media_time + frame.samples / frame.sample_rate
         for mono in self.mono.resample(frame):
             samples = array.array("h", bytes(mono.planes[0])[: 2 * mono.samples])
             count = max(1, round(len(samples) / mono.sample_rate / WINDOW_S))
@@ -98,7 +103,7 @@ class Judge:
             "size": self.size,
             "pictures": len(self.numbers),
             "jumps": [pair for pair in follows if pair[1] != (pair[0] + 1) % PICTURES],
-            "backwards": sum(b <= a for a, b in zip(self.picture_times, self.picture_times[1:])),
+            "backwards": self.backwards,
             "flashes": self.flashes,
             "beeps": beeps,
             # Of the beep behind its flash.
@@ -110,10 +115,10 @@ class Judge:
 
     def span(self):
         """From when to when there is both picture and sound."""
-        if not self.picture_times or not self.windows:
+        if not self.span_of_pictures or not self.windows:
             return 0, 0
         (first, *_), (last, *_) = self.windows[0], self.windows[-1]
-        return max(first, self.picture_times[0]), min(last, self.picture_times[-1])
+        return max(first, self.span_of_pictures[0]), min(last, self.span_of_pictures[-1])
 
 
 def beep(samples, rate):
@@ -134,11 +139,14 @@ def play(source, seconds):
     if fetcher := FETCHERS.get(source.partition(":")[0]):
         form, *command = fetcher
         command = [*ENDS_WITH_ME, *(source if word == "URL" else word for word in command)]
-        fetch = subprocess.Popen(command, stdout=subprocess.PIPE)
+        # Where nobody reads any more it takes leave of the server, rather than die of a signal.
+        fetch = subprocess.Popen(command, stdout=subprocess.PIPE, restore_signals=False)
         container = av.open(fetch.stdout, format=form)
     else:
         # Each request for HLS is a connection of its own.
         container = av.open(source, options={"http_persistent": "0"} if source.endswith(".m3u8") else {})
+    # Until here it just ends.
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     streams = [container.streams.video[0], container.streams.audio[0]]
     for stream in streams:
         stream.codec_context.options = {"err_detect": "explode"}
@@ -150,11 +158,11 @@ def play(source, seconds):
             break
     if fetch:
         fetch.terminate()
+        fetch.communicate()
     return judge.verdict()
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
     av.logging.set_libav_level(av.logging.ERROR)
     av.logging.restore_default_callback()
     print(json.dumps(play(sys.argv[1], float(*sys.argv[2:] or ["inf"]))))

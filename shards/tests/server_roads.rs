@@ -162,7 +162,7 @@ impl Stage {
     /// A player that takes its place on another shard than the stream's, where there is one.
     fn seat(&self, out: Out) -> Judge {
         // Each request for HLS is a connection of its own, and the kernel spreads them.
-        if self.server.shards == 1 || out == Out::Hls {
+        if out == Out::Hls {
             return self.judge(out);
         }
         for _ in 0..TRIES {
@@ -172,7 +172,7 @@ impl Stage {
                 let now = self.viewers();
                 (now.iter().sum::<u64>() > before.iter().sum()).then_some(now)
             });
-            if now[self.home] == before[self.home] {
+            if self.server.shards == 1 || now[self.home] == before[self.home] {
                 return judge;
             }
             judge.leave();
@@ -197,7 +197,8 @@ impl Stage {
                 let url = server.whep(stream);
                 return Judge::by(judge::script(python, "webrtc").args(["play", &url]), SECONDS);
             }
-            Out::File => self.recording().display().to_string(),
+            // Its end may be in the middle of pictures that belong together.
+            Out::File => return Judge::of(python, self.recording(), SECONDS),
         };
         Judge::endless(python, &address, SECONDS)
     }

@@ -85,22 +85,22 @@ class Feed(MediaStreamTrack):
         return item
 
 
-async def publish(url, file):
+async def publish(end, url, file):
     connection = RTCPeerConnection()
     for track in Clip(file).tracks:
         h264_alone(connection.addTransceiver(track, direction="sendonly"))
     resource = await offer(connection, url)
-    await told_to_end()
+    await end.wait()
     await leave(connection, resource)
 
 
-async def play(url, seconds):
+async def play(end, url, seconds):
     connection = RTCPeerConnection()
-    player = Player(connection, seconds)
+    player = Player(connection, seconds, end)
     resource = await offer(connection, url)
-    verdict = await player.verdict()
+    await player.played()
     await leave(connection, resource)
-    return verdict
+    return player.verdict()
 
 
 class AbsoluteTimestamps(TimestampMapper):
@@ -113,12 +113,13 @@ class AbsoluteTimestamps(TimestampMapper):
 class Player:
     """Judges what a connection receives."""
 
-    def __init__(self, connection, seconds):
+    def __init__(self, connection, seconds, end):
         self.judge = Judge()
+        self.end = end
         self.seconds = seconds
-        # Seconds of sender's clock and the RTP timestamp for it, by kind.
-        self.reports = {}
-        # What came before both reports.
+        # Seconds of the sender's clock and the RTP timestamp for it, by kind.
+        self.reports = {"video": [], "audio": []}
+        # What came before the second reports: the first are made while a player is given what it starts with.
         self.early = []
         self.ready = asyncio.Event()
         rtcrtpreceiver.TimestampMapper = AbsoluteTimestamps
@@ -131,7 +132,7 @@ class Player:
     def note_reports(self, kind, handle):
         async def noted(packet):
             if isinstance(packet, RtcpSrPacket):
-                self.reports[kind] = (packet.sender_info.ntp_timestamp / 2**32, packet.sender_info.rtp_timestamp)
+                self.reports[kind].append((packet.sender_info.ntp_timestamp / 2**32, packet.sender_info.rtp_timestamp))
             await handle(packet)
 
         return noted
@@ -139,7 +140,7 @@ class Player:
     async def take(self, track):
         while True:
             self.early.append((track.kind, await track.recv()))
-            if len(self.reports) < 2:
+            if not self.in_step():
                 continue
             for kind, frame in self.early:
                 (self.judge.see if kind == "video" else self.judge.hear)(frame, self.time_of(kind, frame))
@@ -148,20 +149,24 @@ class Player:
             if end - start > self.seconds:
                 self.ready.set()
 
+    def in_step(self):
+        return all(len(reports) > 1 for reports in self.reports.values())
+
     def time_of(self, kind, frame):
-        ntp, rtp = self.reports[kind]
+        ntp, rtp = self.reports[kind][-1]
         past = (frame.pts - rtp + 2**31) % 2**32 - 2**31
         return ntp + float(past * frame.time_base)
 
-    async def verdict(self):
-        end = asyncio.create_task(told_to_end())
-        await asyncio.wait([end, asyncio.create_task(self.ready.wait()), *self.tasks], return_when=asyncio.FIRST_COMPLETED)
+    async def played(self):
+        await asyncio.wait([asyncio.create_task(self.end.wait()), asyncio.create_task(self.ready.wait()), *self.tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in self.tasks:
             if task.done():
                 task.result()
             task.cancel()
-        if len(self.reports) < 2:
-            sys.exit(f"sender reports came only for {list(self.reports)}; {len(self.early)} frames did")
+
+    def verdict(self):
+        if not self.in_step():
+            sys.exit(f"too few sender reports: {self.reports}; {len(self.early)} frames")
         return self.judge.verdict()
 
 
@@ -200,17 +205,13 @@ async def ask(method, url, sdp=None):
     return await asyncio.to_thread(fetch)
 
 
-async def told_to_end():
-    told = asyncio.Event()
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told.set)
-    await told.wait()
-
-
 async def main(what, url, *rest):
+    end = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
     if what == "publish":
-        await publish(url, *rest)
+        await publish(end, url, *rest)
     else:
-        print(json.dumps(await play(url, float(*rest or ["inf"]))))
+        print(json.dumps(await play(end, url, float(*rest or ["inf"]))))
 
 
 if __name__ == "__main__":
