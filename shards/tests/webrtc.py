@@ -17,7 +17,15 @@ import urllib.request
 
 import aioice.ice
 import av
-from aiortc import MediaStreamTrack, RTCPeerConnection, RTCRtpReceiver, RTCSessionDescription, rtcrtpreceiver
+from aiortc import (
+    MediaStreamTrack,
+    RTCPeerConnection,
+    RTCRtpReceiver,
+    RTCRtpSender,
+    RTCSessionDescription,
+    clock,
+    rtcrtpreceiver,
+)
 from aiortc.rtcrtpreceiver import TimestampMapper
 from aiortc.rtp import RtcpSrPacket
 
@@ -53,9 +61,9 @@ class Clip:
 
     def sound(self):
         """Frames of 48 kHz; the file's first is at zero."""
-        resampler = av.AudioResampler(format="s16", layout="stereo", rate=48000, frame_size=960)
         pts = 0
         while True:
+            resampler = av.AudioResampler(format="s16", layout="stereo", rate=48000, frame_size=960)
             with av.open(self.file) as container:
                 # All but the clip's length is padding of the encoder.
                 left = CLIP_S * 48000
@@ -69,9 +77,11 @@ class Clip:
                         pts += out.samples
 
     async def wait_for(self, time_s):
+        """Returns the time waited for, as NTP's."""
         if self.start is None:
-            self.start = time.monotonic()
+            self.start, self.start_ntp = time.monotonic(), clock.current_ntp_time()
         await asyncio.sleep(self.start + time_s - time.monotonic())
+        return self.start_ntp + round(time_s * 2**32)
 
 
 class Feed(MediaStreamTrack):
@@ -81,8 +91,15 @@ class Feed(MediaStreamTrack):
 
     async def recv(self):
         time_s, item = next(self.media)
-        await self.clip.wait_for(time_s)
+        self.due = await self.clip.wait_for(time_s)
         return item
+
+
+# aiortc's sender reports pair a timestamp with the time when it was sent; others' pair it with the time of its
+# picture or sound, and a busy machine does not show in them.
+RTCRtpSender._RTCRtpSender__ntp_timestamp = property(
+    lambda sender: sender.due, lambda sender, sent: setattr(sender, "due", sent and sender.track.due)
+)
 
 
 async def publish(end, url, file):
