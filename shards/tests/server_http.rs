@@ -159,6 +159,9 @@ fn the_page_and_its_files_are_served_with_their_types() {
         ("/index.html", "text/html; charset=utf-8", "/app.js"),
         ("/?stream=live/x", "text/html; charset=utf-8", "/app.css"),
         ("/app.js", "text/javascript; charset=utf-8", "mpegts"),
+        ("/dom.js", "text/javascript; charset=utf-8", "export"),
+        ("/publish.js", "text/javascript; charset=utf-8", "export"),
+        ("/rtc.js", "text/javascript; charset=utf-8", "export"),
         ("/app.css", "text/css; charset=utf-8", "{"),
         ("/favicon.svg", "image/svg+xml", "<svg"),
         ("/vendor/mpegts.js", "text/javascript; charset=utf-8", "mpegts"),
@@ -169,6 +172,7 @@ fn the_page_and_its_files_are_served_with_their_types() {
     }
     let config = server.get("/config.json").json();
     assert_eq!((config["rtmp_port"].as_u64(), config["shards"].as_u64()), (Some(server.ports.rtmp.into()), Some(2)));
+    assert_eq!((config["srt_port"].as_u64(), config["rtc"].as_bool()), (Some(server.ports.srt.into()), Some(true)));
     server.stop();
 }
 
@@ -179,6 +183,8 @@ fn the_api_describes_streams_as_srs_does() {
     server.wait_until_live("live/api");
     let viewers: Vec<_> = (0..3).map(|_| Viewer::open(server.ports.http, "live/api")).collect();
     until("all viewers have frames", || viewers.iter().all(|v| !v.frames().is_empty()).then_some(()));
+    // The API may answer with what it knew 100 ms ago.
+    server.wait_for_clients("live/api", 4);
     // On its own port and on the HTTP server's.
     for port in [server.ports.api, server.ports.http] {
         let answer = http::request(port, "GET", "/api/v1/streams/", &[]);

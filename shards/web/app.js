@@ -1,7 +1,11 @@
-// The page of the server: plays one live stream, lists the others, and tells how to publish and to
-// play elsewhere. It asks this server alone and keeps nothing.
+// The page of the server: plays one live stream, lists the others, publishes, and tells how to publish and
+// to play elsewhere. It asks this server alone and keeps nothing.
 //
 // Names of streams come from publishers: they reach the page by textContent and encodeURIComponent only.
+
+import { byId, milliseconds, number, setText, showStats } from './dom.js';
+import { publisher, wirePublish } from './publish.js';
+import { Refused, Session, supported as rtcSupported } from './rtc.js';
 
 const mpegts = window.mpegts;
 const Hls = window.Hls;
@@ -14,22 +18,29 @@ const RETRY_MIN_MS = 500;
 const RETRY_MAX_MS = 8000;
 const STEADY_MS = 5000; // a play this long forgets earlier failures
 const STALL_MS = 10_000; // no new picture for this long: connect anew
+const STARVED_MS = 3000; // no new picture for this long: say so, or leave a stream that nobody publishes
 const HOLD_MAX_MS = 30_000; // a pause this long gives its connection up
 
-const byId = (id) => document.getElementById(id);
 const video = byId('video');
 const stage = byId('stage');
 
 class StatusError extends Error {}
 
 // The server, as far as it has told.
-const server = { rtmpPort: 1935, reachable: true, streams: null };
+const server = { rtmpPort: 1935, srtPort: 10080, rtc: true, reachable: true, streams: null };
 
-// How each protocol is played: makes the player, which has `destroy`.
-const METHODS = { flv: playFlv, hls: playHls };
+// How each protocol is played: whether the browser can, and what makes the player, which has `destroy` and may
+// have `measure`. The first that works is what the page takes by itself.
+const METHODS = {
+  flv: { works: mpegts?.isSupported(), play: playFlv },
+  whep: { works: rtcSupported, play: playWhep },
+  hls: { works: Hls?.isSupported() || canPlayHls(), play: playHls },
+};
+const FIRST = Object.keys(METHODS).find((name) => METHODS[name].works) ?? 'flv';
 // The stream to play: {vhost, app, name}, or null until the first live one is chosen.
 let wanted = fromAddress();
-let method = methodFromAddress();
+let method = methodFromAddress() ?? FIRST;
+let automatic = methodFromAddress() === null; // nobody asked for this method
 let player = null;
 let state = 'loading';
 let held = false; // the viewer pressed pause
@@ -39,10 +50,11 @@ let failures = 0;
 let retryAt = 0;
 let retryTimer = 0;
 let playingSince = 0;
-const progress = { at: 0, frames: 0, time: 0 };
+const progress = { at: 0, mark: 0 };
 // Rows of the list by stream: kept and refilled, so that the keyboard's focus stays where it is.
 const rows = new Map();
-const stats = { width: 0, height: 0, fps: 0, kbps: 0, bufferMs: 0, dropped: 0 };
+const NO_STATS = { width: 0, height: 0, fps: 0, kbps: 0, bufferMs: 0, dropped: 0, lost: 0, nacks: 0, rttMs: undefined };
+let stats = { ...NO_STATS };
 let framesLast = null;
 
 // For tests, and for the curious at the console.
@@ -53,20 +65,21 @@ window.shardcast = {
   get method() { return method; },
   get stream() { return wanted && label(wanted); },
   get stats() { return { ...stats }; },
+  publisher,
 };
 
+nameFromAddress();
 wireControls();
 wireAddresses();
-if (mpegts?.isSupported()) {
-  // The library's own log repeats on the console what the page shows; failures are handled below.
-  mpegts.LoggingControl.enableAll = false;
-} else {
-  enter('unsupported', 'This browser has no Media Source Extensions, so it cannot play live FLV.');
-}
+wirePublish(() => rtcPath('whip', published()));
+// The library's own log repeats on the console what the page shows; failures are handled below.
+mpegts.LoggingControl.enableAll = false;
 showAddresses();
 loadConfig();
 poll();
 setInterval(measure, 1000);
+// From the browser's cache a page comes back with its connections closed.
+addEventListener('pageshow', (event) => event.persisted && location.reload());
 
 // ---- what is live -------------------------------------------------------------------------------
 
@@ -74,6 +87,8 @@ async function loadConfig() {
   try {
     const config = await fetchJson('/config.json');
     if (Number.isInteger(config.rtmp_port)) server.rtmpPort = config.rtmp_port;
+    server.srtPort = config.srt_port;
+    server.rtc = config.rtc;
     const facts = [];
     if (config.version) facts.push(`version ${config.version}`);
     if (config.shards) facts.push(config.shards === 1 ? '1 shard' : `${config.shards} shards`);
@@ -145,7 +160,7 @@ function find(stream) {
 
 // Decides what to do now; called after every poll, retry delay and click.
 function step() {
-  if (state === 'unsupported') return;
+  if (!METHODS[method].works) return enter('unsupported', `This browser cannot play ${byId('method').selectedOptions[0].text}.`);
   if (held) return enter('paused', 'Paused');
   if (player) {
     // Asked for a stream that went away before its first picture: wait for it without a connection.
@@ -173,8 +188,9 @@ function connect() {
   playingSince = 0;
   framesLast = null;
   moved();
-  enter('connecting', `Connecting to ${label(wanted)}…`);
-  player = METHODS[method]();
+  // Another attempt does not hide why the last one failed.
+  if (state !== 'failed' || !failures) enter('connecting', `Connecting to ${label(wanted)}…`);
+  player = METHODS[method].play();
   start(player);
 }
 
@@ -206,7 +222,27 @@ function playFlv() {
   return mine;
 }
 
+function playWhep() {
+  const session = new Session();
+  const { peer } = session;
+  const tracks = ['audio', 'video'].map((kind) => peer.addTransceiver(kind, { direction: 'recvonly' }).receiver.track);
+  const mine = {
+    destroy() {
+      session.close();
+      video.srcObject = null;
+    },
+    measure: () => session.measure(),
+  };
+  session.onend = () => mine === player && lost('end', '');
+  session.open(rtcPath('whep', wanted)).catch((error) => {
+    if (mine === player) lost(error instanceof Refused ? 'refused' : mpegts.ErrorTypes.MEDIA_ERROR, error.message);
+  });
+  video.srcObject = new MediaStream(tracks);
+  return mine;
+}
+
 function playHls() {
+  if (!Hls.isSupported()) return playHlsByBrowser();
   const mine = new Hls({ enableWorker: false, liveSyncDurationCount: 2, liveMaxLatencyDurationCount: 5, backBufferLength: 30 });
   mine.on(Hls.Events.ERROR, (_, { fatal, type, details }) => {
     if (!fatal || mine !== player) return;
@@ -217,6 +253,24 @@ function playHls() {
   });
   mine.loadSource(new URL(hlsPath(wanted), location.href).href);
   mine.attachMedia(video);
+  return mine;
+}
+
+function canPlayHls() {
+  return video.canPlayType('application/vnd.apple.mpegurl') !== '';
+}
+
+function playHlsByBrowser() {
+  const failed = () => lost(mpegts.ErrorTypes.MEDIA_ERROR, video.error?.message ?? '');
+  const mine = {
+    destroy() {
+      video.removeEventListener('error', failed);
+      video.removeAttribute('src');
+      video.load();
+    },
+  };
+  video.addEventListener('error', failed);
+  video.src = hlsPath(wanted);
   return mine;
 }
 
@@ -242,8 +296,8 @@ function disconnect() {
   player = null;
   playingSince = 0;
   if (old) old.destroy();
-  Object.assign(stats, { width: 0, height: 0, fps: 0, kbps: 0, bufferMs: 0 });
-  showStats();
+  stats = { ...NO_STATS };
+  showFigures();
 }
 
 // The connection ended or the picture cannot be decoded: again, with growing pauses.
@@ -254,7 +308,10 @@ function lost(type, detail) {
   failures += 1;
   const delay_ms = Math.min(RETRY_MIN_MS * 2 ** (failures - 1), RETRY_MAX_MS);
   retryAt = performance.now() + delay_ms * (0.75 + Math.random() / 2);
-  if (type === mpegts.ErrorTypes.MEDIA_ERROR) {
+  if (type === 'refused') {
+    enter('failed', `The server does not play ${label(wanted)}: ${detail}`);
+    if (automatic && METHODS.hls.works) method = byId('method').value = 'hls';
+  } else if (type === mpegts.ErrorTypes.MEDIA_ERROR) {
     enter('failed', `This browser cannot play ${label(wanted)}${codec ? ` (${codec})` : ''}: ${detail}.`);
   } else {
     enter('reconnecting', 'The stream ended. Connecting again…');
@@ -301,52 +358,63 @@ function liveEdge() {
 }
 
 function moved() {
-  Object.assign(progress, { at: performance.now(), frames: 0, time: video.currentTime });
+  progress.at = performance.now();
 }
 
 // Once a second: the statistics line, the stall watch, and the end of a long pause.
-function measure() {
-  if (!player) return;
+async function measure() {
+  const mine = player;
+  if (!mine) return;
+  const seen = await mine.measure?.();
+  if (mine !== player) return;
   const now = performance.now();
-  const quality = video.getVideoPlaybackQuality?.();
-  const frames = quality?.totalVideoFrames ?? 0;
-  if (framesLast && frames >= framesLast.frames) {
-    stats.fps = (frames - framesLast.frames) / ((now - framesLast.at) / 1000);
-  }
-  framesLast = { at: now, frames };
-  stats.dropped = quality?.droppedVideoFrames ?? 0;
-  stats.width = video.videoWidth;
-  stats.height = video.videoHeight;
-  stats.bufferMs = Math.max(0, liveEdge() - video.currentTime) * 1000;
-  showStats();
+  stats = { ...stats, ...(seen ?? measureElement(now)) };
+  showFigures();
 
+  // A live MediaStream has a clock of its own, which need not stop with its packets.
+  const mark = seen?.arrived ?? video.currentTime;
+  const still_ms = now - progress.at;
   if (held) {
     if (now - heldAt > HOLD_MAX_MS) disconnect();
-  } else if (video.currentTime !== progress.time || document.hidden) {
+  } else if (mark !== progress.mark || (document.hidden && !seen)) {
+    progress.mark = mark;
     moved();
-  } else if (now - progress.at > STALL_MS) {
+    if (seen && state === 'buffering') enter('playing', '');
+  } else if (still_ms > STALL_MS || (still_ms > STARVED_MS && server.streams && !find(wanted))) {
     lost('stall', '');
+  } else if (still_ms > STARVED_MS && state === 'playing') {
+    enter('buffering', 'Waiting for data…');
   }
+}
+
+function measureElement(now) {
+  const quality = video.getVideoPlaybackQuality?.();
+  const frames = quality?.totalVideoFrames ?? 0;
+  const before = framesLast;
+  framesLast = { at: now, frames };
+  return {
+    fps: before && frames >= before.frames ? (frames - before.frames) / ((now - before.at) / 1000) : stats.fps,
+    dropped: quality?.droppedVideoFrames ?? 0,
+    width: video.videoWidth,
+    height: video.videoHeight,
+    bufferMs: Math.max(0, liveEdge() - video.currentTime) * 1000,
+  };
 }
 
 // ---- what the page shows ------------------------------------------------------------------------
 
-function setText(id, text) {
-  const element = typeof id === 'string' ? byId(id) : id;
-  if (element.textContent !== text) element.textContent = text; // unchanged text is not announced again
-}
-
-function number(n) {
-  return Math.round(n).toLocaleString('en').replaceAll(',', '\u202f');
-}
-
-function showStats() {
-  const on = player && stats.width > 0;
-  setText('stat-size', on ? `${stats.width}×${stats.height}` : '–');
-  setText('stat-fps', on ? stats.fps.toFixed(0) : '–');
-  setText('stat-rate', player && stats.kbps ? number(stats.kbps) : '–');
-  setText('stat-buffer', player ? `${(stats.bufferMs / 1000).toFixed(1)} s` : '–');
-  setText('stat-dropped', player ? number(stats.dropped) : '–');
+function showFigures() {
+  const rtc = method === 'whep';
+  showStats('stat', {
+    size: player && stats.width ? `${stats.width}×${stats.height}` : undefined,
+    fps: player && stats.width ? stats.fps.toFixed(0) : undefined,
+    rate: player && stats.kbps ? number(stats.kbps) : undefined,
+    buffer: rtc ? milliseconds(stats.bufferMs) : player ? `${(stats.bufferMs / 1000).toFixed(1)} s` : undefined,
+    dropped: player ? number(stats.dropped) : undefined,
+    lost: rtc ? number(stats.lost) : null,
+    nacks: rtc ? number(stats.nacks) : null,
+    rtt: rtc ? milliseconds(stats.rttMs) : null,
+  });
 }
 
 function showSound() {
@@ -428,24 +496,46 @@ function fillRow(row, stream) {
 // ---- addresses ----------------------------------------------------------------------------------
 
 function showAddresses() {
-  const name = byId('name').value.trim().replace(/[^\w.-]+/g, '-') || 'camera';
+  const mine = published();
   const publish = `${rtmpBase()}/live`;
-  setText('publish-url', `${publish}/${name}`);
+  setText('publish-url', `${publish}/${mine.name}`);
   setText('obs-server', publish);
-  setText('obs-key', name);
-  setText('publish-ffmpeg', `ffmpeg -re -i FILE -c:v libx264 -preset veryfast -tune zerolatency -g 60 -c:a aac -f flv ${publish}/${name}`);
+  setText('obs-key', mine.name);
+  setText('publish-ffmpeg', `ffmpeg -re -i FILE -c:v libx264 -preset veryfast -tune zerolatency -g 60 -c:a aac -f flv ${publish}/${mine.name}`);
+  setText('publish-srt', srtAddress(mine, 'publish'));
+  setText('publish-whip', new URL(rtcPath('whip', mine), location.href).href);
 
-  const stream = wanted ?? { vhost: '', app: 'live', name };
-  const flv = new URL(flvPath(stream), location.href).href;
-  const rtmp = `${rtmpBase()}${path(stream)}${vhostQuery(stream)}`;
+  for (const box of document.querySelectorAll('[data-of="srt"]')) box.hidden = !server.srtPort;
+  for (const part of document.querySelectorAll('[data-of="rtc"]')) part.hidden = !server.rtc;
+
+  const stream = wanted ?? mine;
   setText('title', wanted ? label(stream) : 'Live');
   setText('watch-name', label(stream));
-  setText('watch-page', new URL(pageAddress(stream), location.href).href);
-  setText('watch-flv', flv);
-  setText('watch-hls', new URL(hlsPath(stream), location.href).href);
-  setText('watch-rtmp', rtmp);
+  const { flv } = showPlaces('watch', stream);
   setText('watch-ffplay', `ffplay -fflags nobuffer -flags low_delay '${flv}'`);
   setText('watch-vlc', `vlc --network-caching=300 '${flv}'`);
+  showPlaces('sent', mine);
+}
+
+// Where a stream can be played, in the elements `PREFIX-NAME`.
+function showPlaces(prefix, stream) {
+  const here = (path) => new URL(path, location.href).href;
+  const places = {
+    page: here(pageAddress(stream)),
+    flv: here(flvPath(stream)),
+    hls: here(hlsPath(stream)),
+    whep: here(rtcPath('whep', stream)),
+    rtmp: `${rtmpBase()}${path(stream)}${vhostQuery(stream)}`,
+    srt: srtAddress(stream, 'request'),
+  };
+  for (const [name, place] of Object.entries(places)) setText(`${prefix}-${name}`, place);
+  return places;
+}
+
+// What the field names.
+function published() {
+  const name = byId('name').value.trim().replace(/[^\w.-]+/g, '-') || 'camera';
+  return { vhost: '', app: 'live', name };
 }
 
 function rtmpBase() {
@@ -474,6 +564,16 @@ function hlsPath(s) {
   return `${path(s)}.m3u8${vhostQuery(s)}`;
 }
 
+function rtcPath(verb, s) {
+  const app = s.app.split('/').map(encode).join('/');
+  return `/rtc/v1/${verb}/?app=${app}&stream=${encode(s.name)}${s.vhost ? `&vhost=${encode(s.vhost)}` : ''}`;
+}
+
+function srtAddress(s, mode) {
+  const vhost = s.vhost ? `,h=${s.vhost}` : '';
+  return `srt://${location.hostname}:${server.srtPort}?streamid=#!::r=${s.app}/${s.name}${vhost},m=${mode}`;
+}
+
 function key(s) {
   return s ? `${s.vhost}/${s.app}/${s.name}` : '';
 }
@@ -484,13 +584,22 @@ function label(s) {
 
 // `/?stream=app/name`, with `&vhost=` for another than the default one; slashes stay legible.
 function pageAddress(s) {
-  const play = method === 'flv' ? '' : `&play=${method}`;
+  const play = method === FIRST ? '' : `&play=${method}`;
   return `/?stream=${path(s).slice(1)}${s.vhost ? `&vhost=${encode(s.vhost)}` : ''}${play}`;
 }
 
 function methodFromAddress() {
   const play = new URLSearchParams(location.search).get('play');
-  return Object.hasOwn(METHODS, play ?? '') ? play : 'flv';
+  return Object.hasOwn(METHODS, play ?? '') ? play : null;
+}
+
+// `/?publish=name`: to the form, with the name in it.
+function nameFromAddress() {
+  const name = new URLSearchParams(location.search).get('publish');
+  if (name === null) return;
+  if (name) byId('name').value = name;
+  byId('publish').scrollIntoView();
+  byId('send-button').focus({ preventScroll: true });
 }
 
 function fromAddress() {
@@ -511,7 +620,7 @@ function wireControls() {
     enter('playing', '');
   });
   video.addEventListener('waiting', () => player && !held && state === 'playing' && enter('buffering', 'Waiting for data…'));
-  video.addEventListener('timeupdate', () => player && !held && state === 'buffering' && video.readyState > 2 && enter('playing', ''));
+  video.addEventListener('timeupdate', () => player && !player.measure && !held && state === 'buffering' && video.readyState > 2 && enter('playing', ''));
   // A pause that we did not ask for (a media key, the browser in the background) counts as the viewer's,
   // unless the page is hidden: then it goes on when it is seen again.
   video.addEventListener('pause', () => player && !held && !video.ended && !document.hidden && playingSince && hold());
@@ -531,6 +640,7 @@ function wireControls() {
   byId('method').value = method;
   byId('method').addEventListener('change', (event) => {
     method = event.target.value;
+    automatic = false;
     if (wanted) select(wanted, true);
   });
   byId('mute').addEventListener('click', () => sound(video.muted));
@@ -549,6 +659,7 @@ function wireControls() {
     else video.webkitEnterFullscreen?.();
   });
   byId('name').addEventListener('input', showAddresses);
+  byId('watch-sent').addEventListener('click', () => select(published(), true));
 }
 
 function sound(on) {

@@ -120,39 +120,7 @@ pub fn answer(now: Instant, text: &str, settings: &Settings, role: Role) -> Resu
         return Err(OfferError::Refused("audio and video share a payload type"));
     }
 
-    let (crypto, certificate) = dtls::shared().map_err(OfferError::Dtls)?;
-    let mut map = ExtensionMap::empty();
-    for (id, _, extension) in &extensions {
-        map.set(*id, extension.clone());
-    }
-    let mut config = RtcConfig::new()
-        .set_crypto_provider(crypto)
-        .set_dtls_cert(certificate)
-        .set_ice_lite(true)
-        .set_rtp_mode(true)
-        .set_stats_interval((role == Role::Publisher).then_some(STATS_SPAN))
-        .clear_codecs()
-        .set_extension_map(map)
-        .set_rtcp_report_interval_audio(REPORT_SPAN)
-        .set_rtcp_report_interval_video(REPORT_SPAN);
-    if let Some((ufrag, pass)) = &settings.ice {
-        let good = |text: &str, lengths: std::ops::RangeInclusive<usize>| {
-            lengths.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b))
-        };
-        if !good(ufrag, 4..=32) || !good(pass, 22..=32) {
-            return Err(OfferError::Credentials);
-        }
-        config = config.set_local_ice_credentials(IceCreds { ufrag: ufrag.clone(), pass: pass.clone() });
-    }
-    for accepted in &accepted {
-        let (codec, rate, channels) = match accepted.kind {
-            MediaKind::Video => (Codec::H264, Frequency::NINETY_KHZ, None),
-            MediaKind::Audio => (Codec::Opus, Frequency::FORTY_EIGHT_KHZ, Some(2)),
-        };
-        let (payload_type, rtx) = (number(accepted.payload_type), accepted.rtx.map(number));
-        config.codec_config().add_config(payload_type, rtx, codec, rate, channels, FormatParams::default());
-    }
-    let mut rtc = config.build(now);
+    let mut rtc = configure(&accepted, &extensions, settings, role)?.build(now);
     let local = add_candidate(&mut rtc, settings)?;
 
     let mut tracks = Tracks::default();
@@ -187,16 +155,57 @@ pub fn answer(now: Instant, text: &str, settings: &Settings, role: Role) -> Resu
     Ok((Agreed { rtc, local, tracks }, text))
 }
 
+fn configure(
+    accepted: &[Accepted],
+    extensions: &[Agreement],
+    settings: &Settings,
+    role: Role,
+) -> Result<RtcConfig, OfferError> {
+    let (crypto, certificate) = dtls::shared().map_err(OfferError::Dtls)?;
+    let mut map = ExtensionMap::empty();
+    for (id, _, extension) in extensions {
+        map.set(*id, extension.clone());
+    }
+    let mut config = RtcConfig::new()
+        .set_crypto_provider(crypto)
+        .set_dtls_cert(certificate)
+        .set_ice_lite(true)
+        .set_rtp_mode(true)
+        .set_stats_interval((role == Role::Publisher).then_some(STATS_SPAN))
+        .clear_codecs()
+        .set_extension_map(map)
+        .set_rtcp_report_interval_audio(REPORT_SPAN)
+        .set_rtcp_report_interval_video(REPORT_SPAN);
+    if let Some((ufrag, pass)) = &settings.ice {
+        let good = |text: &str, lengths: std::ops::RangeInclusive<usize>| {
+            lengths.contains(&text.len()) && text.bytes().all(|b| b.is_ascii_alphanumeric() || b"+/".contains(&b))
+        };
+        if !good(ufrag, 4..=32) || !good(pass, 22..=32) {
+            return Err(OfferError::Credentials);
+        }
+        config = config.set_local_ice_credentials(IceCreds { ufrag: ufrag.clone(), pass: pass.clone() });
+    }
+    for accepted in accepted {
+        let (codec, rate, channels) = match accepted.kind {
+            MediaKind::Video => (Codec::H264, Frequency::NINETY_KHZ, None),
+            MediaKind::Audio => (Codec::Opus, Frequency::FORTY_EIGHT_KHZ, Some(2)),
+        };
+        let (payload_type, rtx) = (number(accepted.payload_type), accepted.rtx.map(number));
+        config.codec_config().add_config(payload_type, rtx, codec, rate, channels, FormatParams::default());
+    }
+    Ok(config)
+}
+
 /// The sections to use, in the offer's order.
 fn accept<'a>(offer: &'a Offer<'a>, role: Role) -> Result<Vec<Accepted<'a>>, OfferError> {
     if offer.session.attribute("ice-lite").is_some() {
         return Err(OfferError::Refused("both sides are ICE-lite"));
     }
     let bundle = offer.bundle();
-    let bundled = |section: &Section| match (&bundle, section.mid()) {
-        (Some(mids), mid) => mid.is_some_and(|mid| mids.contains(&mid)),
-        // Of one transport all the same, or the peer will not find the second one.
-        (None, _) => section.port != "0",
+    let bundled = |section: &Section| match &bundle {
+        Some(mids) => section.mid().is_some_and(|mid| mids.contains(&mid)),
+        // Of one transport all the same: a peer that wants two finds only one.
+        None => section.port != "0",
     };
     let (mut accepted, mut known, mut mids) = (Vec::<Accepted>::new(), false, Vec::new());
     for section in &offer.media {
@@ -233,7 +242,7 @@ fn accept<'a>(offer: &'a Offer<'a>, role: Role) -> Result<Vec<Accepted<'a>>, Off
         (true, true, Role::Player) => return Err(OfferError::Refused("it receives nothing")),
     }
     // str0m keeps 16 letters and digits of a mid. Others are kept from it, and out of packets.
-    let fits = |mid: &str| mid.len() <= 16 && mid.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let fits = |mid: &str| (1..=16).contains(&mid.len()) && mid.bytes().all(|byte| byte.is_ascii_alphanumeric());
     if accepted.iter().all(|accepted| accepted.section.mid().is_some_and(fits)) {
         for accepted in &mut accepted {
             accepted.mid = accepted.section.mid().unwrap_or_default().into();

@@ -431,7 +431,9 @@ fn rtc_is_set_by_its_block() {
     let env = Env::default();
     let built_in = Config::built_in(&env).unwrap();
     assert_eq!(built_in.rtc_server, RtcServer { enabled: true, ..rtc_server() });
-    assert_eq!(built_in.vhosts[0].rtc, Rtc { enabled: true, ..rtc() });
+    let pli_for_rtmp = Duration::from_secs(2);
+    let both_ways = Rtc { enabled: true, rtmp_to_rtc: true, rtc_to_rtmp: true, pli_for_rtmp, ..rtc() };
+    assert_eq!(built_in.vhosts[0].rtc, both_ways);
 }
 
 #[test]

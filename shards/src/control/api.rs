@@ -28,8 +28,12 @@ pub fn versions(control: &Control) -> Value {
 
 /// Where things are, for the page.
 pub fn page_config(control: &Control) -> Value {
+    let config = &control.common.config;
+    let srt = config.srt_server.listen.first().filter(|_| config.srt_server.enabled);
     json!({
         "rtmp_port": control.rtmp_port,
+        "srt_port": srt.map(|listen| listen.port),
+        "rtc": config.rtc_server.enabled,
         "version": env!("CARGO_PKG_VERSION"),
         "shards": control.shards(),
     })

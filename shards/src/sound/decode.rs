@@ -60,7 +60,7 @@ impl Decoder {
                 expected: None,
                 pcm: vec![[0.0; 2]; OPUS_SAMPLES].into(),
             },
-            Codec::H264 | Codec::Hevc => return Err(SoundError::Shape(0, 0)),
+            picture @ (Codec::H264 | Codec::Hevc) => return Err(SoundError::NoSound(picture)),
         })
     }
 
@@ -69,10 +69,10 @@ impl Decoder {
     pub fn decode(&mut self, at: i64, frame: &[u8], out: &mut Vec<Sample>) -> Result<Decoded, SoundError> {
         match self {
             Self::Aac { decoder, unit, pcm } => {
-                unit.get_mut(..frame.len().min(AAC_LEN + 1))
-                    .filter(|unit| unit.len() == frame.len() && frame.len() <= AAC_LEN)
-                    .ok_or(SoundError::TooLong(frame.len()))?
-                    .copy_from_slice(frame);
+                if frame.len() > AAC_LEN {
+                    return Err(SoundError::TooLong(frame.len()));
+                }
+                unit[..frame.len()].copy_from_slice(frame);
                 decoder.fill(&unit[..frame.len()]).map_err(aac)?;
                 decoder.decode_frame(pcm).map_err(aac)?;
                 let info = decoder.stream_info();

@@ -33,8 +33,8 @@ pub struct Shared {
     key: StreamKey,
     target: Target,
     inbox: Mutex<Inbox>,
-    /// Made at the first turn. One thread at a time has the line, so nobody waits for it.
-    transcoder: Mutex<Option<Transcoder>>,
+    /// One thread at a time has the line, so nobody waits for it.
+    booth: Mutex<Booth>,
     outbox: Mutex<VecDeque<Frame>>,
     ended: AtomicBool,
 }
@@ -44,6 +44,12 @@ struct Inbox {
     units: VecDeque<Arc<Unit>>,
     /// The pool has it, or will have.
     scheduled: bool,
+}
+
+#[derive(Default)]
+struct Booth {
+    /// Made at the first turn.
+    transcoder: Option<Transcoder>,
     /// Bad frames in a row.
     bad: u32,
 }
@@ -55,7 +61,7 @@ impl Line {
             key,
             target,
             inbox: Mutex::default(),
-            transcoder: Mutex::default(),
+            booth: Mutex::default(),
             outbox: Mutex::default(),
             ended: AtomicBool::new(false),
         };
@@ -163,19 +169,18 @@ impl Shared {
 
     /// Transcodes one unit; why it cannot go on, if it cannot.
     fn transcode(&self, unit: &Unit, made: &mut Vec<Frame>) -> Result<(), String> {
-        let mut slot = lock(&self.transcoder);
-        if slot.is_none() {
-            *slot = Some(Transcoder::new(self.target).map_err(|error| error.to_string())?);
-        }
-        let Some(transcoder) = &mut *slot else { return Ok(()) };
+        let Booth { transcoder, bad } = &mut *lock(&self.booth);
+        let transcoder = match transcoder {
+            Some(transcoder) => transcoder,
+            None => transcoder.insert(Transcoder::new(self.target).map_err(|error| error.to_string())?),
+        };
         let Err(error) = transcoder.push(unit, made) else {
-            lock(&self.inbox).bad = 0;
+            *bad = 0;
             return Ok(());
         };
         metrics::counter!("shardcast_sound_bad_frames_total").increment(1);
-        let mut inbox = lock(&self.inbox);
-        inbox.bad += 1;
-        if inbox.bad < BAD { Ok(()) } else { Err(format!("{BAD} bad frames in a row, the last: {error}")) }
+        *bad += 1;
+        if *bad < BAD { Ok(()) } else { Err(format!("{BAD} bad frames in a row, the last: {error}")) }
     }
 
     fn end(&self, why: &str) {

@@ -18,6 +18,8 @@ mod transcode;
 #[cfg(test)]
 mod tests;
 
+use shardcast_engine::codec::Codec;
+
 pub use interpreter::Interpreter;
 
 /// The one rate between decoder and encoder, in Hz.
@@ -39,6 +41,8 @@ enum SoundError {
     AacEncoder(String),
     #[error("a frame of {0} bytes is too long")]
     TooLong(usize),
+    #[error("{0} is no sound")]
+    NoSound(Codec),
     #[error("{0} Hz, {1} channels are not supported")]
     Shape(u32, usize),
 }

@@ -284,6 +284,8 @@ fn another_rate_in_the_middle_changes_nothing() {
     assert_beeps(&transcoded([&first, &second], OPUS), OPUS, 0, 6);
 }
 
+const ROUNDS: i64 = 20;
+
 #[test]
 fn garbage_neither_panics_nor_stops_what_follows() {
     let mut state = 1u64;
@@ -293,6 +295,8 @@ fn garbage_neither_panics_nor_stops_what_follows() {
     };
     let sources = [
         (aac_source(AudioObjectType::Mpeg4LowComplexity, 44_100, 2, 0.0, 3.0), OPUS),
+        (aac_source(AudioObjectType::Mpeg4HeAac, 44_100, 2, 0.0, 3.0), OPUS),
+        (ffmpeg_source(&["-c:a", "aac", "-ac", "6"]), OPUS),
         (ffmpeg_source(&["-c:a", "libmp3lame", "-ar", "44100"]), OPUS),
         (opus_source(2, 960, 3.0), AAC),
     ];
@@ -300,7 +304,15 @@ fn garbage_neither_panics_nor_stops_what_follows() {
         let mut transcoder = Transcoder::new(target).unwrap();
         let mut out = Vec::new();
         let end = source.frames.last().unwrap().0;
-        for round in 0..20 {
+        for round in 0..ROUNDS {
+            // Some of other configurations, which are as little to be trusted.
+            let mut track = source.track.clone();
+            if round % 2 == 1 && track.codec == Codec::Aac {
+                let mut config = track.config.to_vec();
+                let at = random(config.len());
+                config[at] ^= 1 << random(8);
+                track.config = config.into();
+            }
             for (at, payload) in &source.frames {
                 let mut payload = payload.to_vec();
                 match random(4) {
@@ -312,12 +324,12 @@ fn garbage_neither_panics_nor_stops_what_follows() {
                     }),
                 }
                 let at = *at + Timestamp::from_ms(end.as_ms() * round);
-                let _ = transcoder.push(&unit(&source.track, at, payload.into()), &mut out);
+                let _ = transcoder.push(&unit(&track, at, payload.into()), &mut out);
             }
         }
         out.clear();
         for (at, payload) in &source.frames {
-            let at = *at + Timestamp::from_ms(end.as_ms() * 20);
+            let at = *at + Timestamp::from_ms(end.as_ms() * ROUNDS);
             transcoder.push(&unit(&source.track, at, payload.clone()), &mut out).unwrap();
         }
         assert!(out.len() as i64 > end.as_ms() / 25, "{}", out.len());

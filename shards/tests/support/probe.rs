@@ -28,6 +28,8 @@ pub enum Kind {
 
 pub struct Probed {
     pub packets: Vec<Packet>,
+    /// ffprobe's names.
+    pub codecs: Vec<String>,
     /// Of the picture.
     pub size: (u64, u64),
 }
@@ -56,9 +58,11 @@ impl Probe {
         let json: Value = serde_json::from_slice(&self.0.finish(limit).clean("ffprobe")).expect("ffprobe's JSON");
         let streams = json["streams"].as_array().expect("streams");
         let picture = streams.iter().find(|stream| stream["codec_type"] == "video").expect("a picture");
+        let codec = |stream: &Value| stream["codec_name"].as_str().unwrap_or_default().to_owned();
         let side = |name: &str| picture[name].as_u64().expect("a size");
         Probed {
             packets: json["packets"].as_array().expect("packets").iter().filter_map(packet).collect(),
+            codecs: streams.iter().map(codec).collect(),
             size: (side("width"), side("height")),
         }
     }

@@ -1,5 +1,5 @@
-//! Offers as clients write them (Chromium 156 and ffmpeg 9.0 recorded, the others after their sources); what they are
-//! answered with.
+//! Offers as clients write them, and what they are answered with. Those of Chromium 156, ffmpeg 9.0 and aiortc are
+//! recorded, the others written after them.
 
 use super::*;
 use crate::{
@@ -185,6 +185,8 @@ fn mids_of_any_text_come_back_and_other_sections_are_refused() {
          a=mid:data\na=inactive\nm=audio 9"
     ));
     assert!(answer.contains("a=mid:the-sound_of/2026\n") && answer.contains("a=mid:video\n"));
+    let nameless = offer.replace("a=mid:video", "a=mid:").replace(" video\n", "\n");
+    assert!(media(&nameless, Role::Player).contains("m=video 0"));
     // Such a mid does not fit into a packet as str0m writes it.
     assert!(!answer.contains("extmap"));
 

@@ -17,13 +17,15 @@ const STEP: Duration = Duration::from_millis(5);
 /// Where the stream's time stands at the first step, s: 90 kHz times wrap 2 s later.
 const BASE: u64 = 47_719;
 
+type Loss = Box<dyn FnMut(&[u8]) -> bool>;
+
 struct Stage {
     now: Instant,
     start: Instant,
     client: Rtc,
     player: Player,
     /// Whether a datagram of the player's does not arrive.
-    lose: Box<dyn FnMut(&[u8]) -> bool>,
+    lose: Loss,
     /// Of the client's datagrams.
     heard: Vec<Vec<u8>>,
     pictures: Vec<(u64, u32, bool, Vec<u8>)>,
@@ -177,10 +179,10 @@ impl Stage {
         for _ in 0..ms / 5 {
             self.step();
             let at = self.elapsed();
-            if at % 40 == 0 {
+            if at.is_multiple_of(40) {
                 self.picture(at);
             }
-            if at % 20 == 0 {
+            if at.is_multiple_of(20) {
                 self.sound(at);
             }
             self.player.drive(self.now).unwrap();
@@ -267,10 +269,10 @@ fn reports_keep_late_sound_in_step_with_pictures() {
     for _ in 0..1000 {
         stage.step();
         let at = stage.elapsed();
-        if at % 40 == 0 {
+        if at.is_multiple_of(40) {
             stage.picture(at);
         }
-        if at % 20 == 0 && at >= 200 {
+        if at.is_multiple_of(20) && at >= 200 {
             stage.sound(at - 200);
         }
         stage.player.drive(stage.now).unwrap();

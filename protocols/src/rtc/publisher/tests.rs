@@ -5,12 +5,13 @@ use crate::{
     rtc::tests::{is_mode_1, picture, settings, track},
     rtp::{MAX_PAYLOAD_LEN, h264},
 };
+use shardcast_engine::timeline::{Placed, Timeline};
 use std::sync::Arc;
 use str0m::{
     Candidate, RtcConfig,
     change::SdpAnswer,
     format::Codec,
-    media::{Direction, KeyframeRequest},
+    media::{Direction, KeyframeRequest, MediaTime},
     net::{Protocol, Receive},
     rtp::{RawPacket, RtpWrite, rtcp::Rtcp},
 };
@@ -237,22 +238,58 @@ fn without_retransmission_a_loss_is_told_and_a_keyframe_asked_for() {
 }
 
 #[test]
-fn sender_reports_bring_late_pictures_to_their_sound() {
-    let mut pair = Pair::connect(|offer| offer);
-    let late = Duration::from_millis(200);
-    for n in 0..500 {
-        // Pictures are taken with their sound, and sent later.
-        pair.write_picture(n, n == 0, late, false);
-        for part in 0..2 {
-            pair.write_sound(&[0xfc, 1], ((n * 2 + part) * 960) as u32);
-            pair.run(20);
+fn sender_reports_bring_late_pictures_to_their_sound_and_a_stream_keeps_that() {
+    for late in [0, 200, 700] {
+        let mut pair = Pair::connect(|offer| offer);
+        for n in 0..500 {
+            // Pictures are taken with their sound, and sent later.
+            pair.write_picture(n, n == 0, Duration::from_millis(late), false);
+            for part in 0..2 {
+                pair.write_sound(&[0xfc, 1], ((n * 2 + part) * 960) as u32);
+                pair.run(20);
+            }
         }
+        let (mut timeline, mut times) = (Timeline::default(), [Vec::new(), Vec::new()]);
+        for media in pair.media {
+            let Media::Frame(mut frame) = media else { continue };
+            assert_eq!(timeline.place(&mut frame), Placed::InOrder, "{late}");
+            times[usize::from(frame.kind == Kind::Opus)].push(frame.pts.as_ms());
+        }
+        let [pictures, sound] = times;
+        assert!(pictures.is_sorted_by(|a, b| (34..=41).contains(&(b - a))), "{late}: {pictures:?}");
+        let apart = |at: usize| pictures[at] - sound[at * 2];
+        assert_eq!(apart(0), 0);
+        assert!((apart(490) + late as i64).abs() <= 1, "{late}: {}", apart(490));
     }
-    let (pictures, sound) = (pair.frames(Kind::Video), pair.frames(Kind::Opus));
-    let apart = |at: usize| pictures[at].pts.as_ms() - sound[at * 2].pts.as_ms();
-    assert_eq!(apart(0), 0);
-    assert!((apart(490) + 200).abs() <= 1, "{}", apart(490));
-    assert!(pictures.is_sorted_by(|a, b| a.dts < b.dts));
+}
+
+#[test]
+fn reports_without_a_clock_or_of_another_stream_move_nothing() {
+    for (since_epoch, other, moved) in [(0, 0, 0), (1_000_000, 1, 0), (1_000_000, 0, 300)] {
+        let mut pair = Pair::connect(|offer| offer);
+        pair.write_sound(&[0xfc, 1], 0);
+        pair.write_picture(0, true, Duration::ZERO, false);
+        pair.run(100);
+        for (source, ms) in [(Kind::Audio, 0), (Kind::Video, if since_epoch == 0 { 0 } else { 300 })] {
+            let source = if source == Kind::Audio { &pair.server.audio } else { &pair.server.video };
+            let info = SenderInfo {
+                ssrc: (*source.main.as_ref().unwrap().ssrc + other).into(),
+                ntp_time: UNIX_EPOCH + Duration::from_millis(since_epoch + ms),
+                rtp_time: MediaTime::from_90khz(0),
+                sender_packet_count: 0,
+                sender_octet_count: 0,
+            };
+            pair.server.report(&info);
+        }
+        let before = pair.frames(Kind::Video)[0].pts;
+        // The next picture comes before further reports.
+        let (now, receiver) = (pair.now + Duration::from_secs(8), &mut pair.server.video.receiver);
+        let (marker, sequence, timestamp) = (true, pair.sequences[1] as u16, 8 * 90_000);
+        let header = Header { marker, sequence, timestamp, ..Header::default() };
+        receiver.input(now, Packet { header, payload: bytes::Bytes::from_static(&[0x41, 1, 2]) });
+        let Some(Media::Frame(frame)) = receiver.poll() else { panic!("no picture") };
+        assert_eq!((frame.pts - before).as_ms(), 8000 + moved);
+    }
 }
 
 #[test]
