@@ -443,9 +443,7 @@ impl Shard {
                 let Some(audience) = slot else { continue };
                 busy |= !audience.is_empty();
                 let ring = &stream.ring;
-                if catch_unwind(AssertUnwindSafe(|| audience.tick(ring, tick, elapsed))).is_err() {
-                    error!("{} panicked while it was sent, its viewers are closed; please report this", stream.key);
-                    metrics::counter!("shardcast_session_panics_total").increment(1);
+                if guarded(&stream.key, || audience.tick(ring, tick, elapsed)).is_none() {
                     audience.abort();
                     *slot = None;
                 }
@@ -453,12 +451,10 @@ impl Shard {
             if let Some(rtp) = &mut stream.rtp {
                 busy |= !rtp.is_empty();
                 let (key, ring) = (&stream.key, &stream.ring);
-                match catch_unwind(AssertUnwindSafe(|| rtp.tick(key, ring, now))) {
-                    Ok(true) => asks.push(key.clone()),
-                    Ok(false) => {}
-                    Err(_) => {
-                        error!("{key} panicked while it was sent, its viewers are closed; please report this");
-                        metrics::counter!("shardcast_session_panics_total").increment(1);
+                match guarded(key, || rtp.tick(key, ring, now)) {
+                    Some(true) => asks.push(key.clone()),
+                    Some(false) => {}
+                    None => {
                         rtp.abort();
                         stream.rtp = None;
                     }
@@ -605,6 +601,16 @@ impl Shard {
             streams: self.streams.borrow().values().map(snapshot::Share::of).collect(),
         }
     }
+}
+
+/// Serves viewers of a stream; `None` where that panicked, which is told.
+fn guarded<R>(key: &StreamKey, serve: impl FnOnce() -> R) -> Option<R> {
+    let served = catch_unwind(AssertUnwindSafe(serve)).ok();
+    if served.is_none() {
+        error!("{key} panicked while it was sent, its viewers are closed; please report this");
+        metrics::counter!("shardcast_session_panics_total").increment(1);
+    }
+    served
 }
 
 /// Eight random characters of [a-z0-9].
