@@ -172,7 +172,7 @@ impl RtpAudience {
         let Some(track) = unit.prologue.track(frame.kind) else { return Vec::new() };
         match track.codec {
             Codec::H264 => {
-                let nal_length_size = track.config.get(4).map_or(4, |byte| usize::from(byte & 3) + 1);
+                let Some(nal_length_size) = h264::nal_length_size(track) else { return Vec::new() };
                 let order = self.bframes.look(frame, nal_length_size);
                 if order != Order::Forward {
                     self.note(key, Odd::BFrames);
