@@ -15,7 +15,7 @@ use support::{
 use tempfile::TempDir;
 
 /// What every player plays at least.
-const SECONDS: u32 = 5;
+const SECONDS: u32 = 6;
 /// How often a player is sent away that the kernel gave to the stream's own shard.
 const TRIES: usize = 30;
 
@@ -90,20 +90,19 @@ fn road(from: In, media: Media, shards: usize) {
     let stage = Stage::open(python, shards);
     let publisher = stage.publish(from, &stage.stream, media);
     stage.server.wait_until_live(&stage.stream);
-    let judges: Vec<_> = OUTS
-        .into_iter()
-        .filter(|out| *out != Out::File)
-        .map(|out| {
-            // WebRTC gets no B-frame that others do without: of the clip's pictures each third.
-            let thinned = media == Media::MarkedReordered && out == Out::Whep;
-            stage.seat(out).by_steps_of(if thinned { 2 } else { 1 })
-        })
-        .collect();
+    let settling = if matches!(from, In::Whip | In::WhipFfmpeg) { 2 } else { 0 };
+    let live = OUTS.into_iter().filter(|out| *out != Out::File);
+    let judges = live.map(|out| {
+        // WebRTC gets no B-frame that others do without: of the clip's pictures each third.
+        let thinned = media == Media::MarkedReordered && out == Out::Whep;
+        stage.seat(out).settling(settling).by_steps_of(if thinned { 2 } else { 1 })
+    });
+    let judges: Vec<_> = judges.collect();
     stage.server.wait_for_pictures(&stage.stream, SECONDS as usize * FRAMES_PER_SECOND);
     judges.iter().for_each(Judge::stop);
     judges.into_iter().for_each(Judge::finish);
     publisher.terminate();
-    stage.judge(Out::File).finish();
+    stage.judge(Out::File).settling(settling).finish();
     stage.server.stop();
 }
 
