@@ -201,6 +201,7 @@ impl Stream {
                     })
                 }
                 Media::Metadata(metadata) => self.prologue.with_metadata(metadata),
+                Media::Colour(colour) => self.prologue.with_colour(colour),
                 Media::Frame(mut frame) => {
                     let before = frame.dts;
                     let jumped = home.timeline.place(&mut frame) == Placed::Jumped;

@@ -118,10 +118,10 @@ impl Packager {
     /// Takes the stream's next frame.
     pub fn push(&mut self, unit: &Unit) -> Option<Change> {
         let (frame, prologue) = (&unit.frame, &unit.prologue);
-        if !self.ts.takes(frame.kind) {
+        if !self.ts.takes(prologue, frame.kind) {
             return None;
         }
-        let pictures = prologue.video.is_some();
+        let pictures = self.ts.takes(prologue, Kind::Video);
         let mut change = None;
         if let Some(current) = &self.current {
             let age = frame.dts - current.start;

@@ -323,6 +323,7 @@ impl Server {
         self.wait(now, self.config.normal_timeout, "the next media message");
         let result = self.media.read(message, &mut self.frames);
         self.outputs.extend(self.frames.drain(..).map(|media| Output::Event(Event::Media(media))));
+        self.outputs.extend(self.media.note().map(|note| Output::Event(Event::Note(note))));
         result.map_err(|source| {
             let reason = source.to_string();
             self.say(|writer, out| reply::failed(writer, "NetStream.Publish.Rejected", &reason, out));

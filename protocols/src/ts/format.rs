@@ -74,6 +74,10 @@ impl Format for Ts {
     /// Nothing: the first unit under a new prologue brings its tables.
     fn prologue(&self, _: &Prologue, _: Timestamp, _: &mut Vec<u8>) {}
 
+    fn takes(&self, prologue: &Prologue, kind: Kind) -> bool {
+        psi::carries(prologue, kind)
+    }
+
     fn mux(&mut self, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>) {
         let Some(track) = psi::tracks(prologue).find(|track| track.kind() == frame.kind) else { return };
         let mut unit = std::mem::take(&mut self.unit);

@@ -22,14 +22,18 @@ const CRC_LEN: usize = 4;
 /// Longest section that these two tables may have (§2.4.4.5, §2.4.4.10).
 const MAX_SECTION_LEN: usize = 1024;
 
-/// The tracks that a transport stream carries; Opus is left out.
+/// The tracks that a transport stream carries; those of other codecs are left out.
 pub fn tracks(prologue: &Prologue) -> impl Iterator<Item = &Track> {
     [&prologue.video, &prologue.audio].into_iter().flatten().filter(|track| stream_type(track).is_some())
 }
 
+pub fn carries(prologue: &Prologue, kind: Kind) -> bool {
+    tracks(prologue).any(|track| track.kind() == kind)
+}
+
 /// The PID that carries the clock.
 pub fn pcr_kind(prologue: &Prologue) -> Kind {
-    if prologue.video.is_some() { Kind::Video } else { Kind::Audio }
+    if carries(prologue, Kind::Video) { Kind::Video } else { Kind::Audio }
 }
 
 pub fn pid(kind: Kind) -> u16 {
@@ -73,7 +77,7 @@ fn stream_type(track: &Track) -> Option<u8> {
         // Rates below 32 kHz are those of ISO 13818-3.
         (Codec::Mp3, Shape::Audio(sound)) if (1..32_000).contains(&sound.sample_rate) => 0x04,
         (Codec::Mp3, _) => 0x03,
-        (Codec::Opus, _) => return None,
+        _ => return None,
     })
 }
 

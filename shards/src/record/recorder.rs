@@ -113,7 +113,7 @@ impl Recorder {
     }
 
     fn take(&mut self, unit: &Arc<Unit>, ring: &Ring) {
-        if unit.frame.kind == Kind::Opus {
+        if !unit.prologue.plays(unit.frame.kind) {
             return;
         }
         if self.file.as_ref().is_some_and(|file| file.ends_before(unit, &self.dvr)) {
@@ -188,7 +188,7 @@ impl Recording {
         let plan = cut && (at_a_keyframe || !dvr.wait_keyframe);
         let Muxer::Mp4 { index, .. } = &self.muxer else { return plan };
         // The tracks of an MP4 stand fast once it is begun.
-        let other = prologue.video != self.prologue.video || prologue.audio != self.prologue.audio;
+        let other = prologue.video != self.prologue.video || prologue.sound() != self.prologue.sound();
         plan || other || index.is_full() && at_a_keyframe
     }
 
