@@ -42,6 +42,11 @@ impl Prologue {
         kind != Kind::Opus || self.audio.is_none() && self.opus.is_some()
     }
 
+    /// It says nothing else of the tracks that `then` has: it may have more of them.
+    pub fn extends(&self, then: &Self) -> bool {
+        (then.video.is_none() || then.video == self.video) && (then.sound().is_none() || then.sound() == self.sound())
+    }
+
     /// The next version with `track` in it (Opus beside other sound: the same version), or `None` where nothing
     /// changes.
     pub fn with_track(&self, track: Track) -> Option<Self> {
@@ -69,9 +74,17 @@ impl Prologue {
         (self.colour.as_ref() != Some(&colour)).then(|| Self { colour: Some(colour), ..self.next() })
     }
 
-    /// The next version without sound that is not Opus, or `None` where there is none.
-    pub fn without_audio(&self) -> Option<Self> {
-        self.audio.is_some().then(|| Self { audio: None, ..self.next() })
+    /// As [`Prologue::with_track`], for a track of the publisher's own: its Opus takes the place of other sound, and
+    /// other sound that of its Opus.
+    pub fn with_own(&self, track: Track) -> Option<Self> {
+        if self.track(track.kind()) == Some(&track) {
+            return None;
+        }
+        match track.kind() {
+            Kind::Video => self.with_track(track),
+            Kind::Audio => Self { opus: None, ..self.clone() }.with_track(track),
+            Kind::Opus => Self { audio: None, ..self.clone() }.with_track(track),
+        }
     }
 
     /// The empty prologue of the next publisher.
@@ -136,6 +149,8 @@ mod tests {
         assert_eq!((both.version, both.sound()), (2, Some(&track(Codec::Aac))));
         assert_eq!(both.track(Kind::Opus), opus.track(Kind::Opus));
         assert!(both.plays(Kind::Audio) && !both.plays(Kind::Opus));
+        let own = both.with_own(Track { config: Bytes::from_static(&[1]), ..track(Codec::Opus) }).unwrap();
+        assert_eq!((own.version, own.audio), (3, None));
         let aac = Prologue::default().with_track(track(Codec::Aac)).unwrap();
         assert_eq!(aac.with_track(track(Codec::Opus)).unwrap().version, aac.version);
     }

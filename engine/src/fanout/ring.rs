@@ -143,6 +143,10 @@ impl Ring {
         self.units.range(skip.min(self.units.len())..)
     }
 
+    pub fn newest(&self) -> Option<&Unit> {
+        self.units.back().map(|unit| &**unit)
+    }
+
     /// The number of the oldest unit kept; of the next one where none is.
     pub fn oldest(&self) -> u64 {
         self.units.front().map_or(self.next, |unit| unit.seq)

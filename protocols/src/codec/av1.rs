@@ -51,15 +51,6 @@ pub fn track(config: Bytes) -> Result<Track, Av1Error> {
     Ok(Track { codec: Codec::Av1, config, shape: Shape::Video(Picture { width, height, profile, level }) })
 }
 
-/// `track` with a picture of another size.
-pub fn resized(track: &Track, (width, height): (u32, u32)) -> Track {
-    let mut track = track.clone();
-    if let Shape::Video(picture) = &mut track.shape {
-        (picture.width, picture.height) = (width, height);
-    }
-    track
-}
-
 /// The configuration record that an AV1 video descriptor (AV1 in MPEG-TS §2.1) stands for: it has the same fields
 /// behind its tag and length, and two bits of HDR where the record has none.
 pub fn config_of_descriptor(descriptor: &[u8]) -> Result<Bytes, Av1Error> {

@@ -18,35 +18,30 @@ pub enum VpxError {
 /// Version and flags of the box, and the record without initialisation data.
 const CONFIG_LEN: usize = 12;
 
-/// Whether a VPCodecConfigurationRecord (VP codecs in ISOBMFF, "VP Codec Configuration Box") can be read.
+/// The track of `codec`, VP8 or VP9, that a VPCodecConfigurationRecord configures (VP codecs in ISOBMFF, "VP Codec
+/// Configuration Box"). Its picture's size is zero: keyframes tell that.
 ///
 /// ```text
 /// | version 8 = 1 | flags 24 | profile 8 | level 8 | depth 4 | chroma 3 | full range 1 | colours 24 |
 /// | length of initialisation data 16 = 0 |
 /// ```
-pub fn check(config: &[u8]) -> Result<(), VpxError> {
-    match config {
-        [1, rest @ ..] if rest.len() >= CONFIG_LEN - 1 => Ok(()),
-        [version, rest @ ..] if rest.len() >= CONFIG_LEN - 1 => Err(VpxError::Version(*version)),
-        _ => Err(VpxError::ConfigTruncated { len: config.len() }),
+pub fn track(codec: Codec, config: Bytes) -> Result<Track, VpxError> {
+    let Some(&[version, _, _, _, profile, level, ..]) = config.first_chunk::<CONFIG_LEN>() else {
+        return Err(VpxError::ConfigTruncated { len: config.len() });
+    };
+    if version != 1 {
+        return Err(VpxError::Version(version));
     }
-}
-
-/// The track of `codec` (VP8 or VP9) with this record, whose size its keyframe told.
-pub fn track(codec: Codec, config: Bytes, (width, height): (u32, u32)) -> Track {
-    let profile = match config.get(4) {
-        Some(0) => "Profile 0",
-        Some(1) => "Profile 1",
-        Some(2) => "Profile 2",
-        Some(3) => "Profile 3",
+    let profile = match profile {
+        0 => "Profile 0",
+        1 => "Profile 1",
+        2 => "Profile 2",
+        3 => "Profile 3",
         _ => "Other",
     };
     // Ten times the level; 0 where unknown.
-    let level = match config.get(5) {
-        None | Some(0) => String::new(),
-        Some(level) => format!("{}.{}", level / 10, level % 10),
-    };
-    Track { codec, config, shape: Shape::Video(Picture { width, height, profile, level }) }
+    let level = if level == 0 { String::new() } else { format!("{}.{}", level / 10, level % 10) };
+    Ok(Track { codec, config, shape: Shape::Video(Picture { profile, level, ..Picture::default() }) })
 }
 
 /// The size that a keyframe states; `None` for all other frames.
@@ -115,24 +110,28 @@ mod tests {
         assert_eq!(keyframe_size(Codec::Vp9, &hex(INTER)), None);
         assert_eq!(keyframe_size(Codec::Vp8, &hex(VP8)), Some((64, 48)));
         assert_eq!(keyframe_size(Codec::Vp8, &hex("1125009d012a40003000")), None);
-        let track = track(Codec::Vp9, hex(CONFIG).into(), (64, 48));
-        let picture = Picture { width: 64, height: 48, profile: "Profile 0", level: "1.0".into() };
-        assert_eq!(track.shape, Shape::Video(picture));
+    }
+
+    #[test]
+    fn reads_profile_and_level_of_ffmpeg() {
+        let picture = Picture { profile: "Profile 0", level: "1.0".into(), ..Picture::default() };
+        assert_eq!(track(Codec::Vp9, hex(CONFIG).into()).unwrap().shape, Shape::Video(picture));
     }
 
     #[test]
     fn refuses_other_versions_and_cut_records() {
-        assert_eq!(check(&hex(CONFIG)), Ok(()));
-        assert_eq!(check(&hex("02000000000a820202020000")), Err(VpxError::Version(2)));
-        assert_eq!(check(&hex("01000000000a8202020200")), Err(VpxError::ConfigTruncated { len: 11 }));
+        let refused = |config: &str| track(Codec::Vp8, hex(config).into()).unwrap_err();
+        assert_eq!(refused("02000000000a820202020000"), VpxError::Version(2));
+        assert_eq!(refused("01000000000a8202020200"), VpxError::ConfigTruncated { len: 11 });
     }
 
     #[test]
     fn hostile_bytes_never_panic() {
         for golden in [KEYFRAME, INTER, VP8] {
             mutations(&hex(golden), 20_000, |bytes| {
-                let _ = (keyframe_size(Codec::Vp8, bytes), keyframe_size(Codec::Vp9, bytes), check(bytes));
+                let _ = (keyframe_size(Codec::Vp8, bytes), keyframe_size(Codec::Vp9, bytes));
             });
         }
+        mutations(&hex(CONFIG), 20_000, |bytes| drop(track(Codec::Vp9, Bytes::copy_from_slice(bytes))));
     }
 }

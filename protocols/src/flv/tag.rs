@@ -21,7 +21,7 @@ use shardcast_engine::{
     codec::{Codec, Kind},
     frame::{Frame, Media},
     time::Timestamp,
-    track::Track,
+    track::{Shape, Track},
 };
 use std::collections::VecDeque;
 
@@ -46,11 +46,9 @@ pub struct TagReader {
 
 #[derive(Clone, Debug)]
 struct Video {
-    codec: Codec,
+    track: Track,
+    /// Of H.264.
     nal_length_size: usize,
-    config: Bytes,
-    /// `None` where a keyframe is to tell it.
-    track: Option<Track>,
 }
 
 /// The tracks of one kind that a publisher has.
@@ -311,23 +309,17 @@ impl TagReader {
         bounded(&config)?;
         let mut nal_length_size = 0;
         let track = match codec {
-            Codec::Hevc => {
-                nal_length_size = hevc::length_size(&config)?;
-                Some(hevc::track(config.clone())?)
-            }
-            Codec::Vvc => Some(vvc::track(config.clone())?),
-            Codec::Av1 => Some(av1::track(config.clone())?),
-            Codec::Vp8 | Codec::Vp9 => {
-                vpx::check(&config)?;
-                None
-            }
+            Codec::Hevc => hevc::track(config)?,
+            Codec::Vvc => vvc::track(config)?,
+            Codec::Av1 => av1::track(config)?,
+            Codec::Vp8 | Codec::Vp9 => vpx::track(codec, config)?,
             _ => {
                 nal_length_size = avc::Config::parse(&config)?.nal_length_size;
-                Some(avc::track(config.clone())?)
+                avc::track(config)?
             }
         };
-        out.extend(track.clone().map(Media::Track));
-        self.video = Some(Video { codec, nal_length_size, config, track });
+        out.push_back(Media::Track(track.clone()));
+        self.video = Some(Video { track, nal_length_size });
         Ok(())
     }
 
@@ -343,7 +335,7 @@ impl TagReader {
         if payload.is_empty() {
             return;
         }
-        let Some(video) = self.video.as_mut().filter(|video| video.codec == codec) else {
+        let Some(video) = self.video.as_mut().filter(|video| video.track.codec == codec) else {
             self.dropped += 1;
             return;
         };
@@ -353,12 +345,8 @@ impl TagReader {
             _ => frame_type == KEY,
         };
         if keyframe && let Some(track) = video.told_by(&payload) {
-            video.track = Some(track.clone());
+            video.track = track.clone();
             out.push_back(Media::Track(track));
-        }
-        if video.track.is_none() {
-            self.dropped += 1;
-            return;
         }
         let pts = dts + composition;
         out.push_back(Media::Frame(Frame { kind: Kind::Video, dts, pts, keyframe, payload }));
@@ -369,14 +357,16 @@ impl Video {
     /// The track, where this keyframe tells another size than the one known: VP8 and VP9 have none in their
     /// configuration, AV1 may change it within.
     fn told_by(&self, keyframe: &[u8]) -> Option<Track> {
-        let track = match self.codec {
-            Codec::Vp8 | Codec::Vp9 => {
-                vpx::track(self.codec, self.config.clone(), vpx::keyframe_size(self.codec, keyframe)?)
-            }
-            Codec::Av1 => av1::resized(self.track.as_ref()?, av1::size(keyframe)?),
+        let (width, height) = match self.track.codec {
+            codec @ (Codec::Vp8 | Codec::Vp9) => vpx::keyframe_size(codec, keyframe)?,
+            Codec::Av1 => av1::size(keyframe)?,
             _ => return None,
         };
-        (self.track.as_ref() != Some(&track)).then_some(track)
+        let mut track = self.track.clone();
+        if let Shape::Video(picture) = &mut track.shape {
+            (picture.width, picture.height) = (width, height);
+        }
+        (track != self.track).then_some(track)
     }
 }
 
@@ -459,7 +449,7 @@ mod tests {
         *,
     };
     use crate::codec::hostile::{hex, mutations};
-    use shardcast_engine::{metadata, track::Shape};
+    use shardcast_engine::metadata;
 
     fn read(reader: &mut TagReader, kind: TagKind, body: &[u8]) -> Result<Vec<Media>, TagError> {
         let (dts, mut out) = (Timestamp::from_ms(1000), VecDeque::new());

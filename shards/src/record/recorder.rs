@@ -120,7 +120,7 @@ impl Recorder {
             self.close();
         }
         if self.file.is_none() && self.may_start(unit, ring) {
-            self.open(unit);
+            self.open(unit, ring);
         }
         if let Some(file) = &mut self.file {
             file.take(unit, &self.disk);
@@ -136,7 +136,10 @@ impl Recorder {
         self.opened > 0 && !self.dvr.wait_keyframe && self.dvr.plan == DvrPlan::Segment || pictures_are_overdue()
     }
 
-    fn open(&mut self, unit: &Unit) {
+    fn open(&mut self, unit: &Unit, ring: &Ring) {
+        // A track that turned up just after the first frame belongs into the head, which is written once.
+        let newest = ring.newest().filter(|newest| newest.prologue.extends(&unit.prologue));
+        let prologue = &newest.unwrap_or(unit).prologue;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = i64::try_from(now.as_secs()).ok().and_then(sys::local_time).unwrap_or(EPOCH);
         let (path, container) = path::fill(&self.dvr.path, &self.key, now, wall);
@@ -145,19 +148,19 @@ impl Recorder {
         let muxer = match container {
             Container::Mp4 => {
                 // A frame has its track, so there is one.
-                let Some(fragmenter) = Fragmenter::new(&unit.prologue) else { return };
+                let Some(fragmenter) = Fragmenter::new(prologue) else { return };
                 fragmenter.init(&mut head);
                 Muxer::Mp4 { index: Box::new(Index::new(&fragmenter, &head)), fragmenter }
             }
             Container::Flv => {
-                Flv.head(&unit.prologue, Timestamp::ZERO, &mut head);
+                Flv.head(prologue, Timestamp::ZERO, &mut head);
                 Muxer::Flv { buffer: Vec::new(), since: start }
             }
         };
         let number = self.disk.open(path, self.cid.clone(), self.failed.clone());
         self.disk.write(number, head);
         self.opened += 1;
-        self.file = Some(Recording { number, start, prologue: unit.prologue.clone(), muxer });
+        self.file = Some(Recording { number, start, prologue: prologue.clone(), muxer });
     }
 
     fn close(&mut self) {
@@ -188,7 +191,7 @@ impl Recording {
         let plan = cut && (at_a_keyframe || !dvr.wait_keyframe);
         let Muxer::Mp4 { index, .. } = &self.muxer else { return plan };
         // The tracks of an MP4 stand fast once it is begun.
-        let other = prologue.video != self.prologue.video || prologue.sound() != self.prologue.sound();
+        let other = !self.prologue.extends(prologue);
         plan || other || index.is_full() && at_a_keyframe
     }
 
@@ -202,7 +205,7 @@ impl Recording {
         let frame = Frame { dts: at, pts: frame.pts - self.start, ..frame.clone() };
         match &mut self.muxer {
             Muxer::Flv { buffer, since } => {
-                if prologue.version != self.prologue.version {
+                if prologue.version > self.prologue.version {
                     Flv.prologue(prologue, at, buffer);
                     self.prologue = prologue.clone();
                 }
