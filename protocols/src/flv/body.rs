@@ -129,8 +129,12 @@ const AAC: u8 = 0xaf;
 const EX_VIDEO: u8 = 0x80;
 const EX_AUDIO: u8 = enhanced::SOUND << 4;
 
+/// The codecs that tags carry.
+pub(crate) const VIDEO: [Codec; 6] = [Codec::H264, Codec::Hevc, Codec::Vvc, Codec::Av1, Codec::Vp8, Codec::Vp9];
+pub(crate) const AUDIO: [Codec; 6] = [Codec::Aac, Codec::Mp3, Codec::Flac, Codec::Ac3, Codec::Eac3, Codec::Opus];
+
 /// "Enhanced Audio", "Enhanced Video": VideoFourCc, AudioFourCc.
-fn fourcc(codec: Codec) -> [u8; 4] {
+pub(crate) fn fourcc(codec: Codec) -> [u8; 4] {
     *match codec {
         Codec::H264 => b"avc1",
         Codec::Hevc => b"hvc1",

@@ -602,6 +602,90 @@ mod tests {
         }
     }
 
+    /// Sequence start and first frame of each codec as ffmpeg 9 writes them, cut short.
+    const FFMPEG9: [(Codec, &str, &str); 8] = [
+        (Codec::Av1, "90 61763031 81000c000a0b02000005157fbc02f80040", "91 61763031 12000a0b02000005157fbc4af90040"),
+        (Codec::Vp9, "90 76703039 01000000000a820202020000", "91 76703039 824983420003f002f60638241c18"),
+        (
+            Codec::Vvc,
+            "90 76766331 ff00655f010210800000004000300000028f00010093007900ab0210800000",
+            "91 76766331 0001e0 00000003 00a188",
+        ),
+        (Codec::Hevc, "90 68766331 0101600000009000000000001ef000fcfdf8f800000f00", "93 68766331 00000003 260101"),
+        (Codec::Opus, "90 4f707573 4f707573486561640102380180bb0000000000", "91 4f707573 fc7e0299e7"),
+        (
+            Codec::Flac,
+            "90 664c6143 040004000000000000100bb802f00000000000000000000000000000000000000000",
+            "91 664c6143 fff8aa88005b",
+        ),
+        (Codec::Ac3, "90 61632d33", "91 61632d33 0b77fe95144043e106f46370"),
+        (Codec::Eac3, "90 65632d33", "91 65632d33 0b77017f3487c00020842108"),
+    ];
+
+    #[test]
+    fn every_codec_of_ffmpeg_9_is_read() {
+        for (codec, start, frames) in FFMPEG9 {
+            let mut reader = TagReader::default();
+            let kind = if codec.kind() == Kind::Video { TagKind::Video } else { TagKind::Audio };
+            let mut media = read(&mut reader, kind, &hex(start)).unwrap();
+            media.extend(read(&mut reader, kind, &hex(frames)).unwrap());
+            let (header, composition) = if codec == Codec::Vvc { (8, 480) } else { (5, 0) };
+            let tracks =
+                media.iter().filter_map(|media| if let Media::Track(track) = media { Some(track) } else { None });
+            let track = tracks.last().expect("a track");
+            assert_eq!(track.codec, codec);
+            if let (Shape::Video(picture), true) = (&track.shape, codec != Codec::Hevc) {
+                assert_eq!((picture.width, picture.height), (64, 48), "{codec}");
+            }
+            let frame = frame(&media);
+            assert_eq!((frame.kind, &frame.payload[..]), (codec.kind(), &hex(frames)[header..]));
+            assert_eq!((frame.keyframe, frame.pts.as_ms()), (kind == TagKind::Video, 1000 + composition), "{codec}");
+            assert_eq!((reader.dropped, reader.note), (0, None));
+        }
+    }
+
+    #[test]
+    fn lowest_track_is_served_and_the_others_are_noted_once() {
+        let (mut reader, [_, (_, start, _), ..]) = (TagReader::default(), FFMPEG9);
+        let config = start.strip_prefix("90 76703039").unwrap();
+        let frame = "824983420003f002f60638241c18";
+        for track in ["01", "00", "01"] {
+            video(&mut reader, &format!("96 00 76703039 {track} {config}")).unwrap();
+        }
+        assert!(reader.note.take().is_some_and(|note| note.contains("several video tracks")));
+        assert_eq!(video(&mut reader, &format!("96 01 76703039 01 {frame}")), Ok(vec![]));
+        assert_eq!(video(&mut reader, &format!("91 76703039 {frame}")).unwrap().len(), 2);
+        // Of codecs that are not known either, as long as they are others.
+        assert_eq!(video(&mut reader, "96 01 78766964 02 00"), Ok(vec![]));
+        assert_eq!((reader.note, reader.dropped), (None, 0));
+    }
+
+    #[test]
+    fn offset_of_nanoseconds_is_part_of_the_time() {
+        let mut reader = TagReader::default();
+        audio(&mut reader, "90 4f707573 4f707573486561640102380180bb0000000000").unwrap();
+        let media = audio(&mut reader, "97 02 07a120 01 4f707573 fc00").unwrap();
+        assert_eq!(frame(&media).dts, Timestamp::from_ticks(2_001, 2_000));
+    }
+
+    #[test]
+    fn colours_are_passed_as_they_are() {
+        let colour = "020009636f6c6f72496e666f 03000b636f6c6f72436f6e666967 03000009 000009";
+        let mut reader = TagReader::default();
+        let media = video(&mut reader, &format!("d4 61763031 {colour}")).unwrap();
+        assert_eq!(media, [Media::Colour(hex(colour).into())]);
+        assert_eq!(video(&mut reader, "d4 61763031 0200"), Ok(vec![]));
+    }
+
+    #[test]
+    fn av1_is_configured_by_a_descriptor_too() {
+        let mut reader = TagReader::default();
+        let media = video(&mut reader, "95 61763031 8004 81000c00").unwrap();
+        let [Media::Track(track)] = &media[..] else { panic!("{media:?}") };
+        assert_eq!((track.codec, &track.config[..]), (Codec::Av1, &hex("81000c00")[..]));
+        assert_eq!(video(&mut reader, "95 76703039 8004 81000c00"), Err(TagError::NoDescriptor(Codec::Vp9)));
+    }
+
     #[test]
     fn mp3_track_comes_before_the_first_frame_and_when_it_changes() {
         // headers from ffmpeg's libmp3lame: 44.1 kHz stereo; then 48 kHz mono
@@ -657,6 +741,17 @@ mod tests {
                 let _ = read(&mut reader, TagKind::Video, body);
                 let _ = read(&mut reader, TagKind::Audio, body);
             });
+        }
+        for (_, start, frames) in FFMPEG9 {
+            for golden in [start, frames] {
+                mutations(&hex(golden), 20_000, |body| {
+                    let mut reader = TagReader::default();
+                    for kind in [TagKind::Video, TagKind::Audio] {
+                        let _ = read(&mut reader, kind, &hex(start));
+                        let _ = read(&mut reader, kind, body);
+                    }
+                });
+            }
         }
         for golden in ["af 00 11b0 56e500", "2f fffb9064 0000"] {
             mutations(&hex(golden), 20_000, |body| {
