@@ -32,6 +32,11 @@ impl Prologue {
         }
     }
 
+    /// `later` differs by tracks that have turned up only: frames made under this one play under it too.
+    pub fn grows_into(&self, later: &Self) -> bool {
+        (self.video.is_none() || self.video == later.video) && (self.sound().is_none() || self.sound() == later.sound())
+    }
+
     /// The sound, as most formats carry it where there is such, else as Opus.
     pub fn sound(&self) -> Option<&Track> {
         self.audio.as_ref().or(self.opus.as_ref())
@@ -40,11 +45,6 @@ impl Prologue {
     /// Frames of this kind are its picture or its [`Prologue::sound`].
     pub fn plays(&self, kind: Kind) -> bool {
         kind != Kind::Opus || self.audio.is_none() && self.opus.is_some()
-    }
-
-    /// It says nothing else of the tracks that `then` has: it may have more of them.
-    pub fn extends(&self, then: &Self) -> bool {
-        (then.video.is_none() || then.video == self.video) && (then.sound().is_none() || then.sound() == self.sound())
     }
 
     /// The next version with `track` in it (Opus beside other sound: the same version), or `None` where nothing

@@ -126,7 +126,7 @@ impl Packager {
         if let Some(current) = &self.current {
             let age = frame.dts - current.start;
             let entry = frame.kind == Kind::Video && (frame.keyframe || !self.settings.wait_keyframe);
-            if !prologue.extends(&current.prologue) || current.bytes.len() > self.settings.bytes / 2 {
+            if !current.prologue.grows_into(prologue) || current.bytes.len() > self.settings.bytes / 2 {
                 change = self.close(frame.dts);
                 self.break_off();
             } else if entry && !self.keyed && age <= SETTLING {
