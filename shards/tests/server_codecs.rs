@@ -221,7 +221,13 @@ fn mpeg_ts_carries_what_it_can_and_the_log_names_the_rest() {
             let expected =
                 [pair.ts.0, pair.ts.1].into_iter().zip(&sent.0).map(|(is, sent)| if is { sent.len() } else { 0 });
             for (got, expected) in got.0.iter().zip(expected) {
-                assert!(got.len() <= expected && got.len() + 8 >= expected, "{}: {} {expected}", pair.name, got.len());
+                // ffmpeg sends VVC's first second at once; in sound alone a newcomer enters a second back at the most.
+                assert!(
+                    got.len() <= expected && got.len() + expected / 4 >= expected,
+                    "{}: {} {expected}",
+                    pair.name,
+                    got.len()
+                );
             }
         }
         for (carried, codec) in [(pair.ts.0, pair.video.1), (pair.ts.1, pair.audio.1)] {
