@@ -18,7 +18,7 @@ use shardcast_engine::{
     prologue::Prologue,
     timeline::{Placed, Timeline},
 };
-use shardcast_protocols::{chunked::LAST_CHUNK, session::Request};
+use shardcast_protocols::{chunked::LAST_CHUNK, session::Request, ts};
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 use tracing::{info, warn};
 
@@ -201,16 +201,31 @@ impl Stream {
             let next = match media {
                 Media::Track(track) => {
                     let (codec, shape) = (track.codec, track.shape.clone());
-                    let next = self.prologue.with_track(track);
+                    let before = self.prologue.track(codec.kind()).map(|track| track.codec);
+                    let next = self.prologue.with_own(track);
                     if next.is_some() && home.oddities.is_worth_a_line() {
                         info!(cid = %publication.id, "{} {codec} track: {shape:?}", self.key);
                     }
-                    next.map(|next| match home.sound.tracks(&self.key, &next, Instant::now()) {
+                    let next = next.map(|next| match home.sound.tracks(&self.key, &next, Instant::now()) {
                         Some(made) => next.with_track(made).unwrap_or(next),
                         None => next,
-                    })
+                    });
+                    let plays = next.as_ref().filter(|next| before != Some(codec) && next.plays(codec.kind()));
+                    if plays.is_some_and(|next| !ts::carries(next, codec.kind())) {
+                        let (kind, instead) = match codec.kind() {
+                            Kind::Video => ("picture", "H.264 or HEVC"),
+                            Kind::Audio | Kind::Opus => ("sound", "AAC"),
+                        };
+                        warn!(
+                            cid = %publication.id,
+                            "{} is {codec}, which MPEG-TS does not carry here: HLS, HTTP-TS and SRT have no {kind}, \
+                             publish {instead} for them", self.key
+                        );
+                    }
+                    next
                 }
                 Media::Metadata(metadata) => self.prologue.with_metadata(metadata),
+                Media::Colour(colour) => self.prologue.with_colour(colour),
                 Media::Frame(mut frame) => {
                     let before = frame.dts;
                     let jumped = home.timeline.place(&mut frame) == Placed::Jumped;

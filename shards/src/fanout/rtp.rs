@@ -49,7 +49,7 @@ pub struct RtpAudience {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Odd {
     BFrames,
-    Codec,
+    Codec(Codec),
 }
 
 struct Packets {
@@ -183,11 +183,11 @@ impl RtpAudience {
                 }
                 h264::packetize(track, frame, MAX_PAYLOAD_LEN)
             }
-            Codec::Hevc => {
-                self.note(key, Odd::Codec);
+            codec if frame.kind == Kind::Video => {
+                self.note(key, Odd::Codec(codec));
                 Vec::new()
             }
-            Codec::Aac | Codec::Mp3 | Codec::Opus => Vec::new(),
+            _ => Vec::new(),
         }
     }
 
@@ -200,7 +200,9 @@ impl RtpAudience {
             Odd::BFrames => {
                 warn!("{key} has B-frames, which browsers show badly by WebRTC: set bframes=0 (tune zerolatency)")
             }
-            Odd::Codec => warn!("{key} is HEVC, which is not sent by WebRTC: its viewers there see no picture"),
+            Odd::Codec(codec) => {
+                warn!("{key} is {codec}, which is not sent by WebRTC: its viewers there see no picture, publish H.264")
+            }
         }
     }
 

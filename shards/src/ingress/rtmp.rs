@@ -19,7 +19,7 @@ use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
-use tracing::info;
+use tracing::{info, warn};
 
 /// A peer reads its answers within this time.
 const READING: Duration = Duration::from_secs(10);
@@ -148,6 +148,10 @@ impl Driver<'_> {
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
             },
             Event::Media(_) => return Ok(()),
+            Event::Note(note) => {
+                warn!(cid = %self.seat.connection.id, "publisher {note}");
+                return Ok(());
+            }
             Event::Pause(paused) => {
                 self.seat.connection.cursor.borrow_mut().park(paused);
                 self.seat.hurry();
