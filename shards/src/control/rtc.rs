@@ -242,10 +242,13 @@ fn wanted_by_json(body: &str, plays: bool, query: &str, host: String, page_url: 
 }
 
 async fn make(control: &Control, wanted: Wanted, peer: SocketAddr) -> Result<(Made, Wanted), Fault> {
-    let config = &control.common.config;
+    let config = control.config();
     let disabled = |why: String| Fault::new(StatusCode::FORBIDDEN, 5021, "RtcDisabled", why);
     if !config.rtc_server.enabled {
         return Err(disabled("rtc_server is off".into()));
+    }
+    if control.process.closed.get() {
+        return Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", "the server is ending"));
     }
     let vhost = config
         .vhost(&wanted.vhost)

@@ -94,8 +94,7 @@ impl Process {
 
     /// Asks it to end, as a service manager does.
     pub fn terminate(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.id().to_string()]).status();
-        assert!(status.is_ok_and(|status| status.success()), "kill {}", self.name);
+        signal(self.id(), "TERM");
     }
 
     /// Ends it at once.
@@ -111,6 +110,12 @@ impl Process {
             let _ = reader.join();
         }
     }
+}
+
+/// Sends the signal of this name.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    assert!(status.is_ok_and(|status| status.success()), "kill -{name} {pid}");
 }
 
 impl Drop for Process {
