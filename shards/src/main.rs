@@ -113,6 +113,7 @@ fn main() -> ExitCode {
 
 /// Everything that must be done while the process has one thread.
 fn start(arguments: Arguments) -> Result<(), Failure> {
+    let parent = parent_id();
     let env = Env::of_process();
     let source = Source::choose(arguments.conf, arguments.env_only, &env);
     let read = source.read(&env);
@@ -128,7 +129,7 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         config.shards = Some(shards.into());
     }
     let process = &config.process;
-    if process.asprocess && parent_id() == 1 {
+    if process.asprocess && parent == 1 {
         return Err(Failure::Orphan);
     }
     let path = &process.work_dir;
@@ -143,7 +144,7 @@ fn start(arguments: Arguments) -> Result<(), Failure> {
         supervisor.failed(failure.status());
     }
     let (_pid_file, server_id) = held?;
-    serve(config, env, server_id, supervisor)
+    serve(config, env, server_id, supervisor, parent)
 }
 
 /// The pid file, and the server's id.
@@ -159,7 +160,7 @@ fn hold(config: &Config) -> Result<(Option<PidFile>, String), Failure> {
     })
 }
 
-fn serve(config: Config, env: Env, server_id: String, supervisor: Supervisor) -> Result<(), Failure> {
+fn serve(config: Config, env: Env, server_id: String, supervisor: Supervisor, parent: u32) -> Result<(), Failure> {
     let tank = match config.log.tank {
         Tank::Console => log::Tank::Console,
         Tank::File => {
@@ -180,7 +181,7 @@ fn serve(config: Config, env: Env, server_id: String, supervisor: Supervisor) ->
             Err(error) => error!("inotify_auto_reload: watch {}: {error}", file.display()),
         }
     }
-    let served = launch::run(Options { config, fault: None, server_id, env, orders, supervisor });
+    let served = launch::run(Options { config, fault: None, server_id, env, orders, supervisor, parent });
     if let Err(failure) = &served {
         error!("{failure}");
     }

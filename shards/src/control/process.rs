@@ -31,6 +31,8 @@ pub struct Process {
     pub orders: Arc<Orders>,
     pub supervisor: Supervisor,
     pub limits: Limits,
+    /// The process that started this one.
+    pub parent: u32,
 }
 
 pub struct Office {
@@ -38,6 +40,7 @@ pub struct Office {
     pub orders: Arc<Orders>,
     pub supervisor: RefCell<Supervisor>,
     pub limits: Limits,
+    parent: u32,
     pub reload: RefCell<Reload>,
     reloading: Cell<bool>,
     /// A graceful end has begun;
@@ -48,12 +51,13 @@ pub struct Office {
 
 impl Office {
     pub fn new(process: Process) -> Self {
-        let Process { env, orders, supervisor, limits, .. } = process;
+        let Process { env, orders, supervisor, limits, parent, .. } = process;
         Self {
             env,
             orders,
             supervisor: RefCell::new(supervisor),
             limits,
+            parent,
             reload: RefCell::default(),
             reloading: Cell::default(),
             leaving: Cell::default(),
@@ -67,7 +71,6 @@ impl Control {
     pub async fn rule(self: &Rc<Self>) {
         let office = &self.process;
         let orders = &office.orders;
-        let parent = parent_id();
         office.supervisor.borrow_mut().ready();
         let watchdog = office.supervisor.borrow().watchdog;
         if let Some(period) = watchdog {
@@ -98,8 +101,8 @@ impl Control {
             if swept.elapsed() >= SWEEP {
                 swept = Instant::now();
                 self.sweep_rtc(swept);
-                if self.config().process.asprocess && parent_id() != parent {
-                    warn!("the parent process {parent} has gone");
+                if self.config().process.asprocess && parent_id() != office.parent {
+                    warn!("the parent process {} has gone", office.parent);
                     orders.orphaned.set();
                     orders.quit.set();
                 }

@@ -52,6 +52,7 @@ impl<'s> Seat<'s> {
                 "{} publishes {key} as {client:?}, home shard {}", self.connection.peer, key.home(self.shard.shards()),
             );
         } else {
+            self.connection.stream.take();
             self.publishing = None;
         }
         verdict

@@ -23,6 +23,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    os::unix::process::parent_id,
     rc::Rc,
     sync::{Arc, Weak, atomic::AtomicUsize},
     thread,
@@ -74,6 +75,8 @@ pub struct Options {
     pub env: Env,
     pub orders: Arc<Orders>,
     pub supervisor: Supervisor,
+    /// The process that started this one.
+    pub parent: u32,
 }
 
 impl Options {
@@ -86,6 +89,7 @@ impl Options {
             env: Env::default(),
             orders: Arc::default(),
             supervisor: Supervisor::default(),
+            parent: parent_id(),
         }
     }
 }
@@ -130,6 +134,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
         orders: options.orders.clone(),
         supervisor: options.supervisor,
         limits: limits.clone(),
+        parent: options.parent,
     };
     let index = limits.shards;
     let ready = format!(
