@@ -65,6 +65,11 @@ pub enum Wire {
 /// How many [`Wire`]s there are.
 const WIRES: usize = 6;
 
+impl Wire {
+    /// As they are numbered.
+    pub const ALL: [Self; WIRES] = [Self::Rtmp, Self::Flv, Self::ChunkedFlv, Self::Ts, Self::ChunkedTs, Self::Srt];
+}
+
 /// Units in one mail.
 const BATCH: usize = 256;
 
@@ -340,6 +345,16 @@ impl Stream {
     pub fn package(&mut self, hls: impl FnOnce(&StreamKey) -> Hls) {
         if let Role::Home(home) = &mut self.role {
             home.hls.get_or_insert_with(|| hls(&self.key)).published();
+        }
+    }
+
+    /// At home: other settings package it from now on, or none.
+    pub fn repackage(&mut self, hls: Option<Hls>) {
+        if let Role::Home(home) = &mut self.role {
+            if let Some(old) = home.hls.take() {
+                old.dispose();
+            }
+            home.hls = hls.filter(|_| home.publication.is_some());
         }
     }
 

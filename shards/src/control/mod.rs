@@ -5,12 +5,18 @@ mod hls;
 pub mod http;
 mod io;
 pub mod pages;
+mod process;
+mod raw;
+mod reload;
 mod rtc;
 pub mod snapshot;
 
+pub use process::Process;
+
 use crate::{
+    config::{Config, Listen},
     mesh::{Mail, Mesh},
-    net::sys,
+    net::{doors::Doors, sys},
     requests::Requests,
     shard::{Common, FETCH_TIME, random_id},
 };
@@ -35,6 +41,7 @@ use std::{
     net::SocketAddr,
     panic::AssertUnwindSafe,
     rc::Rc,
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant, SystemTime},
 };
 use tracing::{error, warn};
@@ -57,15 +64,18 @@ const FRESH: Duration = Duration::from_millis(100);
 const SNAPSHOT_TIME: Duration = Duration::from_secs(2);
 
 pub struct Control {
-    pub common: Common,
     pub metrics: PrometheusHandle,
-    /// Where RTMP is, for the page.
-    pub rtmp_port: u16,
     /// This process, to clients of the API.
     pub server_id: String,
     pub service_id: String,
     pub started: SystemTime,
+    config: RefCell<Arc<Config>>,
+    /// Connections of media, of the whole process.
+    connections_open: Arc<AtomicUsize>,
     mesh: Mesh,
+    /// Where it accepts connections.
+    doors: Doors<Listen>,
+    process: process::Office,
     connections: Cell<usize>,
     asking: Semaphore,
     newest: RefCell<Option<(Instant, Rc<Vec<snapshot::Shard>>)>>,
@@ -78,15 +88,17 @@ pub struct Control {
 }
 
 impl Control {
-    pub fn new(common: Common, mesh: Mesh, metrics: PrometheusHandle, rtmp_port: u16) -> Rc<Self> {
+    pub fn new(common: Common, mesh: Mesh, metrics: PrometheusHandle, process: Process) -> Rc<Self> {
         Rc::new(Self {
-            common,
             metrics,
-            rtmp_port,
-            server_id: format!("vid-{}", &random_id()[..7]),
+            server_id: process.server_id.clone(),
             service_id: random_id(),
             started: SystemTime::now(),
+            config: RefCell::new(common.config),
+            connections_open: common.connections_open,
             mesh,
+            doors: Doors::default(),
+            process: process::Office::new(process),
             connections: Cell::new(0),
             asking: Semaphore::new(1),
             newest: RefCell::default(),
@@ -96,6 +108,11 @@ impl Control {
             verdicts: Requests::default(),
             rtc: rtc::Sessions::default(),
         })
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
     }
 
     /// Media shards.
@@ -126,8 +143,18 @@ impl Control {
         }
     }
 
-    /// Accepts on an API port, for ever.
-    pub async fn accept(self: Rc<Self>, listener: std::net::TcpListener) {
+    /// Accepts on an API port until that is closed.
+    pub fn open(self: &Rc<Self>, listen: Listen, listener: std::net::TcpListener) {
+        match listener.try_clone() {
+            Ok(handle) => {
+                let open = self.doors.open(listen, handle);
+                spawn_local(self.clone().accept(listener, open)).detach();
+            }
+            Err(error) => error!("the API on {listen} is off: {error}"),
+        }
+    }
+
+    async fn accept(self: Rc<Self>, listener: std::net::TcpListener, open: Rc<Cell<bool>>) {
         let listener = sys::adopt_listener(listener);
         loop {
             match listener.accept().await {
@@ -136,6 +163,7 @@ impl Control {
                     let peer = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
                     self.serve(stream, peer, Bytes::new());
                 }
+                Err(_) if !open.get() => return,
                 Err(error) => {
                     warn!("accept for the API: {error}");
                     sleep(Duration::from_millis(100)).await;

@@ -240,11 +240,14 @@ async fn make(
     host: &str,
     peer: SocketAddr,
 ) -> Result<(Made, Wanted), Fault> {
-    let config = &control.common.config;
+    let config = control.config();
     let (request, plays) = (&wanted.request, wanted.plays());
     let disabled = |why: String| Fault::new(StatusCode::FORBIDDEN, 5021, "RtcDisabled", why);
     if !config.rtc_server.enabled {
         return Err(disabled("rtc_server is off".into()));
+    }
+    if control.process.closed.get() {
+        return Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", "the server is ending"));
     }
     let vhost = config
         .vhost(&request.vhost)

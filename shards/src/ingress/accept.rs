@@ -2,13 +2,14 @@
 
 use super::{http, rtmp};
 use crate::{
+    config::Listen,
     connection::Connection,
     net::{link::Link, socket::Socket, sys},
     shard::Shard,
 };
 use futures_lite::FutureExt;
 use glommio::{spawn_local, timer::sleep, yield_if_needed};
-use std::{panic::AssertUnwindSafe, rc::Rc, time::Duration};
+use std::{cell::Cell, panic::AssertUnwindSafe, rc::Rc, time::Duration};
 use tracing::{error, info, warn};
 
 /// What a listening socket serves.
@@ -18,11 +19,28 @@ pub enum Service {
     Http,
 }
 
+/// A listening socket, as the configuration asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Door {
+    pub listen: Listen,
+    pub service: Service,
+}
+
 /// After an accept that failed, as it does while descriptors are short.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs for ever.
-pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, service: Service) {
+/// Accepts at `door` until the shard closes it.
+pub fn open(shard: &Rc<Shard>, door: Door, listener: std::net::TcpListener) {
+    match listener.try_clone() {
+        Ok(handle) => {
+            let open = shard.doors.open(door, handle);
+            spawn_local(run(shard.clone(), listener, door.service, open)).detach();
+        }
+        Err(error) => error!("{:?} on {} is off on this shard: {error}", door.service, door.listen),
+    }
+}
+
+async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, service: Service, open: Rc<Cell<bool>>) {
     let listener = sys::adopt_listener(listener);
     loop {
         let accepted = listener.accept().await.map_err(std::io::Error::from).and_then(|stream| {
@@ -35,6 +53,7 @@ pub async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, service: Ser
                     spawn_local(guard(shard.clone(), connection, service)).detach();
                 }
             }
+            Err(_) if !open.get() => return,
             Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {} // gone before we looked
             Err(error) => {
                 warn!("accept for {service:?}: {error}; pausing for {} ms", PAUSE.as_millis());

@@ -2,7 +2,7 @@
 
 use super::seat::Seat;
 use crate::{
-    config::Vhost,
+    config::{Config, Vhost},
     connection::{Closed, Connection},
     mesh::Handover,
     shard::Shard,
@@ -46,7 +46,8 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         connection.received.set(read.len() as u64);
     };
     connection.deadline.set(None);
-    let wanted = match live(shard, &head) {
+    let config = shard.config();
+    let wanted = match live(&config, &head) {
         Some((vhost, _, Body::Ts)) if is_segment(shard, vhost, &head.path).await => None,
         wanted => wanted,
     };
@@ -60,7 +61,7 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         }
         return;
     };
-    connection.say(answer(&head, body, shard.config.http_server.crossdomain).as_bytes());
+    connection.say(answer(&head, body, config.http_server.crossdomain).as_bytes());
     if head.method == "HEAD" {
         connection.flush(None);
         return connection.close("answered a HEAD".into());
@@ -145,13 +146,13 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
 }
 
 /// The stream that a request asks for, where the vhost serves it over HTTP.
-fn live<'s>(shard: &'s Shard, head: &Head) -> Option<(&'s Vhost, Request, Body)> {
+fn live<'c>(config: &'c Config, head: &Head) -> Option<(&'c Vhost, Request, Body)> {
     if !matches!(&*head.method, "GET" | "HEAD") {
         return None;
     }
     let body = Body::of_path(&head.path)?;
     let name = vhost_name(&head.host, &head.query);
-    let vhost = shard.config.vhost(name).filter(|vhost| vhost.http_remux.enabled)?;
+    let vhost = config.vhost(name).filter(|vhost| vhost.http_remux.enabled)?;
     let (app, stream) = mounted(&mount(&vhost.http_remux.mount, body)?, &vhost.name, &head.path)?;
     let request = Request {
         vhost: name.to_owned(),

@@ -134,7 +134,7 @@ pub fn settle(shard: &Rc<Shard>, prepared: Prepared, socket: usize, source: Sock
     let Prepared { number, id, ufrag, key, session } = prepared;
     let port = &shard.rtc;
     let publishes = matches!(session, Session::Publisher(_));
-    let config = shard.config.clone();
+    let config = shard.config();
     let admitted = (|| {
         let vhost = config.vhost(key.vhost())?;
         let udp = port.sockets.borrow().get(socket)?.clone();

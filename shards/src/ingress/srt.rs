@@ -52,7 +52,7 @@ struct Member {
 
 /// Runs for ever.
 pub async fn run(shard: Rc<Shard>, udp: UdpSocket) {
-    let config = &shard.config.srt_server;
+    let config = &shard.config().srt_server;
     let settings = Settings {
         passphrase: config.passphrase.clone(),
         recv_latency: config.recv_latency,
@@ -134,11 +134,11 @@ impl Port {
     }
 
     fn admit(self: &Rc<Self>, now: Instant, caller: &Caller) -> Result<(), Rejection> {
-        let defaults = &self.shard.config.srt_server.defaults;
-        let (mode, mut request) =
-            stream_id::parse(&caller.stream_id, defaults).map_err(|error| Rejection::BadRequest(error.to_string()))?;
+        let config = self.shard.config();
+        let (mode, mut request) = stream_id::parse(&caller.stream_id, &config.srt_server.defaults)
+            .map_err(|error| Rejection::BadRequest(error.to_string()))?;
         request.client = if mode == Mode::Publish { Client::SrtPublish } else { Client::SrtPlay };
-        if !self.shard.config.vhost(&request.vhost).is_some_and(|vhost| vhost.srt_enabled) {
+        if !config.vhost(&request.vhost).is_some_and(|vhost| vhost.srt_enabled) {
             return Err(Rejection::Forbidden(format!("vhost {:?} serves no SRT", request.vhost)));
         }
         let id = self.next_id();
@@ -203,7 +203,7 @@ async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, mode: Mode, request
 
 async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, mode: Mode, request: Request) -> Result<(), String> {
     let mut seat = Seat::new(shard, connection);
-    let config = shard.config.clone();
+    let config = shard.config();
     let vhost = config.vhost(&request.vhost).ok_or("its vhost is gone")?;
     if mode == Mode::Play {
         seat.play(vhost, &request, Wire::Srt);

@@ -1,6 +1,7 @@
 //! The kernel's network as the shards use it: descriptors, listening sockets, ports. No protocol, no task.
 
 pub mod datagram;
+pub mod doors;
 pub mod link;
 pub mod listener;
 pub mod outlet;
