@@ -7,6 +7,8 @@ pub enum Scheme {
     Rtmp,
     /// FLV over HTTP.
     Http,
+    /// Whatever comes over a TCP connection.
+    Tcp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,7 +26,7 @@ pub struct Endpoint {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    #[error("{0}: begins neither with rtmp:// nor with http://")]
+    #[error("{0}: begins neither with rtmp://, http:// nor tcp://")]
     Scheme(String),
     #[error("{0}: names no host")]
     NoHost(String),
@@ -54,6 +56,8 @@ impl FromStr for Endpoint {
             (Scheme::Rtmp, 1935, rest)
         } else if let Some(rest) = url.strip_prefix("http://") {
             (Scheme::Http, 80, rest)
+        } else if let Some(rest) = url.strip_prefix("tcp://") {
+            (Scheme::Tcp, 0, rest)
         } else {
             return Err(EndpointError::Scheme(url.into()));
         };
@@ -69,7 +73,7 @@ impl FromStr for Endpoint {
         if host.is_empty() {
             return Err(EndpointError::NoHost(url.into()));
         }
-        if path.trim_matches('/').is_empty() {
+        if path.trim_matches('/').is_empty() && scheme != Scheme::Tcp {
             return Err(EndpointError::NoStream(url.into()));
         }
         let (host, authority, path) = (host.into(), authority.into(), path.into());

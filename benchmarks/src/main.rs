@@ -1,13 +1,18 @@
 //! shardbench: publishes and plays live streams, to try and to measure servers.
 
 mod endpoint;
+mod histogram;
 mod http;
+mod mark;
 mod outlet;
 mod pace;
 mod play;
 mod publish;
+mod record;
 mod source;
+mod stand;
 mod sys;
+mod usage;
 mod viewer;
 mod wire;
 

@@ -2,9 +2,10 @@
 
 use crate::{
     endpoint::Endpoint,
-    sys::Wait,
-    wire::{Dial, Wire, WireError},
+    sys::Epoll,
+    wire::{Wire, WireError},
 };
+use bytes::Bytes;
 use shardcast_engine::{frame::Frame, prologue::Prologue, time::Timestamp};
 use shardcast_protocols::rtmp::client::{Client, ClientError, ClientEvent, ClientOutput, UrlError};
 use std::{
@@ -45,6 +46,7 @@ pub struct Outlet {
     /// When the server last said that it is ready.
     ready_at: Option<Instant>,
     was_live: bool,
+    quiet: bool,
     pub sent_frames: u64,
     pub sent_bytes: u64,
 }
@@ -53,7 +55,6 @@ enum State {
     Waiting {
         until: Instant,
     },
-    Dialling(Dial),
     Opening {
         link: Link,
         since: Instant,
@@ -73,32 +74,61 @@ struct Link {
     client: Client,
 }
 
+/// A frame for many outlets: muxed once for all that began together and publish on a stream of one number.
+pub struct Shared<'a> {
+    prologue: &'a Prologue,
+    frame: &'a Frame,
+    muxed: Vec<(u32, Timestamp, Bytes)>,
+}
+
+impl<'a> Shared<'a> {
+    pub fn new(prologue: &'a Prologue, frame: &'a Frame) -> Self {
+        Self { prologue, frame, muxed: Vec::new() }
+    }
+
+    /// What `client`, which has nothing else to say now, sends of the frame where its time zero is `start`.
+    fn message(&mut self, client: &mut Client, start: Timestamp) -> Bytes {
+        let stream = client.stream();
+        if let Some((.., bytes)) = self.muxed.iter().find(|(of, from, _)| (*of, *from) == (stream, start)) {
+            return bytes.clone();
+        }
+        let frame = Frame { dts: self.frame.dts - start, pts: self.frame.pts - start, ..self.frame.clone() };
+        client.frame(self.prologue, &frame);
+        let bytes = match client.poll() {
+            Some(ClientOutput::Send(bytes)) => bytes,
+            _ => Bytes::new(),
+        };
+        self.muxed.push((stream, start, bytes.clone()));
+        bytes
+    }
+}
+
 impl Outlet {
-    pub fn new(endpoint: Endpoint, patience: Duration, now: Instant) -> Self {
+    /// Dials at `begin`.
+    pub fn new(endpoint: Endpoint, patience: Duration, begin: Instant) -> Self {
         Self {
             endpoint,
-            state: State::Waiting { until: now },
+            state: State::Waiting { until: begin },
             patience,
-            away_since: now,
+            away_since: begin,
             back_off: BACK_OFF_MIN,
             ready_at: None,
             was_live: false,
+            quiet: false,
             sent_frames: 0,
             sent_bytes: 0,
         }
     }
 
+    /// Whether it leaves unsaid that it publishes.
+    pub fn quiet(self, quiet: bool) -> Self {
+        Self { quiet, ..self }
+    }
+
     /// What time brings: dials, and gives up.
     pub fn step(&mut self, now: Instant) {
         let next = match &self.state {
-            State::Waiting { until } if now >= *until => {
-                Dial::start(&self.endpoint).map(State::Dialling).map_err(|error| WireError::from(error).into())
-            }
-            State::Dialling(dial) => match dial.result() {
-                None => return,
-                Some(Ok(wire)) => self.open(wire).map(|link| State::Opening { link, since: now }),
-                Some(Err(error)) => Err(error.into()),
-            },
+            State::Waiting { until } if now >= *until => self.open().map(|link| State::Opening { link, since: now }),
             State::Opening { since, .. } if now.saturating_duration_since(*since) > OPENING_TIMEOUT => {
                 Err(OutletError::Silent(OPENING_TIMEOUT))
             }
@@ -111,16 +141,15 @@ impl Outlet {
         self.transfer(now, false);
     }
 
-    /// What to wait for, while connected.
-    pub fn wait(&self) -> Option<Wait<'_>> {
-        self.link().map(|link| link.wire.wait())
+    /// Has `epoll` wait for what is to be done next, while connected.
+    pub fn watch(&mut self, epoll: &Epoll, token: usize) -> io::Result<()> {
+        self.link_mut().map_or(Ok(()), |link| link.wire.watch(epoll, token))
     }
 
     /// How soon `step` wants to be called, at the latest.
-    pub fn wakes_at(&self, now: Instant) -> Option<Instant> {
+    pub fn wakes_at(&self) -> Option<Instant> {
         match &self.state {
             State::Waiting { until } => Some(*until),
-            State::Dialling(_) => Some(now + Duration::from_millis(10)),
             _ => None,
         }
     }
@@ -131,7 +160,9 @@ impl Outlet {
         match link.transfer(readable) {
             Ok(ready) => {
                 if ready && let State::Opening { link, .. } = std::mem::replace(&mut self.state, State::Failed) {
-                    println!("publishing {}", self.endpoint.url);
+                    if !self.quiet {
+                        println!("publishing {}", self.endpoint.url);
+                    }
                     self.state = State::Ready(link);
                     self.ready_at = Some(now);
                 }
@@ -140,7 +171,8 @@ impl Outlet {
         }
     }
 
-    pub fn frame(&mut self, now: Instant, prologue: &Prologue, frame: &Frame) {
+    pub fn frame(&mut self, now: Instant, shared: &mut Shared<'_>) {
+        let Shared { prologue, frame, .. } = *shared;
         if matches!(self.state, State::Ready(_)) && frame.keyframe {
             let State::Ready(mut link) = std::mem::replace(&mut self.state, State::Failed) else { return };
             link.client.metadata(prologue, Timestamp::ZERO);
@@ -150,11 +182,13 @@ impl Outlet {
             self.state = State::Live { link, start: frame.dts };
         }
         let State::Live { link, start } = &mut self.state else { return };
-        let frame = Frame { dts: frame.dts - *start, pts: frame.pts - *start, ..frame.clone() };
-        link.client.frame(prologue, &frame);
+        let sent = link.transfer(false).and_then(|_| Ok(link.wire.send(shared.message(&mut link.client, *start))?));
         self.sent_frames += 1;
         self.sent_bytes += frame.payload.len() as u64;
-        self.transfer(now, false);
+        match sent {
+            Ok(()) => self.transfer(now, false),
+            Err(error) => self.broke(now, &error),
+        }
     }
 
     /// Says that the stream ends.
@@ -183,8 +217,9 @@ impl Outlet {
         matches!(self.state, State::Failed)
     }
 
-    fn open(&self, wire: Wire) -> Result<Link, OutletError> {
-        Ok(Link { wire, client: Client::publish(&self.endpoint.url, seed().map_err(OutletError::Seed)?)? })
+    fn open(&self) -> Result<Link, OutletError> {
+        let client = Client::publish(&self.endpoint.url, seed().map_err(OutletError::Seed)?)?;
+        Ok(Link { wire: Wire::dial(&self.endpoint)?, client })
     }
 
     fn broke(&mut self, now: Instant, error: &OutletError) {
@@ -264,7 +299,6 @@ pub fn seed() -> io::Result<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys;
     use shardcast_engine::{codec::Kind, frame::Media};
     use shardcast_protocols::{
         rtmp::server::{Server, ServerConfig},
@@ -301,13 +335,14 @@ mod tests {
     /// Lets the outlet work until `done`, or panics after ten seconds.
     fn drive(outlet: &mut Outlet, done: impl Fn(&Outlet) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(10);
+        let (mut epoll, mut ready) = (Epoll::new().unwrap(), Vec::new());
         while !done(outlet) {
             let now = Instant::now();
             assert!(now < deadline, "nothing came of it in time");
             outlet.step(now);
-            let mut waits: Vec<Wait> = outlet.wait().into_iter().collect();
-            sys::poll(&mut waits, Duration::from_millis(5)).unwrap();
-            let readable = waits.iter().any(|wait| wait.readable);
+            outlet.watch(&epoll, 0).unwrap();
+            epoll.wait(Duration::from_millis(5), &mut ready).unwrap();
+            let readable = ready.iter().any(|ready| ready.readable);
             outlet.transfer(Instant::now(), readable);
         }
     }
@@ -340,7 +375,7 @@ mod tests {
         }
         let made: Vec<Frame> = (0..80).map(|_| source.next(std::time::SystemTime::now()).unwrap()).collect();
         // It joins in the middle of the first GOP.
-        made[3..].iter().for_each(|frame| outlet.frame(Instant::now(), &prologue, frame));
+        made[3..].iter().for_each(|frame| outlet.frame(Instant::now(), &mut Shared::new(&prologue, frame)));
         outlet.stop();
         drive(&mut outlet, Outlet::is_flushed);
         drop(outlet);

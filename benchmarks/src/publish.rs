@@ -2,14 +2,19 @@
 
 use crate::{
     endpoint::{Endpoint, EndpointError, Scheme},
-    outlet::Outlet,
+    histogram::Histogram,
+    mark::{self, Mark},
+    outlet::{Outlet, Shared},
     pace::Pace,
-    source::{self, Source, SourceConfig},
-    sys::{self, Wait},
+    source::{self, FileError, FileSource, Source, SourceConfig},
+    stand::{self, Cpus, StandError, seconds},
+    sys::{self, Epoll, Ready},
 };
-use shardcast_engine::prologue::Prologue;
+use bytes::Bytes;
+use shardcast_engine::{codec::Kind, frame::Frame, prologue::Prologue, time::Timestamp};
 use std::{
     io,
+    path::PathBuf,
     time::{Duration, Instant, SystemTime},
 };
 
@@ -17,6 +22,9 @@ use std::{
 const FORCED_KEYFRAMES_APART: Duration = Duration::from_millis(500);
 /// The longest wait without a look at the clock and the signals.
 const LOOK_UP: Duration = Duration::from_millis(100);
+/// Of more streams than this only the failures are told one by one.
+const SPOKEN_OF: u32 = 10;
+const RAMP_EACH: Duration = Duration::from_millis(1);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
@@ -44,6 +52,21 @@ pub struct Options {
     /// Milliseconds from keyframe to keyframe
     #[arg(long, default_value_t = 2000)]
     gop_ms: u32,
+    /// Fill each picture up to the rate, as encoders of constant rate do; the test picture alone needs less
+    #[arg(long)]
+    fill: bool,
+    /// Publish this FLV file, over and over, instead of the test picture
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "fps", "kbps", "audio_kbps", "gop", "gop_ms", "fill"])]
+    file: Option<PathBuf>,
+    /// Send what falls due within so many milliseconds at once: fewer, larger writes; 0 sends each frame when it is due
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    burst: u32,
+    /// Seconds over which the streams begin; one millisecond for each without it
+    #[arg(long, value_name = "SECONDS")]
+    ramp: Option<f64>,
+    /// CPUs that this tool runs on, as in 1,4-7; all without it
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<Cpus>,
     /// Seconds to publish; for ever without it
     #[arg(long = "for")]
     duration: Option<f64>,
@@ -60,12 +83,14 @@ pub enum PublishError {
     NotRtmp(String),
     #[error("{number} streams want a URL with {{}} in it, not {url}")]
     SameName { number: u16, url: String },
-    #[error("{0} is no duration in seconds")]
-    Seconds(f64),
+    #[error(transparent)]
+    Stand(#[from] StandError),
     #[error(transparent)]
     Source(#[from] source::Error),
-    #[error("poll: {0}")]
-    Poll(#[from] io::Error),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("epoll: {0}")]
+    Epoll(#[from] io::Error),
     #[error("{failed} of {number} streams failed")]
     Failed { failed: usize, number: usize },
 }
@@ -77,100 +102,198 @@ pub fn run(options: &Options) -> Result<(), PublishError> {
     if options.number > 1 && !options.url.contains("{}") {
         return Err(PublishError::SameName { number: options.number, url: options.url.clone() });
     }
+    stand::prepare(options.cpus.as_ref(), options.number.into())?;
+    let number = u32::from(options.number);
+    let ramp = options.ramp.map_or(Ok(RAMP_EACH * number), seconds)?;
     let mut outlets = Vec::new();
-    for number in 1..=usize::from(options.number) {
-        let endpoint = Endpoint::numbered(&options.url, number)?;
+    for nth in 0..number {
+        let endpoint = Endpoint::numbered(&options.url, nth as usize + 1)?;
         if endpoint.scheme != Scheme::Rtmp {
             return Err(PublishError::NotRtmp(endpoint.url));
         }
-        outlets.push(Outlet::new(endpoint, patience, started));
+        outlets.push(Outlet::new(endpoint, patience, started + ramp / number * nth).quiet(number > SPOKEN_OF));
     }
-    let name = match &outlets[..] {
-        [one] => one.endpoint.name().to_owned(),
-        _ => options.url.rsplit_once("://").map_or("", |(_, path)| path).replace("{}", "(n)"),
+    let mut feed = match &options.file {
+        Some(file) => Feed::file(FileSource::open(file)?),
+        None => {
+            let name = match &outlets[..] {
+                [one] => one.endpoint.name().to_owned(),
+                _ => options.url.rsplit_once("://").map_or("", |(_, path)| path).replace("{}", "(n)"),
+            };
+            Feed::card(Source::new(options.source(name))?, options.fill.then_some(options.kbps))
+        }
     };
-    let mut source = Source::new(options.source(name))?;
-    stream(&mut source, &mut outlets, end)?;
+    let (mut epoll, mut late) = (Epoll::new()?, Histogram::default());
+    let burst = Duration::from_millis(options.burst.into());
+    stream(&mut feed, burst, &mut outlets, &mut epoll, end, &mut late)?;
     // Who is interrupted has not failed; who has no server when the time is over has.
     let stopped = sys::stop_requested();
     let failed = outlets.iter().filter(|o| o.has_failed() || (!stopped && !o.is_taken())).count();
-    farewell(&mut outlets)?;
+    farewell(&mut outlets, &mut epoll)?;
 
     let (frames, bytes) = outlets.iter().fold((0, 0), |(f, b), o| (f + o.sent_frames, b + o.sent_bytes));
-    println!("sent {frames} frames, {bytes} bytes in {:.1} s", started.elapsed().as_secs_f64());
+    let [p50, p99, max] = late.ms();
+    println!(
+        "sent {frames} frames, {bytes} bytes in {:.1} s; late by p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms",
+        started.elapsed().as_secs_f64()
+    );
     match failed {
         0 => Ok(()),
         failed => Err(PublishError::Failed { failed, number: outlets.len() }),
     }
 }
 
-/// Until the end, a signal, or the failure of the last outlet.
-fn stream(source: &mut Source, outlets: &mut [Outlet], end: Option<Instant>) -> Result<(), PublishError> {
-    let mut prologue = Prologue { metadata: Some(source.metadata()), ..Prologue::default() };
-    for track in source.tracks() {
-        prologue = prologue.with_track(track).unwrap_or(prologue);
+/// What is published: frames of one prologue, its pictures marked.
+struct Feed {
+    input: Input,
+    prologue: Prologue,
+    pictures: u64,
+    fill: Option<Fill>,
+}
+
+enum Input {
+    Card(Box<Source>),
+    File(FileSource),
+}
+
+impl Feed {
+    /// `fill`: with so many kbit/s of picture.
+    fn card(source: Source, fill: Option<u32>) -> Self {
+        let mut prologue = Prologue { metadata: Some(source.metadata()), ..Prologue::default() };
+        for track in source.tracks() {
+            prologue = prologue.with_track(track).unwrap_or(prologue);
+        }
+        let fill = fill.map(|kbps| Fill { kbps: kbps.into(), sent: 0 });
+        Self { input: Input::Card(Box::new(source)), prologue, pictures: 0, fill }
     }
+
+    fn file(source: FileSource) -> Self {
+        let prologue = source.prologue().clone();
+        Self { input: Input::File(source), prologue, pictures: 0, fill: None }
+    }
+
+    fn due(&self) -> Timestamp {
+        match &self.input {
+            Input::Card(source) => source.due(),
+            Input::File(source) => source.due(),
+        }
+    }
+
+    /// Where it can: a file has its keyframes where they are.
+    fn force_keyframe(&mut self) {
+        if let Input::Card(source) = &mut self.input {
+            source.force_keyframe();
+        }
+    }
+
+    fn next(&mut self) -> Result<Frame, source::Error> {
+        let mut frame = match &mut self.input {
+            Input::Card(source) => source.next(SystemTime::now())?,
+            Input::File(source) => source.next(),
+        };
+        if frame.kind == Kind::Video
+            && let Some(track) = &self.prologue.video
+        {
+            // The clock is read once the picture is made.
+            frame.payload = Mark::new(SystemTime::now(), self.pictures).put(track.codec, &frame.payload);
+            self.pictures += 1;
+            if let Some(fill) = &mut self.fill {
+                frame.payload = fill.up(frame.payload, frame.dts);
+            }
+        }
+        Ok(frame)
+    }
+}
+
+/// Keeps pictures at a constant rate.
+struct Fill {
+    kbps: u64,
+    /// Bytes so far.
+    sent: u64,
+}
+
+impl Fill {
+    /// The picture of `dts`, filled up to what the rate allows until then.
+    fn up(&mut self, picture: Bytes, dts: Timestamp) -> Bytes {
+        let allowed = self.kbps * dts.as_ms().unsigned_abs() / 8;
+        let missing = allowed.saturating_sub(self.sent + picture.len() as u64);
+        let filled = mark::fill(&picture, missing as usize);
+        self.sent += filled.len() as u64;
+        filled
+    }
+}
+
+/// Until the end, a signal, or the failure of the last outlet.
+fn stream(
+    feed: &mut Feed,
+    burst: Duration,
+    outlets: &mut [Outlet],
+    epoll: &mut Epoll,
+    end: Option<Instant>,
+    lateness: &mut Histogram,
+) -> Result<(), PublishError> {
+    let prologue = feed.prologue.clone();
     // The stream begins when the first server is ready for it, and then goes on whoever takes it.
     let mut pace: Option<Pace> = None;
     let mut forced: Option<Instant> = None;
+    let mut ready = Vec::new();
     loop {
         let now = Instant::now();
         if sys::stop_requested() || end.is_some_and(|end| now >= end) || outlets.iter().all(Outlet::has_failed) {
             return Ok(());
         }
-        outlets.iter_mut().for_each(|outlet| outlet.step(now));
+        for (token, outlet) in outlets.iter_mut().enumerate() {
+            outlet.step(now);
+            outlet.watch(epoll, token)?;
+        }
         if outlets.iter().any(Outlet::wants_keyframe) {
-            pace.get_or_insert(Pace::new(now));
+            pace.get_or_insert(Pace::new(now, burst));
             if forced.is_none_or(|at| now.saturating_duration_since(at) >= FORCED_KEYFRAMES_APART) {
-                source.force_keyframe();
+                feed.force_keyframe();
                 forced = Some(now);
             }
         }
         let mut until = now + LOOK_UP;
         if let Some(pace) = &mut pace {
-            let (due, late) = pace.is_due(source.due(), now);
+            let (due, late) = pace.is_due(feed.due(), now);
             if let Some(late) = late {
                 eprintln!("this machine is late by {late:.1?}; going on from here");
             }
             if due {
-                let frame = source.next(SystemTime::now())?;
-                outlets.iter_mut().for_each(|outlet| outlet.frame(now, &prologue, &frame));
+                let due_at = pace.due(feed.due());
+                let frame = feed.next()?;
+                let mut shared = Shared::new(&prologue, &frame);
+                outlets.iter_mut().for_each(|outlet| outlet.frame(now, &mut shared));
+                lateness.record(due_at.elapsed());
             }
-            until = until.min(pace.due(source.due()));
+            until = until.min(pace.due(feed.due()));
         }
-        until = outlets.iter().filter_map(|outlet| outlet.wakes_at(now)).fold(until, Instant::min);
-        transfer(outlets, until)?;
+        until = outlets.iter().filter_map(Outlet::wakes_at).fold(until, Instant::min);
+        transfer(outlets, epoll, &mut ready, until)?;
     }
 }
 
 /// Reads and writes what can be, waiting for it until then.
-fn transfer(outlets: &mut [Outlet], until: Instant) -> io::Result<()> {
-    let mut owners = Vec::new();
-    let mut waits: Vec<Wait> = Vec::new();
-    for (owner, outlet) in outlets.iter().enumerate() {
-        if let Some(wait) = outlet.wait() {
-            owners.push(owner);
-            waits.push(wait);
-        }
-    }
-    sys::poll(&mut waits, until.saturating_duration_since(Instant::now()))?;
-    let ready: Vec<(usize, bool)> = std::iter::zip(owners, waits)
-        .filter(|(_, wait)| wait.readable || wait.writable)
-        .map(|(owner, wait)| (owner, wait.readable))
-        .collect();
+fn transfer(outlets: &mut [Outlet], epoll: &mut Epoll, ready: &mut Vec<Ready>, until: Instant) -> io::Result<()> {
+    epoll.wait(until.saturating_duration_since(Instant::now()), ready)?;
     let now = Instant::now();
-    for (owner, readable) in ready {
-        outlets[owner].transfer(now, readable);
+    for Ready { token, readable, .. } in ready.drain(..) {
+        outlets[token].transfer(now, readable);
+        outlets[token].watch(epoll, token)?;
     }
     Ok(())
 }
 
 /// FCUnpublish and deleteStream, and what is still on its way before them.
-fn farewell(outlets: &mut [Outlet]) -> io::Result<()> {
+fn farewell(outlets: &mut [Outlet], epoll: &mut Epoll) -> io::Result<()> {
     let deadline = Instant::now() + FAREWELL;
-    outlets.iter_mut().for_each(|outlet| outlet.stop());
+    for (token, outlet) in outlets.iter_mut().enumerate() {
+        outlet.stop();
+        outlet.watch(epoll, token)?;
+    }
+    let mut ready = Vec::new();
     while Instant::now() < deadline && !outlets.iter().all(Outlet::is_flushed) {
-        transfer(outlets, deadline)?;
+        transfer(outlets, epoll, &mut ready, deadline)?;
     }
     Ok(())
 }
@@ -189,10 +312,6 @@ impl Options {
             name,
         }
     }
-}
-
-pub fn seconds(seconds: f64) -> Result<Duration, PublishError> {
-    Duration::try_from_secs_f64(seconds).map_err(|_| PublishError::Seconds(seconds))
 }
 
 fn size(text: &str) -> Result<(u32, u32), String> {
