@@ -3,7 +3,7 @@
 //! Each ordered pair of peers has one bounded channel. Mail leaves in order through an outbox: control
 //! mail is never dropped, media are refused while the outbox is long, so that their cursor stops.
 
-use crate::{control::snapshot, ingress::rtc::Prepared, stream::Publication};
+use crate::{control::snapshot, ingress::rtc::Prepared, net::tls::Session, stream::Publication};
 use bytes::Bytes;
 use glommio::{
     channels::shared_channel::{self, ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender},
@@ -178,6 +178,8 @@ impl Mail {
 /// A connection on its way to another shard.
 pub struct Handover {
     pub fd: OwnedFd,
+    /// Its TLS, where it has that.
+    pub session: Option<Session>,
     pub peer: SocketAddr,
     /// What was read from it already.
     pub read: Bytes,

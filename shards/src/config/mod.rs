@@ -23,5 +23,5 @@ pub use listen::Listen;
 pub use scope::BadValue;
 pub use settings::{
     Config, ConfigError, Dvr, DvrPlan, Hls, HttpApi, HttpRemux, HttpServer, IpFamily, Level, Log, Rtc, RtcServer,
-    SrtServer, Tank, Vhost,
+    SrtServer, Tank, Tls, Vhost,
 };

@@ -10,7 +10,10 @@ pub mod snapshot;
 
 use crate::{
     mesh::{Mail, Mesh},
-    net::sys,
+    net::{
+        sys,
+        tls::{self, Stream},
+    },
     requests::Requests,
     shard::{Common, FETCH_TIME, random_id},
 };
@@ -21,12 +24,12 @@ use glommio::{
         local_channel::{self, LocalSender},
         shared_channel::ConnectedReceiver,
     },
-    net::TcpStream,
     spawn_local,
     sync::Semaphore,
     timer::sleep,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
+use rustls::ServerConfig;
 use shardcast_engine::key::StreamKey;
 use shardcast_protocols::{hls::Content, session::Verdict};
 use std::{
@@ -35,6 +38,7 @@ use std::{
     net::SocketAddr,
     panic::AssertUnwindSafe,
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 use tracing::{error, warn};
@@ -108,7 +112,8 @@ impl Control {
         while let Some(mail) = inbox.recv().await {
             match mail {
                 Mail::Http(handover) => {
-                    self.serve(sys::adopt(handover.fd), handover.peer, handover.read);
+                    let stream = Stream::new(sys::adopt(handover.fd), handover.session);
+                    self.serve(stream, handover.peer, handover.read);
                 }
                 Mail::Shard { request, snapshot } => {
                     if let Some(waiting) = self.waiting.borrow().get(&request) {
@@ -127,14 +132,17 @@ impl Control {
     }
 
     /// Accepts on an API port, for ever.
-    pub async fn accept(self: Rc<Self>, listener: std::net::TcpListener) {
+    pub async fn accept(self: Rc<Self>, listener: std::net::TcpListener, config: Option<Arc<ServerConfig>>) {
         let listener = sys::adopt_listener(listener);
         loop {
             match listener.accept().await {
                 Ok(stream) => {
                     let _ = sys::set_cloexec(sys::borrow(&stream));
                     let peer = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
-                    self.serve(stream, peer, Bytes::new());
+                    match config.as_ref().map(tls::session).transpose() {
+                        Ok(session) => self.serve(Stream::new(stream, session), peer, Bytes::new()),
+                        Err(error) => warn!("TLS for the API: {error}"),
+                    }
                 }
                 Err(error) => {
                     warn!("accept for the API: {error}");
@@ -145,7 +153,7 @@ impl Control {
     }
 
     /// Serves a connection in a task of its own, or drops it where there are too many.
-    fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, read: Bytes) {
+    fn serve(self: &Rc<Self>, stream: Stream, peer: SocketAddr, read: Bytes) {
         if self.connections.get() >= CONNECTIONS {
             metrics::counter!("shardcast_connections_refused_total").increment(1);
             return warn!("API connection of {peer} refused: {CONNECTIONS} are open");

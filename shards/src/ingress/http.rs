@@ -54,15 +54,15 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         connection.received.set(read.len() as u64);
     };
     connection.deadline.set(None);
-    let wanted = match live(shard, &head) {
+    let wanted = match live(shard, &head, connection.socket.is_tls()) {
         Some((vhost, _, Body::Ts)) if is_segment(shard, vhost, &head.path).await => None,
         wanted => wanted,
     };
     let Some((vhost, request, body)) = wanted else {
-        match connection.socket.duplicate() {
-            Ok(fd) => {
+        match connection.socket.hand_over() {
+            Ok((fd, session)) => {
                 connection.hand_over();
-                shard.hand_over(Handover { fd, peer: connection.peer, read: read.freeze() });
+                shard.hand_over(Handover { fd, session, peer: connection.peer, read: read.freeze() });
             }
             Err(error) => connection.close(format!("hand-over: {error}")),
         }
@@ -251,7 +251,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
 }
 
 /// The stream that a request asks for, where the vhost serves it over HTTP.
-fn live<'s>(shard: &'s Shard, head: &Head) -> Option<(&'s Vhost, Request, Body)> {
+fn live<'s>(shard: &'s Shard, head: &Head, tls: bool) -> Option<(&'s Vhost, Request, Body)> {
     if !matches!(&*head.method, "GET" | "HEAD") {
         return None;
     }
@@ -264,7 +264,13 @@ fn live<'s>(shard: &'s Shard, head: &Head) -> Option<(&'s Vhost, Request, Body)>
         app,
         stream,
         param: head.query.clone(),
-        tc_url: format!("{}://{}{}", if head.upgrade.is_some() { "ws" } else { "http" }, head.host, head.path),
+        tc_url: format!(
+            "{}{}://{}{}",
+            if head.upgrade.is_some() { "ws" } else { "http" },
+            if tls { "s" } else { "" },
+            head.host,
+            head.path
+        ),
         client: Client::FlvPlay,
         ..Request::default()
     };

@@ -6,21 +6,25 @@ use super::{
     probe,
 };
 use crate::{
-    config::{Config, Listen},
+    config::{Config, Listen, Tls},
     control::Control,
     fanout::hand,
     files,
     ingress::{
-        accept::{self, Service},
+        accept::{self, Port, Service},
         rtc, srt,
     },
     log,
     mesh::{self, Ends, Mesh},
-    net::{datagram, listener, port, sys},
+    net::{
+        certificates::{CertificateError, Certificates},
+        datagram, listener, port, sys,
+    },
     shard::{Common, Shard},
 };
 use glommio::{channels::local_channel, spawn_local, timer::sleep};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use rustls::ServerConfig;
 use std::{
     io,
     net::{SocketAddr, TcpListener, UdpSocket},
@@ -49,6 +53,10 @@ const GUARDS: [&str; 5] = [
 ];
 /// How often the control shard looks for WebRTC peers that never came.
 const SWEEP: Duration = Duration::from_secs(1);
+/// What HTTPS ports speak, in ALPN.
+const HTTP: &[&str] = &["http/1.1"];
+/// How often it looks whether certificates have changed.
+const RENEWAL: Duration = Duration::from_secs(2);
 const LETTING_GO: Duration = Duration::from_secs(2);
 
 #[derive(Debug, thiserror::Error)]
@@ -57,6 +65,8 @@ pub enum Failure {
     Limits(#[from] Shortfall),
     #[error("{0}")]
     Port(#[from] port::Unavailable),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     #[error("listen on {address}: {error}")]
     Listen { address: SocketAddr, error: io::Error },
     #[error("start executor {name}: {error}")]
@@ -122,7 +132,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
         handles.push(handle);
     }
     let rtmp_port = config.rtmp_listen.first().map_or(1935, |listen| listen.port);
-    let api = ports.api;
+    let (api, certificates) = (ports.api, ports.certificates);
     let (quit, control_common) = (options.quit, common);
     let index = limits.shards;
     let ready = format!(
@@ -136,7 +146,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
         ports.words,
     );
     let control = executor("control", None, limits.ring_depth)
-        .spawn(move || control(index, control_common, control_ends, api, metrics, rtmp_port, quit, ready))
+        .spawn(move || control(index, control_common, control_ends, api, certificates, metrics, rtmp_port, quit, ready))
         .map_err(|error| Failure::Executor { name: "control".into(), error: error.to_string() })?;
     handles.push(control);
     let mut ended = Ok(());
@@ -197,8 +207,8 @@ async fn media(index: usize, common: Common, ends: Ends, ports: MediaPorts, quit
     }
     spawn_local(hand::run(shard.clone())).detach();
     spawn_local(hand::sweep(shard.clone())).detach();
-    for (listener, service) in ports.tcp {
-        spawn_local(accept::run(shard.clone(), listener, service)).detach();
+    for port in ports.tcp {
+        spawn_local(accept::run(shard.clone(), port)).detach();
     }
     for socket in ports.srt {
         spawn_local(srt::run(shard.clone(), socket)).detach();
@@ -217,7 +227,8 @@ async fn control(
     index: usize,
     common: Common,
     ends: Option<Ends>,
-    api: Vec<TcpListener>,
+    api: Vec<(TcpListener, Option<Arc<ServerConfig>>)>,
+    certificates: Vec<Arc<Certificates>>,
     metrics: PrometheusHandle,
     rtmp_port: u16,
     quit: Arc<AtomicBool>,
@@ -229,9 +240,10 @@ async fn control(
     for inbox in inboxes {
         spawn_local(control.clone().receive(inbox)).detach();
     }
-    for listener in api {
-        spawn_local(control.clone().accept(listener)).detach();
+    for (listener, tls) in api {
+        spawn_local(control.clone().accept(listener, tls)).detach();
     }
+    spawn_local(renew(certificates)).detach();
     info!("{ready}");
     let mut swept = Instant::now();
     while !quit.load(Ordering::Relaxed) {
@@ -250,6 +262,15 @@ async fn control(
     }
 }
 
+/// Looks after certificates, for ever; the files are read on another thread.
+async fn renew(certificates: Vec<Arc<Certificates>>) {
+    while !certificates.is_empty() {
+        sleep(RENEWAL).await;
+        let certificates = certificates.clone();
+        glommio::executor().spawn_blocking(move || certificates.iter().for_each(|each| each.refresh())).await;
+    }
+}
+
 /// Ends the server where the shard that holds it panics.
 struct Alarm(Arc<AtomicBool>);
 
@@ -265,55 +286,72 @@ impl Drop for Alarm {
 struct Ports {
     /// By shard.
     media: Vec<MediaPorts>,
-    api: Vec<TcpListener>,
+    api: Vec<(TcpListener, Option<Arc<ServerConfig>>)>,
+    certificates: Vec<Arc<Certificates>>,
     /// For the log.
     words: String,
 }
 
 /// What one shard listens on.
 struct MediaPorts {
-    tcp: Vec<(TcpListener, Service)>,
+    tcp: Vec<Port>,
     srt: Vec<UdpSocket>,
     rtc: Vec<UdpSocket>,
 }
 
 impl Ports {
     fn bind(config: &Config, shards: usize) -> Result<Self, Failure> {
-        let mut wanted: Vec<(&Listen, Service)> =
-            config.rtmp_listen.iter().map(|listen| (listen, Service::Rtmp)).collect();
-        if config.http_server.enabled {
-            wanted.extend(config.http_server.listen.iter().map(|listen| (listen, Service::Http)));
-        }
-        let api: Vec<&Listen> = config
-            .http_api
-            .listen
-            .iter()
+        let mut certificates = Vec::new();
+        let mut secure = |tls: &Tls, protocols: &[&str]| {
+            let loaded = tls.enabled.then(|| Certificates::load(tls.pairs.clone())).transpose()?;
+            certificates.extend(loaded.clone());
+            loaded.map(|loaded| loaded.config(protocols)).transpose()
+        };
+        let (server, api) = (&config.http_server, &config.http_api);
+        let rtmps = secure(&config.rtmps, &[])?;
+        let https = secure(&server.https, HTTP)?;
+        let api_https = secure(&api.https, HTTP)?;
+        let of = |enabled, listen: &Vec<Listen>| if enabled { listen.clone() } else { Vec::new() };
+        let mut wanted: Vec<(Listen, Service, Option<Arc<ServerConfig>>)> = Vec::new();
+        let mut want = |listen: Vec<Listen>, service, tls: &Option<Arc<ServerConfig>>| {
+            wanted.extend(listen.into_iter().map(|listen| (listen, service, tls.clone())));
+        };
+        want(config.rtmp_listen.clone(), Service::Rtmp, &None);
+        want(of(config.rtmps.enabled, &config.rtmps.listen), Service::Rtmp, &rtmps);
+        want(of(server.enabled, &server.listen), Service::Http, &None);
+        want(of(server.https.enabled, &server.https.listen), Service::Http, &https);
+        let api: Vec<(Listen, Option<Arc<ServerConfig>>)> = of(api.enabled, &api.listen)
+            .into_iter()
+            .map(|listen| (listen, None))
+            .chain(of(api.https.enabled, &api.https.listen).into_iter().map(|listen| (listen, api_https.clone())))
             // Where the API shares the HTTP server's port, that serves it.
-            .filter(|api| config.http_api.enabled && !wanted.iter().any(|(listen, _)| listen == api))
+            .filter(|(api, _)| !wanted.iter().any(|(listen, ..)| listen == api))
             .collect();
-        for listen in wanted.iter().map(|(listen, _)| *listen).chain(api.iter().copied()) {
+        for listen in wanted.iter().map(|(listen, ..)| listen).chain(api.iter().map(|(listen, _)| listen)) {
             free(|| Ok(port::probe(listen.addr())?))?;
         }
         let bind = |listen: &Listen, shared: bool| {
             let address = listen.addr();
             listener::listener(address, shared).map_err(|error| Failure::Listen { address, error })
         };
-        let of = |enabled, listen: &Vec<Listen>| if enabled { listen.clone() } else { Vec::new() };
         let srt = of(config.srt_server.enabled, &config.srt_server.listen);
         let rtc = of(config.rtc_server.enabled, &config.rtc_server.listen);
         // Sharing would hide another server on the port: asked first without, all at once.
         free(|| datagrams(&[&srt[..], &rtc].concat(), false).map(drop))?;
         let mut media = Vec::new();
         for _ in 0..shards {
-            let tcp: Result<Vec<_>, Failure> =
-                wanted.iter().map(|(listen, service)| Ok((bind(listen, true)?, *service))).collect();
+            let tcp = wanted.iter().map(|(listen, service, tls)| {
+                Ok(Port { listener: bind(listen, true)?, service: *service, tls: tls.clone() })
+            });
+            let tcp: Result<Vec<_>, Failure> = tcp.collect();
             media.push(MediaPorts { tcp: tcp?, srt: datagrams(&srt, true)?, rtc: datagrams(&rtc, true)? });
         }
+        let shown = |listen: &Listen, tls: &Option<_>| format!("{listen}{}", if tls.is_some() { "/tls" } else { "" });
         let words = |service: Service| {
-            let ports = wanted.iter().filter(|(_, s)| *s == service).map(|(listen, _)| listen.addr().to_string());
+            let ports = wanted.iter().filter(|(_, s, _)| *s == service).map(|(listen, _, tls)| shown(listen, tls));
             ports.collect::<Vec<_>>().join(" ")
         };
-        let api_words = api.iter().map(|listen| listen.addr().to_string()).collect::<Vec<_>>().join(" ");
+        let api_words = api.iter().map(|(listen, tls)| shown(listen, tls)).collect::<Vec<_>>().join(" ");
         let udp_words = |name, listens: &[Listen]| {
             let ports: String = listens.iter().map(|listen| format!(" {}/udp", listen.addr())).collect();
             if ports.is_empty() { ports } else { format!(", {name} on{ports}") }
@@ -327,7 +365,11 @@ impl Ports {
                 udp_words("SRT", &srt),
                 udp_words("WebRTC", &rtc),
             ),
-            api: api.into_iter().map(|listen| bind(listen, false)).collect::<Result<_, _>>()?,
+            api: api
+                .into_iter()
+                .map(|(listen, tls)| Ok((bind(&listen, false)?, tls)))
+                .collect::<Result<_, Failure>>()?,
+            certificates,
         })
     }
 }

@@ -1,5 +1,6 @@
 //! The kernel's network as the shards use it: descriptors, listening sockets, ports. No protocol, no task.
 
+pub mod certificates;
 pub mod datagram;
 pub mod link;
 pub mod listener;
@@ -9,3 +10,4 @@ pub mod port;
 pub mod socket;
 #[allow(unsafe_code)] // the only module that may
 pub mod sys;
+pub mod tls;
