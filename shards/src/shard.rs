@@ -32,6 +32,7 @@ use shardcast_protocols::{
     rtmp::format::Rtmp,
     session::{Client, Refusal, Verdict},
     ts::Ts,
+    websocket::Framed,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -206,6 +207,8 @@ impl Shard {
                     Wire::ChunkedFlv => Box::new(Chunked(Flv)),
                     Wire::Ts | Wire::Srt => Box::<Ts>::default(),
                     Wire::ChunkedTs => Box::<Chunked<Ts>>::default(),
+                    Wire::WsFlv => Box::new(Framed(Flv)),
+                    Wire::WsTs => Box::<Framed<Ts>>::default(),
                 };
                 let window = if vhost.min_latency || wire == Wire::Srt { Duration::ZERO } else { vhost.mw_latency };
                 Audience::new(Tape::new(format, &stream.ring), window)

@@ -18,7 +18,7 @@ use shardcast_engine::{
     prologue::Prologue,
     timeline::{Placed, Timeline},
 };
-use shardcast_protocols::{chunked::LAST_CHUNK, session::Request};
+use shardcast_protocols::{chunked::LAST_CHUNK, session::Request, websocket::LAST_FRAME};
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 use tracing::{info, warn};
 
@@ -58,12 +58,15 @@ pub enum Wire {
     /// MPEG-TS, likewise.
     Ts,
     ChunkedTs,
+    /// Both in WebSocket frames.
+    WsFlv,
+    WsTs,
     /// MPEG-TS in SRT.
     Srt,
 }
 
 /// How many [`Wire`]s there are.
-const WIRES: usize = 6;
+const WIRES: usize = 8;
 
 /// Units in one mail.
 const BATCH: usize = 256;
@@ -311,6 +314,8 @@ impl Stream {
             (Wire::ChunkedFlv, LAST_CHUNK),
             (Wire::Ts, b""),
             (Wire::ChunkedTs, LAST_CHUNK),
+            (Wire::WsFlv, LAST_FRAME),
+            (Wire::WsTs, LAST_FRAME),
             (Wire::Srt, b""),
         ];
         for (wire, last) in bodies {
