@@ -198,6 +198,7 @@ impl Shard {
     /// The connection becomes a viewer of `key`, live or not yet.
     pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) {
         self.with_stream(key, vhost, |stream| {
+            let state = stream.state();
             let slot = &mut stream.audiences[wire as usize];
             let audience = slot.get_or_insert_with(|| {
                 let format: Box<dyn Format> = match wire {
@@ -217,7 +218,7 @@ impl Shard {
                 cid = %connection.id,
                 "{} plays {key} by {wire:?}, {}, viewer {} here",
                 connection.peer,
-                if stream.live { "live" } else { "waiting for its publisher" },
+                state,
                 audience.len(),
             );
         });
@@ -238,14 +239,14 @@ impl Shard {
     /// The connection becomes a viewer of `key` by WebRTC, live or not yet.
     pub fn watch(&self, connection: &Rc<Connection>, peer: &Rc<Peer>, key: &StreamKey, vhost: &Vhost) {
         self.with_stream(key, vhost, |stream| {
-            let ring = &stream.ring;
+            let (state, ring) = (stream.state(), &stream.ring);
             let audience = stream.rtp.get_or_insert_with(|| RtpAudience::new(ring, vhost.rtc.keep_bframe));
             audience.join(connection.clone(), peer.clone());
             info!(
                 cid = %connection.id,
                 "{} plays {key} by WebRTC, {}, viewer {} here",
                 connection.peer,
-                if stream.live { "live" } else { "waiting for its publisher" },
+                state,
                 audience.viewers().count(),
             );
         });

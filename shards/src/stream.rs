@@ -148,6 +148,16 @@ impl Stream {
         }
     }
 
+    /// For the log.
+    pub fn state(&self) -> &'static str {
+        match self.role {
+            _ if self.live => "live",
+            // Its home has the word, and tells at once.
+            Role::Mirror { .. } if self.frames == 0 => "asking its home",
+            _ => "waiting for its publisher",
+        }
+    }
+
     pub fn prologue(&self) -> &Arc<Prologue> {
         &self.prologue
     }
