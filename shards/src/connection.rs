@@ -1,7 +1,10 @@
 //! One peer's connection, over TCP or SRT: its socket, its cursor, and how it ends.
 
 use crate::net::link::Link;
-use shardcast_engine::fanout::{Cursor, Step, Tape, cursor::SLICES};
+use shardcast_engine::{
+    fanout::{Cursor, Step, Tape, cursor::SLICES},
+    key::StreamKey,
+};
 use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice},
@@ -18,6 +21,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     pub socket: Link,
     pub cursor: RefCell<Cursor>,
+    /// What it publishes or plays.
+    pub stream: RefCell<Option<StreamKey>>,
     pub since: Instant,
     /// When it ends unless it says more.
     pub deadline: Cell<Option<Instant>>,
@@ -70,6 +75,7 @@ impl Connection {
             peer,
             socket,
             cursor: RefCell::default(),
+            stream: RefCell::default(),
             since: Instant::now(),
             deadline: Cell::default(),
             received: Cell::default(),

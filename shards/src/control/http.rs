@@ -1,6 +1,6 @@
 //! HTTP on the control shard: one hyper connection, and which request goes where.
 
-use super::{CORS, Control, api, hls, io::Io, pages, rtc};
+use super::{CORS, Control, api, hls, io::Io, pages, raw, rtc};
 use crate::net::tls::{self, Stream};
 use bytes::Bytes;
 use futures_lite::FutureExt;
@@ -62,7 +62,7 @@ pub async fn serve(control: Rc<Control>, mut stream: Stream, peer: SocketAddr, r
 }
 
 async fn answer(control: &Control, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-    let crossdomain = control.common.config.http_server.crossdomain;
+    let crossdomain = control.config().http_server.crossdomain;
     let with_cors = crossdomain && request.headers().contains_key(header::ORIGIN);
     let head = request.method() == Method::HEAD;
     let path = request.uri().path().to_owned();
@@ -91,8 +91,9 @@ async fn answer(control: &Control, request: Request<Incoming>, peer: SocketAddr)
 
 async fn route(control: &Control, path: &str, query: &str, host: &str) -> Option<Answer> {
     match path {
-        _ if path.starts_with("/api/") && path != "/api/v1/versions" && !control.common.config.http_api.enabled => None,
+        _ if path.starts_with("/api/") && path != "/api/v1/versions" && !control.config().http_api.enabled => None,
         "/api/v1/versions" => Some(json(&api::versions(control))),
+        "/api/v1/raw" => Some(json(&raw::answer(control, query))),
         "/api/v1/streams" => Some(redirect("/api/v1/streams/", query)),
         "/config.json" => Some(json(&api::page_config(control))),
         "/metrics" => Some(api::metrics(control).await),
@@ -100,7 +101,7 @@ async fn route(control: &Control, path: &str, query: &str, host: &str) -> Option
             Some(id) => Some(json(&api::streams(control, id, query).await)),
             None => match hls::answer(control, path, query, host).await {
                 Some(answer) => Some(answer),
-                None => pages::page(&control.common.config.http_server, path).await,
+                None => pages::page(&control.config().http_server, path).await,
             },
         },
     }

@@ -5,12 +5,20 @@ mod hls;
 pub mod http;
 mod io;
 pub mod pages;
+mod process;
+mod raw;
+mod reload;
 mod rtc;
 pub mod snapshot;
 
+pub use process::Process;
+
 use crate::{
+    config::Config,
+    launch::security::Security,
     mesh::{Mail, Mesh},
     net::{
+        doors::{Doors, Endpoint},
         sys,
         tls::{self, Stream},
     },
@@ -38,7 +46,7 @@ use std::{
     net::SocketAddr,
     panic::AssertUnwindSafe,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, Instant, SystemTime},
 };
 use tracing::{error, warn};
@@ -61,15 +69,20 @@ const FRESH: Duration = Duration::from_millis(100);
 const SNAPSHOT_TIME: Duration = Duration::from_secs(2);
 
 pub struct Control {
-    pub common: Common,
     pub metrics: PrometheusHandle,
-    /// Where RTMP is, for the page.
-    pub rtmp_port: u16,
     /// This process, to clients of the API.
     pub server_id: String,
     pub service_id: String,
     pub started: SystemTime,
+    config: RefCell<Arc<Config>>,
+    /// Connections of media, of the whole process.
+    connections_open: Arc<AtomicUsize>,
     mesh: Mesh,
+    /// Where it accepts connections.
+    doors: Doors<Endpoint>,
+    /// Of its ports, and of the others' while it has them read anew.
+    security: Arc<Security>,
+    process: process::Office,
     connections: Cell<usize>,
     asking: Semaphore,
     newest: RefCell<Option<(Instant, Rc<Vec<snapshot::Shard>>)>>,
@@ -82,15 +95,18 @@ pub struct Control {
 }
 
 impl Control {
-    pub fn new(common: Common, mesh: Mesh, metrics: PrometheusHandle, rtmp_port: u16) -> Rc<Self> {
+    pub fn new(common: Common, mesh: Mesh, metrics: PrometheusHandle, process: Process) -> Rc<Self> {
         Rc::new(Self {
-            common,
             metrics,
-            rtmp_port,
-            server_id: format!("vid-{}", &random_id()[..7]),
+            server_id: process.server_id.clone(),
             service_id: random_id(),
             started: SystemTime::now(),
+            config: RefCell::new(common.config),
+            connections_open: common.connections_open,
             mesh,
+            doors: Doors::default(),
+            security: common.security,
+            process: process::Office::new(process),
             connections: Cell::new(0),
             asking: Semaphore::new(1),
             newest: RefCell::default(),
@@ -100,6 +116,11 @@ impl Control {
             verdicts: Requests::default(),
             rtc: rtc::Sessions::default(),
         })
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
     }
 
     /// Media shards.
@@ -131,8 +152,24 @@ impl Control {
         }
     }
 
-    /// Accepts on an API port, for ever.
-    pub async fn accept(self: Rc<Self>, listener: std::net::TcpListener, config: Option<Arc<ServerConfig>>) {
+    /// Accepts on an API port until that is closed.
+    pub fn open(self: &Rc<Self>, endpoint: Endpoint, listener: std::net::TcpListener) {
+        match listener.try_clone() {
+            Ok(handle) => {
+                let open = self.doors.open(endpoint, handle);
+                let tls = endpoint.tls.then(|| self.security.api.config.clone());
+                spawn_local(self.clone().accept(listener, tls, open)).detach();
+            }
+            Err(error) => error!("the API on {endpoint} is off: {error}"),
+        }
+    }
+
+    async fn accept(
+        self: Rc<Self>,
+        listener: std::net::TcpListener,
+        config: Option<Arc<ServerConfig>>,
+        open: Rc<Cell<bool>>,
+    ) {
         let listener = sys::adopt_listener(listener);
         loop {
             match listener.accept().await {
@@ -144,6 +181,7 @@ impl Control {
                         Err(error) => warn!("TLS for the API: {error}"),
                     }
                 }
+                Err(_) if !open.get() => return,
                 Err(error) => {
                     warn!("accept for the API: {error}");
                     sleep(Duration::from_millis(100)).await;

@@ -4,6 +4,7 @@ use super::{http, rtmp};
 use crate::{
     connection::{Closed, Connection},
     net::{
+        doors::Endpoint,
         link::Link,
         socket::Socket,
         sys,
@@ -13,11 +14,10 @@ use crate::{
 };
 use futures_lite::FutureExt;
 use glommio::{spawn_local, timer::sleep, yield_if_needed};
-use rustls::ServerConfig;
 use std::{
+    cell::Cell,
     panic::AssertUnwindSafe,
     rc::Rc,
-    sync::Arc,
     time::{Duration, Instant},
 };
 use tracing::{error, info, warn};
@@ -29,12 +29,11 @@ pub enum Service {
     Http,
 }
 
-/// A listening socket, and what it is for.
-pub struct Port {
-    pub listener: std::net::TcpListener,
+/// A listening socket, as the configuration asks for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Door {
+    pub endpoint: Endpoint,
     pub service: Service,
-    /// Of TLS, where it wants that.
-    pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// A TLS handshake may take so long.
@@ -43,14 +42,30 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// After an accept that failed, as it does while descriptors are short.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs for ever.
-pub async fn run(shard: Rc<Shard>, Port { listener, service, tls }: Port) {
+/// Accepts at `door` until the shard closes it.
+pub fn open(shard: &Rc<Shard>, door: Door, listener: std::net::TcpListener) {
+    match listener.try_clone() {
+        Ok(handle) => {
+            let open = shard.doors.open(door, handle);
+            spawn_local(run(shard.clone(), listener, door, open)).detach();
+        }
+        Err(error) => error!("{:?} on {} is off on this shard: {error}", door.service, door.endpoint),
+    }
+}
+
+async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, door: Door, open: Rc<Cell<bool>>) {
     let listener = sys::adopt_listener(listener);
+    let service = door.service;
+    let secured = match service {
+        Service::Rtmp => &shard.security.rtmps,
+        Service::Http => &shard.security.https,
+    };
+    let tls = door.endpoint.tls.then_some(&secured.config);
     loop {
         let accepted = listener.accept().await.map_err(std::io::Error::from).and_then(|stream| {
             let peer = stream.peer_addr().map_err(std::io::Error::from)?;
             let socket = Socket::new(stream)?;
-            let link = match &tls {
+            let link = match tls {
                 Some(config) => Link::Tls(Secure::new(socket, tls::session(config)?)),
                 None => Link::Tcp(socket),
             };
@@ -62,6 +77,7 @@ pub async fn run(shard: Rc<Shard>, Port { listener, service, tls }: Port) {
                     spawn_local(guard(shard.clone(), connection, service)).detach();
                 }
             }
+            Err(_) if !open.get() => return,
             Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {} // gone before we looked
             Err(error) => {
                 warn!("accept for {service:?}: {error}; pausing for {} ms", PAUSE.as_millis());

@@ -3,7 +3,7 @@
 
 use super::seat::Seat;
 use crate::{
-    config::Vhost,
+    config::{Config, Vhost},
     connection::{Closed, Connection, Flow},
     mesh::Handover,
     shard::Shard,
@@ -54,7 +54,8 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         connection.received.set(read.len() as u64);
     };
     connection.deadline.set(None);
-    let wanted = match live(shard, &head, connection.socket.is_tls()) {
+    let config = shard.config();
+    let wanted = match live(&config, &head, connection.socket.is_tls()) {
         Some((vhost, _, Body::Ts)) if is_segment(shard, vhost, &head.path).await => None,
         wanted => wanted,
     };
@@ -68,7 +69,7 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         }
         return;
     };
-    let crossdomain = shard.config.http_server.crossdomain;
+    let crossdomain = config.http_server.crossdomain;
     if let Some(upgrade) = &head.upgrade {
         match upgrade.answer(&head, crossdomain) {
             Ok(answer) => connection.say(answer.as_bytes()),
@@ -251,13 +252,13 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
 }
 
 /// The stream that a request asks for, where the vhost serves it over HTTP.
-fn live<'s>(shard: &'s Shard, head: &Head, tls: bool) -> Option<(&'s Vhost, Request, Body)> {
+fn live<'c>(config: &'c Config, head: &Head, tls: bool) -> Option<(&'c Vhost, Request, Body)> {
     if !matches!(&*head.method, "GET" | "HEAD") {
         return None;
     }
     let body = Body::of_path(&head.path)?;
     let name = vhost_name(&head.host, &head.query);
-    let vhost = shard.config.vhost(name).filter(|vhost| vhost.http_remux.enabled)?;
+    let vhost = config.vhost(name).filter(|vhost| vhost.http_remux.enabled)?;
     let (app, stream) = mounted(&mount(&vhost.http_remux.mount, body)?, &vhost.name, &head.path)?;
     let request = Request {
         vhost: name.to_owned(),

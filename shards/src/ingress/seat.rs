@@ -43,6 +43,7 @@ impl<'s> Seat<'s> {
         let (key, publisher) = (publication.key.clone(), publication.publisher());
         // Held before the answer is there, so that a session that ends meanwhile leaves nothing behind.
         self.publishing = Some((key.clone(), publisher));
+        self.name(&key);
         let client = publication.request.client;
         let verdict = self.shard.publish(publication).await;
         if verdict == Verdict::Allowed {
@@ -51,6 +52,7 @@ impl<'s> Seat<'s> {
                 "{} publishes {key} as {client:?}, home shard {}", self.connection.peer, key.home(self.shard.shards()),
             );
         } else {
+            self.connection.stream.take();
             self.publishing = None;
         }
         verdict
@@ -74,6 +76,7 @@ impl<'s> Seat<'s> {
             return self.connection.close("this server has too many streams".into());
         }
         self.shard.play(self.connection, &key, wire, vhost);
+        self.name(&key);
         self.playing = Some((key, wire));
     }
 
@@ -83,17 +86,19 @@ impl<'s> Seat<'s> {
             cid = %self.connection.id,
             "{} publishes {key} by WebRTC, home shard {}", self.connection.peer, key.home(self.shard.shards()),
         );
+        self.name(&key);
         self.publishing = Some((key, number));
     }
 
     /// Plays by WebRTC.
     pub fn watch(&mut self, key: StreamKey, peer: &Rc<Peer>) {
         self.stop();
-        let config = self.shard.config.clone();
+        let config = self.shard.config();
         let Some(vhost) = config.vhost(key.vhost()).filter(|_| !self.shard.is_full(&key)) else {
             return self.connection.close("this server has too many streams".into());
         };
         self.shard.watch(self.connection, peer, &key, vhost);
+        self.name(&key);
         self.watching = Some(key);
     }
 
@@ -111,8 +116,13 @@ impl<'s> Seat<'s> {
         self.playing.is_some()
     }
 
+    fn name(&self, key: &StreamKey) {
+        *self.connection.stream.borrow_mut() = Some(key.clone());
+    }
+
     /// Neither publishes nor plays any more.
     pub fn stop(&mut self) {
+        self.connection.stream.take();
         if let Some((key, wire)) = self.playing.take() {
             self.shard.stop(self.connection, &key, wire);
         }

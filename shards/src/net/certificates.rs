@@ -45,14 +45,14 @@ pub enum CertificateError {
 
 #[derive(Debug)]
 pub struct Certificates {
-    pairs: Vec<Pair>,
     provider: Arc<CryptoProvider>,
-    now: RwLock<Now>,
+    now: RwLock<Keys>,
 }
 
 /// What handshakes use.
 #[derive(Debug)]
-struct Now {
+pub struct Keys {
+    pairs: Vec<Pair>,
     keys: Vec<Arc<CertifiedKey>>,
     /// When each file was changed last, as far as the system says.
     changed: Vec<Option<SystemTime>>,
@@ -61,10 +61,17 @@ struct Now {
 impl Certificates {
     pub fn load(pairs: Vec<Pair>) -> Result<Arc<Self>, CertificateError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
-        // Before they are read: a change meanwhile is seen at the next look.
-        let changed = changed(&pairs);
-        let now = RwLock::new(Now { keys: keys(&pairs, &provider)?, changed });
-        Ok(Arc::new(Self { pairs, provider, now }))
+        let now = RwLock::new(Keys::read(pairs, &provider)?);
+        Ok(Arc::new(Self { provider, now }))
+    }
+
+    /// Other ones, to be [taken](Self::take).
+    pub fn read(&self, pairs: Vec<Pair>) -> Result<Keys, CertificateError> {
+        Keys::read(pairs, &self.provider)
+    }
+
+    pub fn take(&self, keys: Keys) {
+        *self.now.write().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     /// TLS 1.3 and 1.2 with these, and with `protocols` to choose from (ALPN, RFC 7301).
@@ -78,29 +85,42 @@ impl Certificates {
 
     /// Reads the files again where one has changed; what is wrong with them is logged once, and the old ones stay.
     pub fn refresh(&self) {
-        let changed = changed(&self.pairs);
-        if self.now.read().unwrap_or_else(PoisonError::into_inner).changed == changed {
+        let (pairs, seen) = {
+            let now = self.now.read().unwrap_or_else(PoisonError::into_inner);
+            (now.pairs.clone(), now.changed.clone())
+        };
+        let changed = changed(&pairs);
+        if changed == seen {
             return;
         }
-        let keys = keys(&self.pairs, &self.provider);
+        let read = self.read(pairs.clone());
         let mut now = self.now.write().unwrap_or_else(PoisonError::into_inner);
-        now.changed = changed;
-        match keys {
+        if now.pairs != pairs {
+            return; // others came meanwhile
+        }
+        let certs: Vec<_> = pairs.iter().map(|pair| pair.cert.display().to_string()).collect();
+        let certs = certs.join(" ");
+        let result = match read {
             Ok(keys) => {
-                now.keys = keys;
-                metrics::counter!("shardcast_tls_reloads_total", "result" => "ok").increment(1);
-                info!("{} has changed and is used now", self.words());
+                *now = keys;
+                info!("certificate {certs} has changed and is used now");
+                "ok"
             }
             Err(error) => {
-                metrics::counter!("shardcast_tls_reloads_total", "result" => "failed").increment(1);
-                warn!("{} has changed, the old one stays in use: {error}", self.words());
+                now.changed = changed;
+                warn!("certificate {certs} has changed, the old one stays in use: {error}");
+                "failed"
             }
-        }
+        };
+        metrics::counter!("shardcast_tls_reloads_total", "result" => result).increment(1);
     }
+}
 
-    fn words(&self) -> String {
-        let certs: Vec<_> = self.pairs.iter().map(|pair| pair.cert.display().to_string()).collect();
-        format!("certificate {}", certs.join(" "))
+impl Keys {
+    fn read(pairs: Vec<Pair>, provider: &CryptoProvider) -> Result<Self, CertificateError> {
+        // Before they are read: a change meanwhile is seen at the next look.
+        let changed = changed(&pairs);
+        Ok(Self { keys: keys(&pairs, provider)?, changed, pairs })
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub mod certificates;
 pub mod datagram;
+pub mod doors;
 pub mod link;
 pub mod listener;
 pub mod outlet;
