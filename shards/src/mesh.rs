@@ -7,6 +7,7 @@ use crate::{
     config::Config,
     control::snapshot,
     ingress::{accept::Door, rtc::Prepared},
+    net::tls::Session,
     stream::Publication,
 };
 use bytes::Bytes;
@@ -199,6 +200,8 @@ pub struct Change {
 /// A connection on its way to another shard.
 pub struct Handover {
     pub fd: OwnedFd,
+    /// Its TLS, where it has that.
+    pub session: Option<Session>,
     pub peer: SocketAddr,
     /// What was read from it already.
     pub read: Bytes,

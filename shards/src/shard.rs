@@ -11,6 +11,7 @@ use crate::{
         accept::{self, Door},
         rtc::{self, Port},
     },
+    launch::security::Security,
     mesh::{Ask, Change, Handover, Mail, Mesh},
     net::{
         doors::Doors,
@@ -36,6 +37,7 @@ use shardcast_protocols::{
     rtmp::format::Rtmp,
     session::{Client, Refusal, Verdict},
     ts::Ts,
+    websocket::Framed,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -65,6 +67,7 @@ pub struct Shard {
     pub mesh: Mesh,
     /// Where it accepts connections.
     pub doors: Doors<Door>,
+    pub security: Arc<Security>,
     pub buffer: ReadBuffer,
     pub fault: Option<String>,
     /// Its WebRTC sessions.
@@ -93,6 +96,7 @@ pub struct Shard {
 #[derive(Clone)]
 pub struct Common {
     pub config: Arc<Config>,
+    pub security: Arc<Security>,
     pub connections_open: Arc<AtomicUsize>,
     pub connections_max: usize,
     /// Writes the files that the configuration asks for.
@@ -107,6 +111,7 @@ impl Shard {
             config: RefCell::new(common.config),
             mesh,
             doors: Doors::default(),
+            security: common.security,
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
             fault: common.fault,
             rtc: Port::default(),
@@ -227,6 +232,8 @@ impl Shard {
                     Wire::ChunkedFlv => Box::new(Chunked(Flv)),
                     Wire::Ts | Wire::Srt => Box::<Ts>::default(),
                     Wire::ChunkedTs => Box::<Chunked<Ts>>::default(),
+                    Wire::WsFlv => Box::new(Framed(Flv)),
+                    Wire::WsTs => Box::<Framed<Ts>>::default(),
                 };
                 Audience::new(Tape::new(format, &stream.ring), window(vhost, wire))
             });

@@ -25,5 +25,5 @@ pub use listen::Listen;
 pub use scope::BadValue;
 pub use settings::{
     Config, ConfigError, Dvr, DvrPlan, Hls, HttpApi, HttpRemux, HttpServer, IpFamily, Level, Log, Process, RawApi, Rtc,
-    RtcServer, Source, SrtServer, Tank, Vhost,
+    RtcServer, Source, SrtServer, Tank, Tls, Vhost,
 };

@@ -7,6 +7,7 @@ use super::{
     legacy,
     scope::Scope,
 };
+use crate::net::certificates::Pair;
 use shardcast_engine::{
     key::{DEFAULT_VHOST, StreamKey},
     time::Timestamp,
@@ -65,6 +66,8 @@ pub struct Config {
     pub max_connections: Option<usize>,
     /// Empty only where the environment alone is asked and says nothing.
     pub rtmp_listen: Vec<Listen>,
+    /// RTMP over TLS.
+    pub rtmps: Tls,
     /// RTMP, outgoing, in bytes: 1..=16777215.
     pub chunk_size: u32,
     pub http_server: HttpServer,
@@ -112,6 +115,16 @@ pub struct HttpServer {
     pub listen: Vec<Listen>,
     pub dir: PathBuf,
     pub crossdomain: bool,
+    pub https: Tls,
+}
+
+/// A protocol's ports with TLS.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    pub enabled: bool,
+    pub listen: Vec<Listen>,
+    /// Never empty: the first one is for clients that name none of the others' hosts.
+    pub pairs: Vec<Pair>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -120,6 +133,8 @@ pub struct HttpApi {
     /// May equal the one of the HTTP server: both then share the port.
     pub listen: Vec<Listen>,
     pub crossdomain: bool,
+    /// Likewise.
+    pub https: Tls,
     pub raw_api: RawApi,
 }
 
@@ -366,6 +381,7 @@ impl Config {
         // Since 8.0 these two stand in rtmp { }, which wins.
         let holder = |name| if rtmp.given(name).is_some() { rtmp } else { root };
         let chunk_size = chunk_size(holder("chunk_size"), 0, &mut remarks)?;
+        let http_server = HttpServer::of(root.block("http_server"), &mut remarks)?;
         let config = Self {
             process: Process::of(root, &source, env)?,
             shards: root.number("shards")?.map(to_usize),
@@ -375,8 +391,9 @@ impl Config {
                 rtmp => rtmp.listens("listen")?,
             },
             chunk_size,
-            http_server: HttpServer::of(root.block("http_server"))?,
-            http_api: HttpApi::of(root.block("http_api"))?,
+            rtmps: Tls::of(root.block("rtmps"), true, &mut remarks)?,
+            http_api: HttpApi::of(root.block("http_api"), &http_server, &mut remarks)?,
+            http_server,
             srt_server: SrtServer::of(root.block("srt_server"), &mut remarks)?,
             rtc_server: RtcServer::of(root.block("rtc_server"))?,
             log: Log::of(root, &source, env)?,
@@ -391,27 +408,51 @@ impl Config {
 }
 
 impl HttpServer {
-    fn of(scope: Scope) -> Result<Self, BadValue> {
+    fn of(scope: Scope, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let enabled = scope.flag("enabled");
         Ok(Self {
-            enabled: scope.flag("enabled"),
+            enabled,
             listen: scope.listens("listen")?,
             dir: scope.word("dir").into(),
             crossdomain: scope.flag("crossdomain"),
+            https: Tls::of(scope.block("https"), enabled, remarks)?,
         })
     }
 }
 
 impl HttpApi {
-    fn of(scope: Scope) -> Result<Self, BadValue> {
-        Ok(Self {
-            enabled: scope.flag("enabled"),
-            listen: scope.listens("listen")?,
-            crossdomain: scope.flag("crossdomain"),
-            raw_api: {
-                let raw = scope.block("raw_api");
-                RawApi { enabled: raw.flag("enabled"), allow_reload: raw.flag("allow_reload") }
-            },
-        })
+    fn of(scope: Scope, server: &HttpServer, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let (enabled, listen) = (scope.flag("enabled"), scope.listens("listen")?);
+        let mut https = Tls::of(scope.block("https"), enabled, remarks)?;
+        if listen == server.listen && scope.block("https").given("listen").is_none() {
+            https.listen.clone_from(&server.https.listen);
+        }
+        let raw = scope.block("raw_api");
+        let raw_api = RawApi { enabled: raw.flag("enabled"), allow_reload: raw.flag("allow_reload") };
+        Ok(Self { enabled, listen, crossdomain: scope.flag("crossdomain"), https, raw_api })
+    }
+}
+
+impl Tls {
+    /// What its ports have to load.
+    pub fn wanted(&self) -> Vec<Pair> {
+        if self.enabled { self.pairs.clone() } else { Vec::new() }
+    }
+
+    /// `plain`: what it belongs to is on.
+    fn of(scope: Scope, plain: bool, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let enabled = scope.flag("enabled");
+        if enabled && !plain {
+            remarks.warnings.push(format!("{} needs what it stands in enabled, it is off", scope.path()));
+        }
+        let (certs, keys) = (scope.every("cert"), scope.every("key"));
+        if certs.len() != keys.len()
+            && let Some(value) = scope.given("cert").or_else(|| scope.given("key"))
+        {
+            return Err(scope.bad("cert", &value, format!("a key for each, {} keys are there", keys.len())));
+        }
+        let pairs = certs.into_iter().zip(keys).map(|(cert, key)| Pair { cert: cert.into(), key: key.into() });
+        Ok(Self { enabled: enabled && plain, listen: scope.listens("listen")?, pairs: pairs.collect() })
     }
 }
 

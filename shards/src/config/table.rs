@@ -59,10 +59,10 @@ pub static SECTIONS: &[Section] = &[
         acts("chunk_size", Number(1, 16_777_215, "bytes"), "60000").env(&["SRS_RTMP_CHUNK_SIZE", "SRS_CHUNK_SIZE", "SRS_VHOST_CHUNK_SIZE"]),
     ]),
     section("rtmps", &[
-        accepted("enabled", Bool, "off"),
-        accepted("listen", Endpoints, "1443"),
-        accepted("key", Path, "./conf/server.key"),
-        accepted("cert", Path, "./conf/server.crt"),
+        acts("enabled", Bool, "off"),
+        acts("listen", Endpoints, "1443"),
+        acts("key", Path, "./conf/server.key").many(),
+        acts("cert", Path, "./conf/server.crt").many(),
     ]),
     section("rtsp_server", &[
         accepted("enabled", Bool, "off"),
@@ -91,10 +91,10 @@ pub static SECTIONS: &[Section] = &[
         accepted("rtc_bearer_enabled", Bool, "off"),
     ]),
     section("http_api.https", &[
-        accepted("enabled", Bool, "off"),
-        accepted("listen", Endpoints, "1990"),
-        accepted("key", Path, "./conf/server.key"),
-        accepted("cert", Path, "./conf/server.crt"),
+        acts("enabled", Bool, "off"),
+        acts("listen", Endpoints, "1990"),
+        acts("key", Path, "./conf/server.key").many(),
+        acts("cert", Path, "./conf/server.crt").many(),
     ]).unchecked(),
     section("http_server", &[
         acts("enabled", Bool, "off"),
@@ -104,10 +104,10 @@ pub static SECTIONS: &[Section] = &[
         block("https"),
     ]),
     section("http_server.https", &[
-        accepted("enabled", Bool, "off"),
-        accepted("listen", Endpoints, "8088"),
-        accepted("key", Path, "./conf/server.key"),
-        accepted("cert", Path, "./conf/server.crt"),
+        acts("enabled", Bool, "off"),
+        acts("listen", Endpoints, "8088"),
+        acts("key", Path, "./conf/server.key").many(),
+        acts("cert", Path, "./conf/server.crt").many(),
     ]).unchecked(),
     section("srt_server", &[
         acts("enabled", Bool, "off"),

@@ -4,6 +4,7 @@ use super::{
     directives::{self, Kind, Row, Section, Status, dotted},
     *,
 };
+use crate::net::certificates::Pair;
 use shardcast_engine::time::Timestamp;
 use shardcast_protocols::{
     hls::{self, Names, Template},
@@ -240,8 +241,10 @@ fn a_file_sets_everything_that_acts() {
     let config = load(
         "listen 1935 [::]:19350; max_connections 77; shards 3; chunk_size 4096;
         srs_log_tank console; srs_log_level info; srs_log_file /var/x.log;
-        http_server { enabled on; listen 127.0.0.1:80; dir /srv; crossdomain off; }
+        http_server { enabled on; listen 127.0.0.1:80; dir /srv; crossdomain off;
+            https { enabled on; listen 443; cert /a.crt; key /a.key; cert /b.crt; key /b.key; } }
         http_api { enabled on; listen 81 82; crossdomain off; }
+        rtmps { enabled on; listen 1444; cert /c.crt; key /c.key; }
         vhost v.io { enabled off; chunk_size 128; tcp_nodelay on; min_latency on;
             play { gop_cache off; gop_cache_max_frames 9; queue_length 8; mw_latency 7; }
             publish { firstpkt_timeout 6; normal_timeout 5; }
@@ -258,10 +261,21 @@ fn a_file_sets_everything_that_acts() {
     assert_eq!((config.shards, config.max_connections, config.chunk_size), (Some(3), Some(77), 4096));
     assert_eq!(config.log, Log { tank: Tank::Console, level: Level::Debug, file: "/var/x.log".into() });
     let listen = |text: &str| text.split(' ').map(|word| word.parse().unwrap()).collect();
-    let http = HttpServer { enabled: true, listen: listen("127.0.0.1:80"), dir: "/srv".into(), crossdomain: false };
+    let pair = |name: &str| Pair { cert: format!("{name}.crt").into(), key: format!("{name}.key").into() };
+    let tls = |ports, names: &[&str]| Tls {
+        enabled: true,
+        listen: listen(ports),
+        pairs: names.iter().map(|name| pair(name)).collect(),
+    };
+    let https = tls("443", &["/a", "/b"]);
+    let http =
+        HttpServer { enabled: true, listen: listen("127.0.0.1:80"), dir: "/srv".into(), crossdomain: false, https };
+    assert_eq!(config.rtmps, tls("1444", &["/c"]));
     assert_eq!(config.http_server, http);
     let off = RawApi { enabled: false, allow_reload: false };
-    assert_eq!(config.http_api, HttpApi { enabled: true, listen: listen("81 82"), crossdomain: false, raw_api: off });
+    let https = Tls { enabled: false, ..tls("1990", &["./conf/server"]) };
+    let api = HttpApi { enabled: true, listen: listen("81 82"), crossdomain: false, https, raw_api: off };
+    assert_eq!(config.http_api, api);
     let ms = Duration::from_millis;
     assert_eq!(
         config.vhosts,
@@ -738,6 +752,25 @@ fn an_included_vhost_is_a_vhost() {
     assert_eq!(error, format!("{}:2:12: illegal vhost.play.nope of v.io", part.display()));
     std::fs::write(&part, "vhost v.io { min_latency on; }").unwrap();
     assert!(Config::load(&main, &Env::default()).unwrap().vhost("v.io").is_some_and(|v| v.min_latency));
+}
+
+#[test]
+fn tls_needs_its_plain_port_and_pairs() {
+    let config = load(
+        "http_server { enabled on; listen 80; https { enabled on; listen 443; } }
+        http_api { enabled on; listen 80; https { enabled on; } }",
+    );
+    assert_eq!(shown(&config.http_api.https.listen), "0.0.0.0:443", "the API shares both ports");
+    let config = load("http_api { https { enabled on; } }");
+    assert!(!config.http_api.https.enabled);
+    assert!(config.warnings[0].contains("http_api.https needs what it stands in enabled"), "{:?}", config.warnings);
+    assert!(
+        refusal("rtmps { enabled on; cert /a; cert /b; key /c; }").contains("rtmps.cert /a: expecting a key for each")
+    );
+    let env = [("SRS_RTMPS_ENABLED", "on"), ("SRS_RTMPS_CERT", "/a /b"), ("SRS_RTMPS_KEY", "/c /d")];
+    let rtmps = load_with("listen 1;", &env).unwrap().rtmps;
+    let pair = |cert: &str, key: &str| Pair { cert: cert.into(), key: key.into() };
+    assert_eq!((rtmps.enabled, rtmps.pairs), (true, vec![pair("/a", "/c"), pair("/b", "/d")]));
 }
 
 #[test]

@@ -1,9 +1,10 @@
 //! HTTP on the control shard: one hyper connection, and which request goes where.
 
 use super::{CORS, Control, api, hls, io::Io, pages, raw, rtc};
+use crate::net::tls::{self, Stream};
 use bytes::Bytes;
 use futures_lite::FutureExt;
-use glommio::{net::TcpStream, timer::sleep};
+use glommio::timer::sleep;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
@@ -19,14 +20,26 @@ use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
-use tracing::debug;
+use tracing::{debug, info};
 
 pub type Answer = Response<Full<Bytes>>;
 
 /// A connection on which nothing moves for so long is closed.
 const IDLE: Duration = Duration::from_secs(15);
 
-pub async fn serve(control: Rc<Control>, stream: TcpStream, peer: SocketAddr, read: Bytes) {
+pub async fn serve(control: Rc<Control>, mut stream: Stream, peer: SocketAddr, read: Bytes) {
+    // One that a shard handed over has had its own.
+    if stream.is_tls() && read.is_empty() {
+        let late = async {
+            sleep(IDLE).await;
+            Err(std::io::ErrorKind::TimedOut.into())
+        };
+        let agreed = stream.handshake().or(late).await;
+        tls::count_handshake(if agreed.is_ok() { "ok" } else { "failed" });
+        if let Err(error) = agreed {
+            return info!("API connection of {peer} ended: TLS handshake: {error}");
+        }
+    }
     let active = Rc::new(Cell::new(Instant::now()));
     let handed_over = !read.is_empty();
     let io = Io::new(stream, read, active.clone());

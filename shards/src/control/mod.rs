@@ -14,9 +14,14 @@ pub mod snapshot;
 pub use process::Process;
 
 use crate::{
-    config::{Config, Listen},
+    config::Config,
+    launch::security::Security,
     mesh::{Mail, Mesh},
-    net::{doors::Doors, sys},
+    net::{
+        doors::{Doors, Endpoint},
+        sys,
+        tls::{self, Stream},
+    },
     requests::Requests,
     shard::{Common, FETCH_TIME, random_id},
 };
@@ -27,12 +32,12 @@ use glommio::{
         local_channel::{self, LocalSender},
         shared_channel::ConnectedReceiver,
     },
-    net::TcpStream,
     spawn_local,
     sync::Semaphore,
     timer::sleep,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
+use rustls::ServerConfig;
 use shardcast_engine::key::StreamKey;
 use shardcast_protocols::{hls::Content, session::Verdict};
 use std::{
@@ -74,7 +79,9 @@ pub struct Control {
     connections_open: Arc<AtomicUsize>,
     mesh: Mesh,
     /// Where it accepts connections.
-    doors: Doors<Listen>,
+    doors: Doors<Endpoint>,
+    /// Of its ports, and of the others' while it has them read anew.
+    security: Arc<Security>,
     process: process::Office,
     connections: Cell<usize>,
     asking: Semaphore,
@@ -98,6 +105,7 @@ impl Control {
             connections_open: common.connections_open,
             mesh,
             doors: Doors::default(),
+            security: common.security,
             process: process::Office::new(process),
             connections: Cell::new(0),
             asking: Semaphore::new(1),
@@ -125,7 +133,8 @@ impl Control {
         while let Some(mail) = inbox.recv().await {
             match mail {
                 Mail::Http(handover) => {
-                    self.serve(sys::adopt(handover.fd), handover.peer, handover.read);
+                    let stream = Stream::new(sys::adopt(handover.fd), handover.session);
+                    self.serve(stream, handover.peer, handover.read);
                 }
                 Mail::Shard { request, snapshot } => {
                     if let Some(waiting) = self.waiting.borrow().get(&request) {
@@ -144,24 +153,33 @@ impl Control {
     }
 
     /// Accepts on an API port until that is closed.
-    pub fn open(self: &Rc<Self>, listen: Listen, listener: std::net::TcpListener) {
+    pub fn open(self: &Rc<Self>, endpoint: Endpoint, listener: std::net::TcpListener) {
         match listener.try_clone() {
             Ok(handle) => {
-                let open = self.doors.open(listen, handle);
-                spawn_local(self.clone().accept(listener, open)).detach();
+                let open = self.doors.open(endpoint, handle);
+                let tls = endpoint.tls.then(|| self.security.api.config.clone());
+                spawn_local(self.clone().accept(listener, tls, open)).detach();
             }
-            Err(error) => error!("the API on {listen} is off: {error}"),
+            Err(error) => error!("the API on {endpoint} is off: {error}"),
         }
     }
 
-    async fn accept(self: Rc<Self>, listener: std::net::TcpListener, open: Rc<Cell<bool>>) {
+    async fn accept(
+        self: Rc<Self>,
+        listener: std::net::TcpListener,
+        config: Option<Arc<ServerConfig>>,
+        open: Rc<Cell<bool>>,
+    ) {
         let listener = sys::adopt_listener(listener);
         loop {
             match listener.accept().await {
                 Ok(stream) => {
                     let _ = sys::set_cloexec(sys::borrow(&stream));
                     let peer = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
-                    self.serve(stream, peer, Bytes::new());
+                    match config.as_ref().map(tls::session).transpose() {
+                        Ok(session) => self.serve(Stream::new(stream, session), peer, Bytes::new()),
+                        Err(error) => warn!("TLS for the API: {error}"),
+                    }
                 }
                 Err(_) if !open.get() => return,
                 Err(error) => {
@@ -173,7 +191,7 @@ impl Control {
     }
 
     /// Serves a connection in a task of its own, or drops it where there are too many.
-    fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, read: Bytes) {
+    fn serve(self: &Rc<Self>, stream: Stream, peer: SocketAddr, read: Bytes) {
         if self.connections.get() >= CONNECTIONS {
             metrics::counter!("shardcast_connections_refused_total").increment(1);
             return warn!("API connection of {peer} refused: {CONNECTIONS} are open");
