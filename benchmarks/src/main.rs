@@ -1,8 +1,12 @@
 //! shardbench: publishes and plays live streams, to try and to measure servers.
 
+mod child;
+mod churn;
 mod endpoint;
+mod feed;
 mod histogram;
 mod http;
+mod limit;
 mod mark;
 mod outlet;
 mod pace;
@@ -12,8 +16,10 @@ mod record;
 mod source;
 mod stand;
 mod sys;
+mod tls;
 mod usage;
 mod viewer;
+mod websocket;
 mod wire;
 
 use clap::Parser;
@@ -25,8 +31,12 @@ use std::{error::Error, process::ExitCode};
 enum Command {
     /// Publish a test stream: a moving card with a clock, a tone with a beep each second
     Publish(publish::Options),
-    /// Watch streams as strict players do, and say what came
+    /// Watch streams with many viewers, and measure what came and what it cost
     Play(play::Options),
+    /// Serve viewers with nothing but one send each per window: what no server can beat here
+    Limit(limit::Options),
+    /// Let streams and viewers come and go
+    Churn(churn::Options),
 }
 
 fn main() -> ExitCode {
@@ -45,6 +55,8 @@ fn run(command: &Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Publish(options) => publish::run(options)?,
         Command::Play(options) => play::run(options)?,
+        Command::Limit(options) => limit::run(options)?,
+        Command::Churn(options) => churn::run(options)?,
     }
     Ok(())
 }

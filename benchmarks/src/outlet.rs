@@ -47,6 +47,8 @@ pub struct Outlet {
     ready_at: Option<Instant>,
     was_live: bool,
     quiet: bool,
+    /// Why it failed, or broke last.
+    pub error: Option<OutletError>,
     pub sent_frames: u64,
     pub sent_bytes: u64,
 }
@@ -115,12 +117,13 @@ impl Outlet {
             ready_at: None,
             was_live: false,
             quiet: false,
+            error: None,
             sent_frames: 0,
             sent_bytes: 0,
         }
     }
 
-    /// Whether it leaves unsaid that it publishes.
+    /// Whether it leaves unsaid that it publishes, and that it failed.
     pub fn quiet(self, quiet: bool) -> Self {
         Self { quiet, ..self }
     }
@@ -136,7 +139,7 @@ impl Outlet {
         };
         match next {
             Ok(state) => self.state = state,
-            Err(error) => self.broke(now, &error),
+            Err(error) => self.broke(now, error),
         }
         self.transfer(now, false);
     }
@@ -167,7 +170,7 @@ impl Outlet {
                     self.ready_at = Some(now);
                 }
             }
-            Err(error) => self.broke(now, &error),
+            Err(error) => self.broke(now, error),
         }
     }
 
@@ -187,7 +190,7 @@ impl Outlet {
         self.sent_bytes += frame.payload.len() as u64;
         match sent {
             Ok(()) => self.transfer(now, false),
-            Err(error) => self.broke(now, &error),
+            Err(error) => self.broke(now, error),
         }
     }
 
@@ -212,6 +215,11 @@ impl Outlet {
         matches!(self.state, State::Ready(_) | State::Live { .. })
     }
 
+    /// Frames are on their way.
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, State::Live { .. })
+    }
+
     /// For good.
     pub fn has_failed(&self) -> bool {
         matches!(self.state, State::Failed)
@@ -222,7 +230,7 @@ impl Outlet {
         Ok(Link { wire: Wire::dial(&self.endpoint)?, client })
     }
 
-    fn broke(&mut self, now: Instant, error: &OutletError) {
+    fn broke(&mut self, now: Instant, error: OutletError) {
         let url = &self.endpoint.url;
         let lived = self.ready_at.take().map(|at| now.saturating_duration_since(at));
         if lived.is_some_and(|lived| lived >= STABLE) {
@@ -232,15 +240,18 @@ impl Outlet {
         }
         // A new stream that is refused stays refused. One that was live may have been cut off, and its
         // server may not have noticed yet.
-        let refused = matches!(error, OutletError::Client(_) | OutletError::Url(_)) && !self.was_live;
+        let refused = matches!(&error, OutletError::Client(_) | OutletError::Url(_)) && !self.was_live;
         let left = self.patience.saturating_sub(now.saturating_duration_since(self.away_since));
-        if refused || left.is_zero() {
+        let over = refused || left.is_zero();
+        if over && !self.quiet {
             eprintln!("{url}: {error}");
+        } else if !over && self.back_off == BACK_OFF_MIN {
+            eprintln!("{url}: {error}; trying again for {left:.0?}");
+        }
+        self.error = Some(error);
+        if over {
             self.state = State::Failed;
             return;
-        }
-        if self.back_off == BACK_OFF_MIN {
-            eprintln!("{url}: {error}; trying again for {left:.0?}");
         }
         self.state = State::Waiting { until: now + self.back_off.min(left) };
         self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
@@ -267,12 +278,11 @@ impl Link {
         let mut buffer = [0; READ_BYTES];
         let mut read = Ok(());
         while readable && read.is_ok() {
-            match self.wire.receive(&mut buffer) {
-                Ok(Some(len)) => {
-                    read = self.client.input(buffer.get(..len).unwrap_or_default()).map_err(OutletError::from)
-                }
+            let client = &mut self.client;
+            match self.wire.receive(&mut buffer, |bytes| Ok::<_, OutletError>(client.input(bytes)?)) {
+                Ok(Some(_)) => {}
                 Ok(None) => break,
-                Err(error) => read = Err(error.into()),
+                Err(error) => read = Err(error),
             }
         }
         let mut ready = false;

@@ -2,14 +2,13 @@
 
 use crate::{
     endpoint::{Endpoint, EndpointError},
-    stand::{Stand, StandError, percents, seconds},
+    stand::{Stand, StandError, counted, listed, percents, row, seconds},
     sys::{self, Epoll, Ready},
     usage::Usage,
     viewer::{Meter, Viewer},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
     io::{self, IsTerminal},
     time::{Duration, Instant},
 };
@@ -24,13 +23,11 @@ const PROGRESS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)
 const FIRST_VIEWERS: usize = 100;
 /// A viewer that got less than this part of the median was short of data.
 const SHORT: f64 = 0.9;
-/// Different errors that the table lists.
-const ERRORS_LISTED: usize = 10;
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// rtmp://HOST[:PORT]/APP/STREAM, http://HOST[:PORT]/APP/STREAM.flv, or tcp://HOST:PORT for whatever comes; {}
-    /// becomes the number of the viewer
+    /// rtmp://HOST[:PORT]/APP/STREAM, http://HOST[:PORT]/APP/STREAM.flv, ws:// likewise, over TLS rtmps://, https://
+    /// and wss://, or tcp://HOST:PORT for whatever comes; {} becomes the number of the viewer
     url: String,
     /// How many viewers
     #[arg(short, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -265,10 +262,7 @@ impl<'a> Audience<'a> {
         let first = sorted(self.viewers.iter().filter_map(|v| Some(v.tally.first_frame?.as_secs_f64() * 1e3)));
         let checking = || self.viewers.iter().map(|viewer| &viewer.tally);
         let tool = to.tool.since(&from.tool);
-        let mut errors: BTreeMap<String, usize> = BTreeMap::new();
-        for error in self.viewers.iter().filter_map(|viewer| viewer.tally.error.as_ref()) {
-            *errors.entry(error.to_string()).or_default() += 1;
-        }
+        let errors = counted(self.viewers.iter().filter_map(|viewer| viewer.tally.error.as_ref()));
         let server = to.server.zip(from.server).map(|(now, then)| {
             let spent = now.since(&then);
             let viewer_seconds = spent.lasted.as_secs_f64() * kbps.len().max(1) as f64;
@@ -306,7 +300,7 @@ impl<'a> Audience<'a> {
             "lost": checking().map(|tally| tally.lost).sum::<u64>(),
             "server": server,
             "tool": percents(&tool),
-            "errors": errors.into_iter().map(|(error, count)| (error, count.into())).collect::<Map<_, Value>>(),
+            "errors": errors,
         }))
     }
 }
@@ -364,11 +358,8 @@ fn table(figures: &Value) -> String {
         ));
     }
     rows.push(("this tool", format!("{:.1} % CPU, waited {:.1}", n("/tool/cpu_percent"), n("/tool/waited_percent"))));
-    let mut text: String = rows.iter().map(|(name, row)| format!("{name:<12} {row}\n")).collect();
-    for (error, count) in figures["errors"].as_object().into_iter().flatten().take(ERRORS_LISTED) {
-        text += &format!("{:<12} {count} x {error}\n", "");
-    }
-    text
+    let rows: String = rows.iter().map(|(name, text)| row(name, text)).collect();
+    rows + &listed(&figures["errors"])
 }
 
 fn spread(sorted: &[f64]) -> Value {

@@ -2,20 +2,19 @@
 
 use crate::{
     endpoint::{Endpoint, EndpointError, Scheme},
+    feed::Feed,
     histogram::Histogram,
-    mark::{self, Mark},
     outlet::{Outlet, Shared},
     pace::Pace,
     source::{self, FileError, FileSource, Source, SourceConfig},
-    stand::{self, Cpus, StandError, seconds},
+    stand::{self, Cpus, StandError, counted, listed, seconds},
     sys::{self, Epoll, Ready},
 };
-use bytes::Bytes;
-use shardcast_engine::{codec::Kind, frame::Frame, prologue::Prologue, time::Timestamp};
+use serde_json::json;
 use std::{
     io,
     path::PathBuf,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 /// However many streams begin, a keyframe is forced for them this often at most.
@@ -130,6 +129,10 @@ pub fn run(options: &Options) -> Result<(), PublishError> {
     let stopped = sys::stop_requested();
     let failed = outlets.iter().filter(|o| o.has_failed() || (!stopped && !o.is_taken())).count();
     farewell(&mut outlets, &mut epoll)?;
+    if number > SPOKEN_OF {
+        let errors = outlets.iter().filter(|o| o.has_failed()).filter_map(|o| o.error.as_ref());
+        eprint!("{}", listed(&json!(counted(errors))));
+    }
 
     let (frames, bytes) = outlets.iter().fold((0, 0), |(f, b), o| (f + o.sent_frames, b + o.sent_bytes));
     let [p50, p99, max] = late.ms();
@@ -140,86 +143,6 @@ pub fn run(options: &Options) -> Result<(), PublishError> {
     match failed {
         0 => Ok(()),
         failed => Err(PublishError::Failed { failed, number: outlets.len() }),
-    }
-}
-
-/// What is published: frames of one prologue, its pictures marked.
-struct Feed {
-    input: Input,
-    prologue: Prologue,
-    pictures: u64,
-    fill: Option<Fill>,
-}
-
-enum Input {
-    Card(Box<Source>),
-    File(FileSource),
-}
-
-impl Feed {
-    /// `fill`: with so many kbit/s of picture.
-    fn card(source: Source, fill: Option<u32>) -> Self {
-        let mut prologue = Prologue { metadata: Some(source.metadata()), ..Prologue::default() };
-        for track in source.tracks() {
-            prologue = prologue.with_track(track).unwrap_or(prologue);
-        }
-        let fill = fill.map(|kbps| Fill { kbps: kbps.into(), sent: 0 });
-        Self { input: Input::Card(Box::new(source)), prologue, pictures: 0, fill }
-    }
-
-    fn file(source: FileSource) -> Self {
-        let prologue = source.prologue().clone();
-        Self { input: Input::File(source), prologue, pictures: 0, fill: None }
-    }
-
-    fn due(&self) -> Timestamp {
-        match &self.input {
-            Input::Card(source) => source.due(),
-            Input::File(source) => source.due(),
-        }
-    }
-
-    /// Where it can: a file has its keyframes where they are.
-    fn force_keyframe(&mut self) {
-        if let Input::Card(source) = &mut self.input {
-            source.force_keyframe();
-        }
-    }
-
-    fn next(&mut self) -> Result<Frame, source::Error> {
-        let mut frame = match &mut self.input {
-            Input::Card(source) => source.next(SystemTime::now())?,
-            Input::File(source) => source.next(),
-        };
-        if frame.kind == Kind::Video
-            && let Some(track) = &self.prologue.video
-        {
-            // The clock is read once the picture is made.
-            frame.payload = Mark::new(SystemTime::now(), self.pictures).put(track.codec, &frame.payload);
-            self.pictures += 1;
-            if let Some(fill) = &mut self.fill {
-                frame.payload = fill.up(frame.payload, frame.dts);
-            }
-        }
-        Ok(frame)
-    }
-}
-
-/// Keeps pictures at a constant rate.
-struct Fill {
-    kbps: u64,
-    /// Bytes so far.
-    sent: u64,
-}
-
-impl Fill {
-    /// The picture of `dts`, filled up to what the rate allows until then.
-    fn up(&mut self, picture: Bytes, dts: Timestamp) -> Bytes {
-        let allowed = self.kbps * dts.as_ms().unsigned_abs() / 8;
-        let missing = allowed.saturating_sub(self.sent + picture.len() as u64);
-        let filled = mark::fill(&picture, missing as usize);
-        self.sent += filled.len() as u64;
-        filled
     }
 }
 

@@ -5,9 +5,9 @@ use crate::{
     usage::{Spent, Usage, UsageError},
 };
 use serde_json::{Value, json};
-use std::{io, path::PathBuf, str::FromStr, time::Duration};
+use std::{collections::BTreeMap, io, path::PathBuf, str::FromStr, time::Duration};
 
-#[derive(Clone, Debug, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Stand {
     /// CPUs that this tool runs on, as in 1,4-7; all without it
     #[arg(long, value_name = "LIST")]
@@ -38,6 +38,8 @@ pub enum StandError {
 
 /// What the tool itself has open besides connections.
 const OWN_FILES: usize = 64;
+/// Different errors that a table lists.
+const ERRORS_LISTED: usize = 10;
 
 impl Stand {
     /// See [`prepare`].
@@ -74,6 +76,26 @@ pub fn percents(spent: &Spent) -> Value {
         "system_percent": spent.percent(spent.system),
         "waited_percent": spent.percent(spent.waited),
     })
+}
+
+/// Errors by their words, and how often each came.
+pub fn counted<E: std::fmt::Display>(errors: impl Iterator<Item = E>) -> BTreeMap<String, usize> {
+    let mut counted = BTreeMap::new();
+    for error in errors {
+        *counted.entry(error.to_string()).or_default() += 1;
+    }
+    counted
+}
+
+/// The first of them as lines of a table.
+pub fn listed(errors: &Value) -> String {
+    let errors = errors.as_object().into_iter().flatten().take(ERRORS_LISTED);
+    errors.map(|(error, count)| row("", &format!("{count} x {error}"))).collect()
+}
+
+/// A line of a table.
+pub fn row(name: &str, text: &str) -> String {
+    format!("{name:<12} {text}\n")
 }
 
 pub fn seconds(seconds: f64) -> Result<Duration, StandError> {

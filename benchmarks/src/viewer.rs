@@ -206,15 +206,15 @@ impl Viewer {
 fn open(endpoint: &Endpoint) -> Result<(Wire, Protocol), ViewerError> {
     let mut wire = Wire::dial(endpoint)?;
     let protocol = match endpoint.scheme {
-        Scheme::Rtmp => Protocol::Rtmp(Client::play(&endpoint.url, seed().map_err(ViewerError::Seed)?)?),
-        Scheme::Http => {
-            wire.send(http::request(endpoint).into())?;
-            Protocol::Flv {
-                answer: Answer::default(),
-                reader: FlvReader::new(TAG_BYTES_MAX),
-                tags: TagReader::default(),
-                clock_ms: 0,
-            }
+        Scheme::Rtmp => {
+            // To RTMP itself it is all the same.
+            let url = endpoint.url.replacen("rtmps://", "rtmp://", 1);
+            Protocol::Rtmp(Client::play(&url, seed().map_err(ViewerError::Seed)?)?)
+        }
+        Scheme::Http | Scheme::WebSocket => {
+            let (request, answer) = http::request(endpoint);
+            wire.send(request.into())?;
+            Protocol::Flv { answer, reader: FlvReader::new(TAG_BYTES_MAX), tags: TagReader::default(), clock_ms: 0 }
         }
         Scheme::Tcp => Protocol::Tcp,
     };
@@ -306,15 +306,16 @@ fn exchange(
     frames: &mut VecDeque<Frame>,
 ) -> Result<(), ViewerError> {
     for _ in 0..if readable { READS_AT_ONCE } else { 0 } {
-        let Some(len) = wire.receive(buffer)? else { break };
+        let Some(len) = wire.receive(buffer, |said| protocol.input(said, frames))? else { break };
         *bytes += len as u64;
-        protocol.input(buffer.get(..len).unwrap_or_default(), frames)?;
         if len < buffer.len() {
             break;
         }
     }
-    if let Protocol::Rtmp(client) = protocol {
-        drain(client, wire, frames)?;
+    match protocol {
+        Protocol::Rtmp(client) => drain(client, wire, frames)?,
+        Protocol::Flv { answer, .. } => wire.send(answer.reply())?,
+        Protocol::Tcp => {}
     }
     wire.flush()?;
     Ok(())

@@ -3,6 +3,7 @@
 use crate::{
     endpoint::Endpoint,
     sys::{self, Epoll},
+    tls::Tls,
 };
 use bytes::{Buf, Bytes};
 use socket2::{Domain, Socket, Type};
@@ -38,6 +39,7 @@ pub struct Wire {
     /// Addresses to try where this one does not answer.
     others: VecDeque<SocketAddr>,
     connected: bool,
+    tls: Option<Tls>,
     /// Whether an epoll knows it, and whether that waits until it takes bytes.
     watched: Option<bool>,
     outgoing: VecDeque<Bytes>,
@@ -50,11 +52,35 @@ impl Wire {
         let mut others: VecDeque<SocketAddr> = (to.host.as_str(), to.port).to_socket_addrs()?.collect();
         let first = others.pop_front().ok_or_else(|| WireError::NoAddress(to.host.clone()))?;
         let socket = connect(first)?;
-        Ok(Self { socket, others, connected: false, watched: None, outgoing: VecDeque::new(), waiting: 0 })
+        let tls = if to.secure { Some(Tls::new(&to.host)?) } else { None };
+        let mut wire =
+            Self { socket, others, connected: false, tls, watched: None, outgoing: VecDeque::new(), waiting: 0 };
+        wire.send_sealed()?;
+        Ok(wire)
     }
 
     /// Queues `bytes`; `flush` writes them.
     pub fn send(&mut self, bytes: Bytes) -> Result<(), WireError> {
+        match &mut self.tls {
+            Some(tls) => {
+                tls.seal(&bytes)?;
+                self.send_sealed()
+            }
+            None => self.queue(bytes),
+        }
+    }
+
+    fn send_sealed(&mut self) -> Result<(), WireError> {
+        match &mut self.tls {
+            Some(tls) => {
+                let sealed = tls.sealed()?;
+                self.queue(sealed.into())
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn queue(&mut self, bytes: Bytes) -> Result<(), WireError> {
         let waiting = self.waiting + bytes.len();
         if waiting > OUTGOING_BYTES_MAX {
             return Err(WireError::Full { waiting, max: OUTGOING_BYTES_MAX });
@@ -90,13 +116,29 @@ impl Wire {
         Ok(())
     }
 
-    /// How many bytes came; `None` if none are there now.
-    pub fn receive(&mut self, buffer: &mut [u8]) -> Result<Option<usize>, WireError> {
+    /// Reads once, into `buffer`, and has `take` take what was said. How many bytes came; `None` if none are there
+    /// now.
+    pub fn receive<E: From<WireError>>(
+        &mut self,
+        buffer: &mut [u8],
+        mut take: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<Option<usize>, E> {
         let received = self.socket.read(buffer);
-        self.received(received)
+        let Some(len) = self.received(received)? else { return Ok(None) };
+        let bytes = buffer.get(..len).unwrap_or_default();
+        match &mut self.tls {
+            Some(tls) => {
+                let mut opened = Vec::new();
+                tls.open(bytes, &mut opened).map_err(WireError::from)?;
+                self.send_sealed()?;
+                take(&opened)?;
+            }
+            None => take(bytes)?,
+        }
+        Ok(Some(len))
     }
 
-    /// Throws away what came; how many bytes that was.
+    /// Throws away what came, sealed or not; how many bytes that was.
     pub fn discard(&mut self) -> Result<Option<usize>, WireError> {
         let received = sys::discard(self.socket.as_fd(), DISCARD_BYTES);
         self.received(received)
