@@ -7,7 +7,11 @@ use std::{
     path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicU32, Ordering},
+    thread,
+    time::Duration,
 };
+
+const LOOK_UP: Duration = Duration::from_millis(50);
 
 #[derive(Debug, thiserror::Error)]
 pub enum ChildError {
@@ -58,17 +62,27 @@ pub struct Measurement {
 }
 
 impl Measurement {
-    /// `shardbench play` with `arguments`; its table goes where ours does, unless `quiet`.
-    pub fn play(arguments: &[String], quiet: bool) -> Result<Self, ChildError> {
+    /// `shardbench COMMAND` with `arguments`; its table goes where ours does, unless `quiet`.
+    pub fn start(command: &str, arguments: &[String], quiet: bool) -> Result<Self, ChildError> {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let file = env::temp_dir().join(format!("shardbench-{}-{number}.json", std::process::id()));
-        let mut command = shardbench()?;
-        command.arg("play").args(arguments).arg("--json").arg(&file);
+        let mut program = shardbench()?;
+        program.arg(command).args(arguments).arg("--json").arg(&file);
         if quiet {
-            command.stdout(Stdio::null());
+            program.stdout(Stdio::null());
         }
-        Ok(Self { child: Tied::start(&mut command)?, file })
+        Ok(Self { child: Tied::start(&mut program)?, file })
+    }
+
+    /// Waits for its figures; a signal to stop reaches it as well.
+    pub fn wait(mut self) -> Result<Value, ChildError> {
+        loop {
+            if let Some(figures) = self.figures()? {
+                return Ok(figures);
+            }
+            thread::sleep(LOOK_UP);
+        }
     }
 
     /// Its figures, once it has ended.

@@ -177,7 +177,7 @@ impl<'a> Churn<'a> {
             }
             let until = pace.due(self.feed.due()).min(now + LOOK_UP);
             self.epoll.wait(until.saturating_duration_since(Instant::now()), &mut ready)?;
-            for Ready { token, readable, .. } in ready.drain(..) {
+            for Ready { token, readable } in ready.drain(..) {
                 let Some(cycle) = &mut self.slots[token / 2] else { continue };
                 match &mut cycle.viewer {
                     Some(viewer) if token % 2 == 1 => viewer.transfer(readable, &mut meter),

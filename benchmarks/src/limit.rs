@@ -4,7 +4,6 @@
 use crate::{
     child::{ChildError, Measurement},
     stand::{Cpus, Stand, StandError},
-    sys,
 };
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -55,7 +54,7 @@ pub enum LimitError {
 
 pub fn run(options: &Options) -> Result<(), LimitError> {
     options.stand.prepare(options.number as usize)?;
-    let figures = measure(options, false)?;
+    let figures = measure(options)?;
     println!(
         "limit        {} sends of {} bytes, {} that the kernel did not take whole",
         figures["limit"]["sends"], figures["limit"]["bytes_each"], figures["limit"]["cut_short"]
@@ -63,14 +62,8 @@ pub fn run(options: &Options) -> Result<(), LimitError> {
     Ok(options.stand.write(&figures)?)
 }
 
-impl Options {
-    pub fn new(number: u32, kbps: u32, window: u32, duration: f64, viewer_cpus: Option<Cpus>) -> Self {
-        Self { number, kbps, window, duration, settle: 2.0, viewer_cpus, stand: Stand::default() }
-    }
-}
-
 /// The figures of `play`, with `limit` among them.
-pub fn measure(options: &Options, quiet: bool) -> Result<Value, LimitError> {
+fn measure(options: &Options) -> Result<Value, LimitError> {
     let listener = listen()?;
     let mut arguments = vec![format!("tcp://{}", listener.local_addr()?)];
     let pairs = [
@@ -82,7 +75,7 @@ pub fn measure(options: &Options, quiet: bool) -> Result<Value, LimitError> {
     ];
     let cpus = options.viewer_cpus.as_ref().map(|cpus| ("--cpus", cpus.to_string()));
     arguments.extend(pairs.into_iter().chain(cpus).flat_map(|(name, value)| [name.to_owned(), value]));
-    let mut viewers = Measurement::play(&arguments, quiet)?;
+    let mut viewers = Measurement::start("play", &arguments, false)?;
     let window = Duration::from_millis(options.window.into());
     let mut hand = Hand::new(vec![0; (u64::from(options.kbps) * u64::from(options.window) / 8) as usize], window);
     loop {
@@ -95,9 +88,6 @@ pub fn measure(options: &Options, quiet: bool) -> Result<Value, LimitError> {
                 "sends": hand.sends, "cut_short": hand.cut_short,
             });
             return Ok(figures);
-        }
-        if sys::stop_requested() {
-            return Err(io::Error::from(ErrorKind::Interrupted).into());
         }
         thread::sleep(next.saturating_duration_since(Instant::now()));
     }

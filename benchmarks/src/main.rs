@@ -2,10 +2,13 @@
 
 mod child;
 mod churn;
+mod curve;
 mod endpoint;
 mod feed;
 mod histogram;
+mod host;
 mod http;
+mod lane;
 mod limit;
 mod mark;
 mod outlet;
@@ -13,6 +16,8 @@ mod pace;
 mod play;
 mod publish;
 mod record;
+mod relay;
+mod report;
 mod source;
 mod stand;
 mod sys;
@@ -37,6 +42,12 @@ enum Command {
     Limit(limit::Options),
     /// Let streams and viewers come and go
     Churn(churn::Options),
+    /// Be the road between a client and a server, with delay, jitter, loss, reordering and a rate
+    Relay(relay::Options),
+    /// Set CPU time per viewer against added delay, over merge windows
+    Curve(curve::Options),
+    /// Measure the rows that a release is judged by
+    Report(report::Options),
 }
 
 fn main() -> ExitCode {
@@ -57,6 +68,9 @@ fn run(command: &Command) -> Result<(), Box<dyn Error>> {
         Command::Play(options) => play::run(options)?,
         Command::Limit(options) => limit::run(options)?,
         Command::Churn(options) => churn::run(options)?,
+        Command::Relay(options) => relay::run(options)?,
+        Command::Curve(options) => curve::run(options)?,
+        Command::Report(options) => report::run(options)?,
     }
     Ok(())
 }

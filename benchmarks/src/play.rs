@@ -152,7 +152,7 @@ impl<'a> Audience<'a> {
             }
             let timeout = if self.viewers.len() < self.endpoints.len() { LOOK_UP / 50 } else { LOOK_UP };
             self.epoll.wait(timeout, &mut ready)?;
-            for Ready { token, readable, .. } in ready.drain(..) {
+            for Ready { token, readable } in ready.drain(..) {
                 self.viewers[token].transfer(readable, &mut self.meter);
                 self.viewers[token].watch(&self.epoll, token)?;
             }

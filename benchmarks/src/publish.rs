@@ -200,7 +200,7 @@ fn stream(
 fn transfer(outlets: &mut [Outlet], epoll: &mut Epoll, ready: &mut Vec<Ready>, until: Instant) -> io::Result<()> {
     epoll.wait(until.saturating_duration_since(Instant::now()), ready)?;
     let now = Instant::now();
-    for Ready { token, readable, .. } in ready.drain(..) {
+    for Ready { token, readable } in ready.drain(..) {
         outlets[token].transfer(now, readable);
         outlets[token].watch(epoll, token)?;
     }

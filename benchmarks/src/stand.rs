@@ -103,7 +103,7 @@ pub fn seconds(seconds: f64) -> Result<Duration, StandError> {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cpus(Vec<usize>);
+pub struct Cpus(pub Vec<usize>);
 
 impl FromStr for Cpus {
     type Err = String;

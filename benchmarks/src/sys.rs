@@ -46,9 +46,8 @@ pub struct Epoll {
 #[derive(Clone, Copy, Debug)]
 pub struct Ready {
     pub token: usize,
-    /// Readable, closed or broken: a read tells which.
+    /// Readable, closed or broken: a read tells which. Else it takes bytes.
     pub readable: bool,
-    pub writable: bool,
 }
 
 const EVENTS_AT_ONCE: usize = 1024;
@@ -97,12 +96,13 @@ impl Epoll {
         let count = check(unsafe {
             libc::epoll_wait(self.fd.as_raw_fd(), self.events.as_mut_ptr(), EVENTS_AT_ONCE as libc::c_int, 0)
         })?;
-        let has = |events: u32, some: libc::c_int| events & some as u32 != 0;
-        ready.extend(self.events.iter().take(count as usize).map(|event| Ready {
-            token: event.u64 as usize,
-            readable: has(event.events, libc::EPOLLIN | libc::EPOLLHUP | libc::EPOLLERR),
-            writable: has(event.events, libc::EPOLLOUT),
-        }));
+        const READABLE: u32 = (libc::EPOLLIN | libc::EPOLLHUP | libc::EPOLLERR) as u32;
+        ready.extend(
+            self.events
+                .iter()
+                .take(count as usize)
+                .map(|event| Ready { token: event.u64 as usize, readable: event.events & READABLE != 0 }),
+        );
         Ok(())
     }
 }
@@ -148,6 +148,14 @@ pub fn tie(command: &mut Command) {
     }
 }
 
+/// The child that `command` starts runs on these CPUs alone.
+pub fn pin_child(command: &mut Command, cpus: Vec<usize>) {
+    // SAFETY: `pin` fills a set on the stack and makes one system call, which is async-signal-safe.
+    unsafe {
+        command.pre_exec(move || pin(&cpus));
+    }
+}
+
 fn check(result: libc::c_int) -> io::Result<libc::c_int> {
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
@@ -185,12 +193,12 @@ mod tests {
             epoll.modify(far.as_fd(), 7, write).or_else(|_| epoll.add(far.as_fd(), 7, write)).unwrap();
             let mut ready = Vec::new();
             epoll.wait(patience, &mut ready).unwrap();
-            ready.iter().map(|ready| (ready.token, ready.readable, ready.writable)).collect::<Vec<_>>()
+            ready.iter().map(|ready| (ready.token, ready.readable)).collect::<Vec<_>>()
         };
         assert_eq!(look(false, Duration::ZERO), []);
-        assert_eq!(look(true, Duration::ZERO), [(7, false, true)]);
+        assert_eq!(look(true, Duration::ZERO), [(7, false)]);
         near.write_all(b"x").unwrap();
-        assert_eq!(look(false, Duration::from_secs(10)), [(7, true, false)]);
+        assert_eq!(look(false, Duration::from_secs(10)), [(7, true)]);
     }
 
     #[test]
