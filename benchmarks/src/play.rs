@@ -21,8 +21,8 @@ const LOOK_UP: Duration = Duration::from_millis(100);
 const PROGRESS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 /// Memory per viewer is what those beyond the first of so many add.
 const FIRST_VIEWERS: usize = 100;
-/// A viewer that got less than this part of the median was short of data.
-const SHORT: f64 = 0.9;
+/// A viewer was short of data that got less than the median by more than so much time brings.
+const SHORT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
@@ -257,7 +257,8 @@ impl<'a> Audience<'a> {
         let playing = || self.viewers.iter().enumerate().filter(|(_, viewer)| viewer.tally.error.is_none());
         let kbps = sorted(playing().map(|(nth, viewer)| got(nth, viewer) as f64 * 8e-3 / lasted));
         let usual = quantile(&kbps, 0.5);
-        let short = kbps.iter().filter(|kbps| **kbps < SHORT * usual).count();
+        let least = usual * (1.0 - SHORT.as_secs_f64() / lasted);
+        let short = kbps.iter().filter(|kbps| **kbps < least).count();
         let bytes: u64 = self.viewers.iter().enumerate().map(|(nth, viewer)| got(nth, viewer)).sum();
         let first = sorted(self.viewers.iter().filter_map(|v| Some(v.tally.first_frame?.as_secs_f64() * 1e3)));
         let checking = || self.viewers.iter().map(|viewer| &viewer.tally);
@@ -266,16 +267,16 @@ impl<'a> Audience<'a> {
         let server = to.server.zip(from.server).map(|(now, then)| {
             let spent = now.since(&then);
             let viewer_seconds = spent.lasted.as_secs_f64() * kbps.len().max(1) as f64;
-            let base = if self.viewers.len() > FIRST_VIEWERS { self.few.zip(Some(FIRST_VIEWERS)) } else { None };
-            let (base, first) = base.or(self.before.server.zip(Some(0))).unwrap_or((then, 0));
-            let each = |now: u64, then: u64| (now as f64 - then as f64) / (self.viewers.len() - first).max(1) as f64;
+            let more = self.viewers.len().saturating_sub(FIRST_VIEWERS);
+            let few = self.few.filter(|_| more > 0);
+            let each = |of: fn(&Usage) -> u64| few.map(|few| (of(&now) as f64 - of(&few) as f64) / more as f64);
             let mut figures = percents(&spent);
             figures["us_per_viewer_second"] = (spent.cpu.as_secs_f64() * 1e6 / viewer_seconds).into();
             figures["cpu_s_per_gb"] = (spent.cpu.as_secs_f64() * 1e9 / bytes.max(1) as f64).into();
             figures["resident_bytes"] = now.resident.into();
-            figures["resident_bytes_per_viewer"] = each(now.resident, base.resident).into();
+            figures["resident_bytes_per_viewer"] = each(|usage| usage.resident).into();
             figures["tcp_memory_bytes"] = now.tcp_memory.into();
-            figures["tcp_memory_bytes_per_viewer"] = each(now.tcp_memory, base.tcp_memory).into();
+            figures["tcp_memory_bytes_per_viewer"] = each(|usage| usage.tcp_memory).into();
             figures["open_files"] = now.files.into();
             figures["threads"] = now.threads.into();
             figures
@@ -315,6 +316,10 @@ fn table(figures: &Value) -> String {
             n(&format!("{name}/max"))
         )
     };
+    let more = |what: &str| {
+        let each = figures["server"][format!("{what}_bytes_per_viewer")].as_f64();
+        each.map_or(String::new(), |each| format!(", {:.2} KB per viewer beyond {FIRST_VIEWERS}", each / 1e3))
+    };
     let mut rows = vec![
         (
             "viewers",
@@ -349,11 +354,11 @@ fn table(figures: &Value) -> String {
         rows.push((
             "memory",
             format!(
-                "{:.1} MB, {:.2} KB per viewer; TCP sockets of all {:.1} MB, {:.2} KB per viewer",
+                "{:.1} MB{}; TCP sockets of all {:.1} MB{}",
                 n("/server/resident_bytes") / 1e6,
-                n("/server/resident_bytes_per_viewer") / 1e3,
+                more("resident"),
                 n("/server/tcp_memory_bytes") / 1e6,
-                n("/server/tcp_memory_bytes_per_viewer") / 1e3,
+                more("tcp_memory"),
             ),
         ));
     }
