@@ -18,7 +18,7 @@ pub struct Feed {
 
 enum Input {
     Card(Box<Source>),
-    File(FileSource),
+    File(Box<FileSource>),
 }
 
 impl Feed {
@@ -34,7 +34,7 @@ impl Feed {
 
     pub fn file(source: FileSource) -> Self {
         let prologue = source.prologue().clone();
-        Self { input: Input::File(source), prologue, pictures: 0, fill: None }
+        Self { input: Input::File(Box::new(source)), prologue, pictures: 0, fill: None }
     }
 
     pub fn due(&self) -> Timestamp {
