@@ -169,6 +169,7 @@ impl<'a> Churn<'a> {
                 let mut shared = Shared::new(&prologue, &frame);
                 for cycle in self.slots.iter_mut().flatten() {
                     cycle.outlet.frame(now, &mut shared);
+                    cycle.outlet.transfer(now, false);
                 }
             }
             if now.saturating_duration_since(told) >= PROGRESS && io::stderr().is_terminal() {

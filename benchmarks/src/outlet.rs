@@ -47,6 +47,8 @@ pub struct Outlet {
     ready_at: Option<Instant>,
     was_live: bool,
     quiet: bool,
+    /// How often its connection broke.
+    pub broken: u32,
     /// Why it failed, or broke last.
     pub error: Option<OutletError>,
     pub sent_frames: u64,
@@ -117,13 +119,14 @@ impl Outlet {
             ready_at: None,
             was_live: false,
             quiet: false,
+            broken: 0,
             error: None,
             sent_frames: 0,
             sent_bytes: 0,
         }
     }
 
-    /// Whether it leaves unsaid that it publishes, and that it failed.
+    /// Whether it leaves unsaid what becomes of it.
     pub fn quiet(self, quiet: bool) -> Self {
         Self { quiet, ..self }
     }
@@ -174,6 +177,7 @@ impl Outlet {
         }
     }
 
+    /// Queues a frame; `transfer` sends it.
     pub fn frame(&mut self, now: Instant, shared: &mut Shared<'_>) {
         let Shared { prologue, frame, .. } = *shared;
         if matches!(self.state, State::Ready(_)) && frame.keyframe {
@@ -185,12 +189,11 @@ impl Outlet {
             self.state = State::Live { link, start: frame.dts };
         }
         let State::Live { link, start } = &mut self.state else { return };
-        let sent = link.transfer(false).and_then(|_| Ok(link.wire.send(shared.message(&mut link.client, *start))?));
+        let queued = link.drain().and_then(|_| Ok(link.wire.send(shared.message(&mut link.client, *start))?));
         self.sent_frames += 1;
         self.sent_bytes += frame.payload.len() as u64;
-        match sent {
-            Ok(()) => self.transfer(now, false),
-            Err(error) => self.broke(now, error),
+        if let Err(error) = queued {
+            self.broke(now, error);
         }
     }
 
@@ -243,11 +246,12 @@ impl Outlet {
         let refused = matches!(&error, OutletError::Client(_) | OutletError::Url(_)) && !self.was_live;
         let left = self.patience.saturating_sub(now.saturating_duration_since(self.away_since));
         let over = refused || left.is_zero();
-        if over && !self.quiet {
+        if !self.quiet && over {
             eprintln!("{url}: {error}");
-        } else if !over && self.back_off == BACK_OFF_MIN {
+        } else if !self.quiet && self.back_off == BACK_OFF_MIN {
             eprintln!("{url}: {error}; trying again for {left:.0?}");
         }
+        self.broken += 1;
         self.error = Some(error);
         if over {
             self.state = State::Failed;
@@ -273,18 +277,24 @@ impl Outlet {
 }
 
 impl Link {
-    /// True if the server has just said that it is ready.
+    /// Reads if `readable`, and writes. True if the server has just said that it is ready.
     fn transfer(&mut self, readable: bool) -> Result<bool, OutletError> {
+        let read = if readable { self.read() } else { Ok(()) };
+        let ready = self.drain()?;
+        read?;
+        self.wire.flush()?;
+        Ok(ready)
+    }
+
+    fn read(&mut self) -> Result<(), OutletError> {
         let mut buffer = [0; READ_BYTES];
-        let mut read = Ok(());
-        while readable && read.is_ok() {
-            let client = &mut self.client;
-            match self.wire.receive(&mut buffer, |bytes| Ok::<_, OutletError>(client.input(bytes)?)) {
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(error) => read = Err(error),
-            }
-        }
+        let client = &mut self.client;
+        while self.wire.receive(&mut buffer, |bytes| Ok::<_, OutletError>(client.input(bytes)?))?.is_some() {}
+        Ok(())
+    }
+
+    /// Queues what the client has to say. True if the server has just said that it is ready.
+    fn drain(&mut self) -> Result<bool, OutletError> {
         let mut ready = false;
         while let Some(output) = self.client.poll() {
             match output {
@@ -293,8 +303,6 @@ impl Link {
                 ClientOutput::Event(_) => {}
             }
         }
-        read?;
-        self.wire.flush()?;
         Ok(ready)
     }
 }
@@ -386,6 +394,7 @@ mod tests {
         let made: Vec<Frame> = (0..80).map(|_| source.next(std::time::SystemTime::now()).unwrap()).collect();
         // It joins in the middle of the first GOP.
         made[3..].iter().for_each(|frame| outlet.frame(Instant::now(), &mut Shared::new(&prologue, frame)));
+        outlet.transfer(Instant::now(), false);
         outlet.stop();
         drive(&mut outlet, Outlet::is_flushed);
         drop(outlet);

@@ -130,8 +130,9 @@ pub fn run(options: &Options) -> Result<(), PublishError> {
     let failed = outlets.iter().filter(|o| o.has_failed() || (!stopped && !o.is_taken())).count();
     farewell(&mut outlets, &mut epoll)?;
     if number > SPOKEN_OF {
-        let errors = outlets.iter().filter(|o| o.has_failed()).filter_map(|o| o.error.as_ref());
-        eprint!("{}", listed(&json!(counted(errors))));
+        let broken: u32 = outlets.iter().map(|outlet| outlet.broken).sum();
+        println!("connections broke {broken} times");
+        eprint!("{}", listed(&json!(counted(outlets.iter().filter_map(|outlet| outlet.error.as_ref())))));
     }
 
     let (frames, bytes) = outlets.iter().fold((0, 0), |(f, b), o| (f + o.sent_frames, b + o.sent_bytes));
@@ -178,15 +179,23 @@ fn stream(
         }
         let mut until = now + LOOK_UP;
         if let Some(pace) = &mut pace {
-            let (due, late) = pace.is_due(feed.due(), now);
-            if let Some(late) = late {
-                eprintln!("this machine is late by {late:.1?}; going on from here");
-            }
-            if due {
-                let due_at = pace.due(feed.due());
+            let due_at = pace.due(feed.due());
+            let mut made = false;
+            loop {
+                let (due, late) = pace.is_due(feed.due(), now);
+                if let Some(late) = late {
+                    eprintln!("this machine is late by {late:.1?}; going on from here");
+                }
+                if !due {
+                    break;
+                }
                 let frame = feed.next()?;
                 let mut shared = Shared::new(&prologue, &frame);
                 outlets.iter_mut().for_each(|outlet| outlet.frame(now, &mut shared));
+                made = true;
+            }
+            if made {
+                outlets.iter_mut().for_each(|outlet| outlet.transfer(now, false));
                 lateness.record(due_at.elapsed());
             }
             until = until.min(pace.due(feed.due()));
