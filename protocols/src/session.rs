@@ -63,6 +63,9 @@ pub enum Refusal {
     NoVhost(String),
     #[error("stream {0} is busy: it has a publisher")]
     StreamBusy(String),
+    /// By the operator's rules, or who is asked in their place.
+    #[error("denied: {0}")]
+    Denied(String),
     #[error("{0}")]
     Other(String),
 }

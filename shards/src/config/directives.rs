@@ -52,6 +52,8 @@ pub enum Kind {
     /// Text with variables such as `[app]`.
     Template,
     List,
+    /// A deed and whom it is about.
+    Rule,
     Endpoints,
     /// Children are the section of that path.
     Block,
@@ -161,6 +163,7 @@ impl fmt::Display for Kind {
             Self::Path => f.write_str("path"),
             Self::Template => f.write_str("template"),
             Self::List => f.write_str("list"),
+            Self::Rule => f.write_str("`publish` or `play`, then `all`, an address or a network"),
             Self::Endpoints => f.write_str("`[ip:]port`, several"),
             Self::Block | Self::Free => f.write_str("block"),
             Self::Removed => f.write_str("ignored"),

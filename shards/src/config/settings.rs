@@ -7,6 +7,7 @@ use super::{
     legacy,
     scope::Scope,
 };
+use crate::access::{Refer, Rule, Security};
 use shardcast_engine::{
     key::{DEFAULT_VHOST, StreamKey},
     time::Timestamp,
@@ -172,6 +173,8 @@ pub struct Vhost {
     pub http_remux: HttpRemux,
     pub hls: Hls,
     pub dvr: Dvr,
+    pub refer: Refer,
+    pub security: Security,
     pub srt_enabled: bool,
     pub rtc: Rtc,
 }
@@ -523,6 +526,23 @@ impl Dvr {
     }
 }
 
+fn refer(scope: Scope) -> Refer {
+    Refer {
+        enabled: scope.flag("enabled"),
+        all: scope.list("all"),
+        publish: scope.list("publish"),
+        play: scope.list("play"),
+    }
+}
+
+fn security(scope: Scope) -> Result<Security, BadValue> {
+    Ok(Security {
+        enabled: scope.flag("enabled"),
+        deny: scope.each("deny", Rule::of)?,
+        allow: scope.each("allow", Rule::of)?,
+    })
+}
+
 fn vhosts(root: Scope, chunk_size: u32, remarks: &mut Remarks) -> Result<Vec<Vhost>, BadValue> {
     let mut vhosts: Vec<Vhost> = Vec::new();
     for (directive, scope) in root.blocks("vhost") {
@@ -568,6 +588,8 @@ impl Vhost {
             http_remux,
             hls: Hls::of(&name, scope.block("hls"), remarks)?,
             dvr: Dvr::of(scope.block("dvr"))?,
+            refer: refer(scope.block("refer")),
+            security: security(scope.block("security"))?,
             srt_enabled: scope.block("srt").flag("enabled"),
             rtc: Rtc::of(&name, scope.block("rtc"), remarks)?,
             name,

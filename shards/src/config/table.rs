@@ -326,15 +326,15 @@ pub static SECTIONS: &[Section] = &[
         accepted("kickoff_for_idle", Float("s"), "0"),
     ]),
     section("vhost.refer", &[
-        accepted("enabled", Bool, "off"),
-        accepted("all", List, ""),
-        accepted("publish", List, ""),
-        accepted("play", List, ""),
+        acts("enabled", Bool, "off"),
+        acts("all", List, ""),
+        acts("publish", List, ""),
+        acts("play", List, ""),
     ]).no_env(),
     section("vhost.security", &[
-        accepted("enabled", Bool, "off"),
-        accepted("allow", List, "").many(),
-        accepted("deny", List, "").many(),
+        acts("enabled", Bool, "off"),
+        acts("allow", Rule, "").many(),
+        acts("deny", Rule, "").many(),
     ]).no_env(),
     section("vhost.http_static", &[
         accepted("enabled", Bool, "off"),

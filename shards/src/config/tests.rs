@@ -4,9 +4,11 @@ use super::{
     directives::{self, Kind, Row, Section, Status, dotted},
     *,
 };
+use crate::access::{Deed, Refer, Security, judge};
 use shardcast_engine::time::Timestamp;
 use shardcast_protocols::{
     hls::{self, Names, Template},
+    session::Verdict,
     srt::{
         Bandwidth,
         stream_id::{Defaults, Mode},
@@ -50,6 +52,7 @@ fn line(section: &Section, row: &Row) -> String {
         Kind::Float(_) => format!("{name} 1.5;\n"),
         Kind::OneOf(names) => format!("{name} {};\n", names.split(", ").next().unwrap()),
         Kind::Endpoints => format!("{name} 1234 [::]:1235;\n"),
+        Kind::Rule => format!("{name} play 10.0.0.0/8;\n"),
         _ => format!("{name} word;\n"),
     }
 }
@@ -218,6 +221,8 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
             mw_latency: ms(350),
             first_packet_timeout: ms(20_000),
             normal_timeout: ms(5_000),
+            refer: Refer::default(),
+            security: Security::default(),
             srt_enabled: false,
             rtc: rtc(),
             http_remux: HttpRemux { enabled: false, mount: "[vhost]/[app]/[stream].flv".into() },
@@ -276,6 +281,8 @@ fn a_file_sets_everything_that_acts() {
             mw_latency: ms(7),
             first_packet_timeout: ms(6),
             normal_timeout: ms(5),
+            refer: Refer::default(),
+            security: Security::default(),
             srt_enabled: false,
             rtc: Rtc {
                 enabled: true,
@@ -542,6 +549,24 @@ fn stock_files_of_srs_for_rtc_and_srt_load_without_a_warning() {
             (config.srt_server.enabled, config.vhosts[0].srt_enabled),
             (name == "srt2rtc.conf", name == "srt2rtc.conf")
         );
+    }
+}
+
+#[test]
+fn access_rules_are_read_and_judge() {
+    let config = load(
+        "vhost v { refer a.io b.io; security { enabled on; allow play all; deny play 10.0.0.0/8; allow publish ::1; } }",
+    );
+    let vhost = &config.vhosts[0];
+    assert!(vhost.refer.enabled && vhost.refer.all == ["a.io", "b.io"]);
+    let judged = |deed, ip: &str, page| judge(vhost, deed, ip.parse().unwrap(), Some(page)) == Verdict::Allowed;
+    assert!(judged(Deed::Play, "9.9.9.9", "http://a.io/") && judged(Deed::Publish, "::1", "http://b.io/"));
+    assert!(!judged(Deed::Play, "::ffff:10.1.1.1", "http://a.io/"), "an IPv4 address in an IPv6 one");
+    assert!(!judged(Deed::Publish, "::2", "http://a.io/") && !judged(Deed::Play, "9.9.9.9", "http://c.io/"));
+    let expected = "expecting `publish` or `play`, then `all`, an address or a network";
+    for words in ["deny play 10.0.0.0/33", "allow play", "deny all"] {
+        let refused = refusal(&format!("vhost v {{ security {{ {words}; }} }}"));
+        assert!(refused.starts_with("t.conf:1:22: vhost.security.") && refused.ends_with(expected), "{refused}");
     }
 }
 

@@ -15,7 +15,7 @@ use hyper::{
 use std::{
     cell::Cell,
     convert::Infallible,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -53,13 +53,14 @@ async fn answer(control: &Control, request: Request<Incoming>, peer: SocketAddr)
     let with_cors = crossdomain && request.headers().contains_key(header::ORIGIN);
     let head = request.method() == Method::HEAD;
     let path = request.uri().path().to_owned();
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let asker = Asker { host: header(header::HOST), page: header(header::REFERER), ip: peer.ip() };
     let not_found = || text(StatusCode::NOT_FOUND, "Not Found");
     let mut answer = match *request.method() {
         Method::OPTIONS if crossdomain => Response::new(Full::default()),
         _ if path.starts_with("/rtc/v1/") => rtc::answer(control, request, peer).await.unwrap_or_else(not_found),
         Method::GET | Method::HEAD => {
-            route(control, &path, request.uri().query().unwrap_or(""), host).await.unwrap_or_else(not_found)
+            route(control, &path, request.uri().query().unwrap_or(""), asker).await.unwrap_or_else(not_found)
         }
         _ => text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
     };
@@ -76,7 +77,16 @@ async fn answer(control: &Control, request: Request<Incoming>, peer: SocketAddr)
     answer
 }
 
-async fn route(control: &Control, path: &str, query: &str, host: &str) -> Option<Answer> {
+/// What a request says of who sends it.
+#[derive(Clone, Copy)]
+pub struct Asker<'r> {
+    /// By which it reached the server.
+    pub host: &'r str,
+    pub page: &'r str,
+    pub ip: IpAddr,
+}
+
+async fn route(control: &Control, path: &str, query: &str, asker: Asker<'_>) -> Option<Answer> {
     match path {
         _ if path.starts_with("/api/") && path != "/api/v1/versions" && !control.common.config.http_api.enabled => None,
         "/api/v1/versions" => Some(json(&api::versions(control))),
@@ -85,7 +95,7 @@ async fn route(control: &Control, path: &str, query: &str, host: &str) -> Option
         "/metrics" => Some(api::metrics(control).await),
         _ => match path.strip_prefix("/api/v1/streams/") {
             Some(id) => Some(json(&api::streams(control, id, query).await)),
-            None => match hls::answer(control, path, query, host).await {
+            None => match hls::answer(control, path, query, asker).await {
                 Some(answer) => Some(answer),
                 None => pages::page(&control.common.config.http_server, path).await,
             },
@@ -103,7 +113,7 @@ pub fn with_type(content_type: &'static str, body: Bytes) -> Answer {
     answer
 }
 
-fn text(status: StatusCode, words: &'static str) -> Answer {
+pub fn text(status: StatusCode, words: &'static str) -> Answer {
     let mut answer = with_type("text/plain; charset=utf-8", Bytes::from_static(words.as_bytes()));
     *answer.status_mut() = status;
     answer

@@ -8,6 +8,7 @@ use super::{
     http::{Answer, json, with_type},
 };
 use crate::{
+    access::{self, Deed},
     ingress::{
         candidates::{self, Asked},
         http::vhost_name,
@@ -256,6 +257,10 @@ async fn make(control: &Control, wanted: Wanted, peer: SocketAddr) -> Result<(Ma
     if wanted.app.is_empty() || wanted.stream.is_empty() {
         return Err(Fault::new(StatusCode::BAD_REQUEST, 2051, "StreamNameEmpty", "app and stream are needed"));
     }
+    let deed = if wanted.plays { Deed::Play } else { Deed::Publish };
+    if let Verdict::Refused(refusal) = access::judge(vhost, deed, peer.ip(), Some(&wanted.page_url)) {
+        return Err(refusal.into());
+    }
     let sessions = &control.rtc;
     if sessions.waiting() >= WAITING {
         let why = format!("{WAITING} sessions wait for their peers");
@@ -340,13 +345,20 @@ async fn publish(
             Refusal::Other("its home does not answer".into())
         }
     };
-    Err(match &refusal {
-        Refusal::StreamBusy(_) => Fault::new(StatusCode::CONFLICT, 5020, "RtcStreamBusy", refusal.to_string()),
-        Refusal::NoVhost(_) => Fault::new(StatusCode::NOT_FOUND, 2014, "NoVhost", refusal.to_string()),
-        Refusal::Other(_) => {
-            Fault::new(StatusCode::INTERNAL_SERVER_ERROR, 1098, "StreamDisposing", refusal.to_string())
+    Err(refusal.into())
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        match &refusal {
+            Refusal::StreamBusy(_) => Fault::new(StatusCode::CONFLICT, 5020, "RtcStreamBusy", refusal.to_string()),
+            Refusal::Denied(_) => Fault::new(StatusCode::FORBIDDEN, 1053, "SecurityDeny", refusal.to_string()),
+            Refusal::NoVhost(_) => Fault::new(StatusCode::NOT_FOUND, 2014, "NoVhost", refusal.to_string()),
+            Refusal::Other(_) => {
+                Fault::new(StatusCode::INTERNAL_SERVER_ERROR, 1098, "StreamDisposing", refusal.to_string())
+            }
         }
-    })
+    }
 }
 
 fn created(made: &Made, wanted: &Wanted) -> Answer {

@@ -2,6 +2,7 @@
 
 use super::seat::Seat;
 use crate::{
+    access::Deed,
     config::Vhost,
     connection::{Closed, Connection},
     mesh::Handover,
@@ -11,13 +12,14 @@ use crate::{
 use bytes::BytesMut;
 use glommio::yield_if_needed;
 use shardcast_engine::key::StreamKey;
-use shardcast_protocols::session::{Client, Request};
+use shardcast_protocols::session::{Client, Request, Verdict};
 use std::{
     borrow::Cow,
     net::IpAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
+use tracing::info;
 
 /// A request's line and headers may be so long, and take so long.
 const HEAD_BYTES: usize = 16 << 10;
@@ -60,6 +62,10 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         }
         return;
     };
+    if let Verdict::Refused(why) = seat.admit(vhost, Deed::Play, &request) {
+        info!(cid = %connection.id, "{} may not play {}/{}: {why}", connection.peer, request.app, request.stream);
+        return refuse(connection, "403 Forbidden");
+    }
     connection.say(answer(&head, body, shard.config.http_server.crossdomain).as_bytes());
     if head.method == "HEAD" {
         connection.flush(None);
@@ -81,6 +87,7 @@ struct Head {
     /// With its `?`, or empty.
     query: String,
     host: String,
+    page: String,
     origin: bool,
     /// The client knows chunked bodies: HTTP/1.1.
     chunks: bool,
@@ -139,6 +146,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
         path: crate::control::pages::decode(path),
         query: query.to_owned(),
         host: header("host").unwrap_or_default().to_owned(),
+        page: header("referer").unwrap_or_default().to_owned(),
         origin: header("origin").is_some(),
         chunks: request.version == Some(1),
     }))
@@ -159,6 +167,7 @@ fn live<'s>(shard: &'s Shard, head: &Head) -> Option<(&'s Vhost, Request, Body)>
         stream,
         param: head.query.clone(),
         tc_url: format!("http://{}{}", head.host, head.path),
+        page_url: head.page.clone(),
         client: Client::FlvPlay,
         ..Request::default()
     };

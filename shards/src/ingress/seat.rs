@@ -1,6 +1,7 @@
 //! What a session holds of its shard, given back however the session ends.
 
 use crate::{
+    access::{self, Deed},
     config::Vhost,
     connection::Connection,
     net::peer::Peer,
@@ -10,7 +11,7 @@ use crate::{
 use shardcast_engine::{frame::Media, key::StreamKey};
 use shardcast_protocols::{
     rtmp::url,
-    session::{Request, Verdict},
+    session::{Client, Request, Verdict},
 };
 use std::rc::Rc;
 use tracing::info;
@@ -30,8 +31,21 @@ impl<'s> Seat<'s> {
         Self { shard, connection, playing: None, watching: None, publishing: None }
     }
 
+    /// May it?
+    pub fn admit(&self, vhost: &Vhost, deed: Deed, request: &Request) -> Verdict {
+        let page = match request.client {
+            Client::SrtPlay | Client::SrtPublish => None,
+            _ => Some(&*request.page_url),
+        };
+        access::judge(vhost, deed, self.connection.peer.ip(), page)
+    }
+
     pub async fn publish(&mut self, vhost: &Vhost, request: Request) -> Verdict {
         self.stop();
+        let admitted = self.admit(vhost, Deed::Publish, &request);
+        if admitted != Verdict::Allowed {
+            return admitted;
+        }
         let publication = Publication {
             key: key(vhost, &request),
             shard: self.shard.index(),

@@ -2,6 +2,7 @@
 
 use super::seat::Seat;
 use crate::{
+    access::Deed,
     connection::Connection,
     net::{link::Link, outlet::Outlet, sys},
     shard::Shard,
@@ -223,6 +224,9 @@ async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, mode: Mode, reque
     let config = shard.config.clone();
     let vhost = config.vhost(&request.vhost).ok_or("its vhost is gone")?;
     if mode == Mode::Play {
+        if let Verdict::Refused(why) = seat.admit(vhost, Deed::Play, &request) {
+            return Err(why.to_string());
+        }
         seat.play(vhost, &request, Wire::Srt);
         while connection.socket.read(&shard.buffer, <[u8]>::len).await.map_err(|e| e.to_string())?.is_some() {
             yield_if_needed().await;

@@ -40,13 +40,7 @@ const PARTING: Duration = Duration::from_millis(300);
 const WRITING: Duration = Duration::from_secs(3);
 
 /// Directives on which an operator relies to keep people out.
-const GUARDS: [&str; 5] = [
-    "http_api.auth.enabled",
-    "vhost.security.enabled",
-    "vhost.refer.enabled",
-    "vhost.http_hooks.enabled",
-    "vhost.hls.hls_keys",
-];
+const GUARDS: [&str; 3] = ["http_api.auth.enabled", "vhost.http_hooks.enabled", "vhost.hls.hls_keys"];
 /// How often the control shard looks for WebRTC peers that never came.
 const SWEEP: Duration = Duration::from_secs(1);
 const LETTING_GO: Duration = Duration::from_secs(2);
