@@ -1,7 +1,7 @@
 //! Who may publish and play, as a vhost's configuration says: by address (`vhost.security`) and by the page that the
 //! client is on (`vhost.refer`).
 
-use crate::config::Vhost;
+use crate::{config::Vhost, hooks::Event};
 use shardcast_protocols::session::{Refusal, Verdict};
 use std::net::IpAddr;
 
@@ -9,6 +9,16 @@ use std::net::IpAddr;
 pub enum Deed {
     Publish,
     Play,
+}
+
+impl Deed {
+    /// What is told of it at its start and at its end.
+    pub fn events(self) -> (Event, Event) {
+        match self {
+            Self::Publish => (Event::Publish, Event::Unpublish),
+            Self::Play => (Event::Play, Event::Stop),
+        }
+    }
 }
 
 /// The rules of `security`; with none nobody is let in. A rule that denies wins; where any allows, be it another deed,

@@ -10,6 +10,7 @@ pub mod control;
 pub mod fanout;
 pub mod files;
 pub mod hls;
+pub mod hooks;
 pub mod ingress;
 pub mod launch;
 pub mod log;

@@ -3,7 +3,7 @@
 //! Each ordered pair of peers has one bounded channel. Mail leaves in order through an outbox: control
 //! mail is never dropped, media are refused while the outbox is long, so that their cursor stops.
 
-use crate::{control::snapshot, ingress::rtc::Prepared, stream::Publication};
+use crate::{control::snapshot, hooks::Call, ingress::rtc::Prepared, stream::Publication};
 use bytes::Bytes;
 use glommio::{
     channels::shared_channel::{self, ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender},
@@ -77,6 +77,16 @@ pub enum Mail {
     Fetched {
         request: u64,
         content: Option<Content>,
+    },
+    /// To the control shard: what do those say who are asked at this event? And the answer.
+    Consult {
+        call: Box<Call>,
+        request: u64,
+        from: usize,
+    },
+    Consulted {
+        request: u64,
+        verdict: Verdict,
     },
     /// To the home: this shard has viewers who need something of the stream. Opus is asked for each second.
     Ask {
@@ -167,6 +177,8 @@ impl Mail {
             | Mail::Left { .. }
             | Mail::Verdict { .. }
             | Mail::Fetched { .. }
+            | Mail::Consult { .. }
+            | Mail::Consulted { .. }
             | Mail::Snapshot { .. }
             | Mail::Shard { .. }
             | Mail::Http(_)

@@ -221,6 +221,7 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
             mw_latency: ms(350),
             first_packet_timeout: ms(20_000),
             normal_timeout: ms(5_000),
+            hooks: hooks(),
             refer: Refer::default(),
             security: Security::default(),
             srt_enabled: false,
@@ -281,6 +282,7 @@ fn a_file_sets_everything_that_acts() {
             mw_latency: ms(7),
             first_packet_timeout: ms(6),
             normal_timeout: ms(5),
+            hooks: hooks(),
             refer: Refer::default(),
             security: Security::default(),
             srt_enabled: false,
@@ -550,6 +552,31 @@ fn stock_files_of_srs_for_rtc_and_srt_load_without_a_warning() {
             (name == "srt2rtc.conf", name == "srt2rtc.conf")
         );
     }
+}
+
+/// Of a vhost that has none.
+fn hooks() -> Hooks {
+    load("vhost v { }").vhosts[0].hooks.clone()
+}
+
+#[test]
+fn hooks_have_their_urls_in_order_and_are_warned_about_where_they_cannot_act() {
+    let text =
+        "vhost v { http_hooks { enabled on; on_publish http://a/1 http://b/2; on_play https://c/; on_hls http://d/; }
+        hls { enabled on; hls_nb_notify 7; } }";
+    let Vhost { hooks, hls, .. } = &load(text).vhosts[0];
+    assert_eq!(hooks.urls("on_publish"), ["http://a/1", "http://b/2"]);
+    assert_eq!((hooks.urls("on_stop"), hooks.notify_bytes), (&[][..], 7));
+    assert_eq!(hls.folder.as_deref(), Some(std::path::Path::new("./objs/nginx/html")), "its files are told of");
+    assert_eq!(
+        remarks(text, &[]),
+        [
+            "vhost v: on_play https://c/: only http is called, each call of it fails",
+            "vhost v: on_play is NOT ASKED about viewers by HLS, who are served"
+        ]
+    );
+    let off = load(&text.replace("hooks { enabled on;", "hooks { enabled off;"));
+    assert!(off.vhosts[0].hooks.urls("on_publish").is_empty() && off.warnings.is_empty());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 pub mod api;
 mod hls;
+mod hooks;
 pub mod http;
 mod io;
 pub mod pages;
@@ -75,6 +76,7 @@ pub struct Control {
     /// Asked of the homes of streams that somebody wants to publish by WebRTC.
     verdicts: Requests<Verdict>,
     rtc: rtc::Sessions,
+    hooks: hooks::Hooks,
 }
 
 impl Control {
@@ -95,6 +97,7 @@ impl Control {
             fetches: Requests::default(),
             verdicts: Requests::default(),
             rtc: rtc::Sessions::default(),
+            hooks: hooks::Hooks::default(),
         })
     }
 
@@ -118,6 +121,7 @@ impl Control {
                 }
                 Mail::Fetched { request, content } => self.fetches.answer(request, content),
                 Mail::Verdict { session, verdict } => self.verdicts.answer(session, verdict),
+                Mail::Consult { call, request, from } => self.call(*call, Some((from, request))),
                 Mail::Claim { ufrag, socket, source, bytes, from } => self.claim(&ufrag, socket, source, bytes, from),
                 Mail::Left { number } => self.left(number),
                 Mail::Keyframe { number } => self.ask_keyframe(number),

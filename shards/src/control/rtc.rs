@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     access::{self, Deed},
+    hooks::{self, Call},
     ingress::{
         candidates::{self, Asked},
         http::vhost_name,
@@ -39,6 +40,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tracing::{info, warn};
@@ -102,7 +104,7 @@ struct Wanted {
     vhost: String,
     app: String,
     stream: String,
-    /// The query, without its `?`.
+    /// The query; of WHIP and WHEP without its `?`, as SRS has it.
     param: String,
     tc_url: String,
     page_url: String,
@@ -222,10 +224,10 @@ fn wanted_by_json(body: &str, plays: bool, query: &str, host: String, page_url: 
     if target.stream.is_empty() {
         return Err(bad("streamurl names no stream"));
     }
-    let mut param = target.param.trim_start_matches('?').to_owned();
+    let mut param = target.param;
     if !plays {
         // As SRS has it, for hooks.
-        param.push_str(if param.is_empty() { "upstream=rtc" } else { "&upstream=rtc" });
+        param.push_str(if param.is_empty() { "?upstream=rtc" } else { "&upstream=rtc" });
     }
     Ok(Wanted {
         plays,
@@ -261,6 +263,20 @@ async fn make(control: &Control, wanted: Wanted, peer: SocketAddr) -> Result<(Ma
     if let Verdict::Refused(refusal) = access::judge(vhost, deed, peer.ip(), Some(&wanted.page_url)) {
         return Err(refusal.into());
     }
+    let request = Request {
+        vhost: wanted.vhost.clone(),
+        app: wanted.app.clone(),
+        stream: wanted.stream.clone(),
+        param: wanted.param.clone(),
+        tc_url: wanted.tc_url.clone(),
+        page_url: wanted.page_url.clone(),
+        client: if wanted.plays { Client::RtcPlay } else { Client::RtcPublish },
+        ..Request::default()
+    };
+    let key = seat::key(vhost, &request);
+    let id = random_id();
+    let client = Arc::new(hooks::Client::new(&id, peer.ip(), key.clone(), &request));
+    let (start, end) = deed.events();
     let sessions = &control.rtc;
     if sessions.waiting() >= WAITING {
         let why = format!("{WAITING} sessions wait for their peers");
@@ -282,22 +298,14 @@ async fn make(control: &Control, wanted: Wanted, peer: SocketAddr) -> Result<(Ma
         let (publisher, answer) = Publisher::answer(now, &wanted.offer, &settings)?;
         (Session::Publisher(Box::new(publisher)), answer)
     };
+    if let Verdict::Refused(refusal) = control.consult(&Call { event: start, client: client.clone() }).await {
+        return Err(refusal.into());
+    }
+    let told = control.common.herald.farewell(end, &client);
     let ufrag = session.ufrag();
     if sessions.by_ufrag.borrow().contains_key(&ufrag) {
         return Err(Fault::new(StatusCode::CONFLICT, 5035, "RtcUnique", "its ice-ufrag is in use"));
     }
-    let request = Request {
-        vhost: wanted.vhost.clone(),
-        app: wanted.app.clone(),
-        stream: wanted.stream.clone(),
-        param: wanted.param.clone(),
-        tc_url: wanted.tc_url.clone(),
-        page_url: wanted.page_url.clone(),
-        client: if wanted.plays { Client::RtcPlay } else { Client::RtcPublish },
-        ..Request::default()
-    };
-    let key = seat::key(vhost, &request);
-    let id = random_id();
     let number = if wanted.plays {
         Publication::number(control.shards(), control.verdicts.number())
     } else {
@@ -310,7 +318,7 @@ async fn make(control: &Control, wanted: Wanted, peer: SocketAddr) -> Result<(Ma
         settings.candidates,
     );
     let token = format!("{}{}", random_id(), random_id());
-    let prepared = Box::new(Prepared { number, id, ufrag: ufrag.clone(), key, session });
+    let prepared = Box::new(Prepared { number, id, ufrag: ufrag.clone(), key, session, told });
     sessions.add(prepared, token.clone(), now + vhost.rtc.stun_timeout);
     Ok((Made { answer, ufrag, token }, wanted))
 }
@@ -352,6 +360,7 @@ impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
         match &refusal {
             Refusal::StreamBusy(_) => Fault::new(StatusCode::CONFLICT, 5020, "RtcStreamBusy", refusal.to_string()),
+            Refusal::Rejected(_) => Fault::new(StatusCode::UNAUTHORIZED, 3064, "HttpResponseCode", refusal.to_string()),
             Refusal::Denied(_) => Fault::new(StatusCode::FORBIDDEN, 1053, "SecurityDeny", refusal.to_string()),
             Refusal::NoVhost(_) => Fault::new(StatusCode::NOT_FOUND, 2014, "NoVhost", refusal.to_string()),
             Refusal::Other(_) => {

@@ -12,7 +12,7 @@ use crate::{
 use bytes::BytesMut;
 use glommio::yield_if_needed;
 use shardcast_engine::key::StreamKey;
-use shardcast_protocols::session::{Client, Request, Verdict};
+use shardcast_protocols::session::{Client, Refusal, Request, Verdict};
 use std::{
     borrow::Cow,
     net::IpAddr,
@@ -62,9 +62,10 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         }
         return;
     };
-    if let Verdict::Refused(why) = seat.admit(vhost, Deed::Play, &request) {
+    if let Verdict::Refused(why) = seat.admit(vhost, Deed::Play, &request).await {
         info!(cid = %connection.id, "{} may not play {}/{}: {why}", connection.peer, request.app, request.stream);
-        return refuse(connection, "403 Forbidden");
+        let status = if matches!(why, Refusal::Rejected(_)) { "401 Unauthorized" } else { "403 Forbidden" };
+        return refuse(connection, status);
     }
     connection.say(answer(&head, body, shard.config.http_server.crossdomain).as_bytes());
     if head.method == "HEAD" {
@@ -163,10 +164,10 @@ fn live<'s>(shard: &'s Shard, head: &Head) -> Option<(&'s Vhost, Request, Body)>
     let (app, stream) = mounted(&mount(&vhost.http_remux.mount, body)?, &vhost.name, &head.path)?;
     let request = Request {
         vhost: name.to_owned(),
+        tc_url: format!("rtmp://{}/{app}", vhost.name),
         app,
         stream,
         param: head.query.clone(),
-        tc_url: format!("http://{}{}", head.host, head.path),
         page_url: head.page.clone(),
         client: Client::FlvPlay,
         ..Request::default()

@@ -7,6 +7,7 @@
 use super::seat::Seat;
 use crate::{
     connection::Connection,
+    hooks::Farewell,
     mesh::Mail,
     net::{link::Link, peer::Peer, sys},
     shard::Shard,
@@ -50,6 +51,7 @@ pub struct Prepared {
     pub ufrag: String,
     pub key: StreamKey,
     pub session: Session,
+    pub told: Farewell,
 }
 
 /// Where packets come from that are no strangers.
@@ -151,7 +153,7 @@ pub fn take(shard: &Shard, socket: usize, source: SocketAddr, bytes: &[u8], via:
 
 /// A session comes to live here, with the request that brought it.
 pub fn settle(shard: &Rc<Shard>, prepared: Prepared, socket: usize, source: SocketAddr, bytes: &[u8]) {
-    let Prepared { number, id, ufrag, key, session } = prepared;
+    let Prepared { number, id, ufrag, key, session, told } = prepared;
     let port = &shard.rtc;
     let publishes = matches!(session, Session::Publisher(_));
     let config = shard.config.clone();
@@ -176,8 +178,8 @@ pub fn settle(shard: &Rc<Shard>, prepared: Prepared, socket: usize, source: Sock
     let member = Member { ufrag, peer: peer.clone(), addresses: Vec::new(), keyframes };
     port.members.borrow_mut().insert(number, member);
     port.open(number, source);
-    let shard_here = shard.clone();
-    spawn_local(guard(shard_here, connection, peer.clone(), number, key, publishes)).detach();
+    let begins = Begins { number, key, publishes, told };
+    spawn_local(guard(shard.clone(), connection, peer.clone(), begins)).detach();
     peer.input(Instant::now(), source, bytes);
     shard.wake();
 }
@@ -284,17 +286,19 @@ impl Port {
     }
 }
 
-/// Serves a session to its end; a panic ends it and nothing else.
-async fn guard(
-    shard: Rc<Shard>,
-    connection: Rc<Connection>,
-    peer: Rc<Peer>,
+/// What a session begins with.
+struct Begins {
     number: u64,
     key: StreamKey,
     publishes: bool,
-) {
+    told: Farewell,
+}
+
+/// Serves a session to its end; a panic ends it and nothing else.
+async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, peer: Rc<Peer>, begins: Begins) {
+    let number = begins.number;
     info!(cid = %connection.id, "WebRTC connection from {}", connection.peer);
-    let served = AssertUnwindSafe(serve(&shard, &connection, &peer, number, key, publishes));
+    let served = AssertUnwindSafe(serve(&shard, &connection, &peer, begins));
     if served.catch_unwind().await.is_err() {
         metrics::counter!("shardcast_session_panics_total").increment(1);
         error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer);
@@ -314,15 +318,13 @@ async fn serve(
     shard: &Rc<Shard>,
     connection: &Rc<Connection>,
     peer: &Rc<Peer>,
-    number: u64,
-    key: StreamKey,
-    publishes: bool,
+    Begins { number, key, publishes, told }: Begins,
 ) {
     let mut seat = Seat::new(shard, connection);
     if publishes {
-        seat.adopt(key, number);
+        seat.adopt(key, number, told);
     } else {
-        seat.watch(key, peer);
+        seat.watch(key, peer, told);
     }
     loop {
         let batch = peer.media().await;

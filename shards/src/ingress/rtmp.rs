@@ -143,7 +143,7 @@ impl Driver<'_> {
             Event::Play(request) => match config.clone().vhost(&request.vhost) {
                 Some(vhost) => {
                     let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
-                    let verdict = self.seat.admit(vhost, Deed::Play, &request);
+                    let verdict = self.seat.admit(vhost, Deed::Play, &request).await;
                     self.cue = Some(request).filter(|_| verdict == Verdict::Allowed);
                     verdict
                 }

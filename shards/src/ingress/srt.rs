@@ -22,7 +22,7 @@ use socket2::SockRef;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
     time::{Duration, Instant},
@@ -45,6 +45,8 @@ struct Port {
     /// Our socket id, by the caller's address and its own: handshakes come again.
     callers: RefCell<HashMap<(SocketAddr, u32), u32>>,
     next_id: Cell<u32>,
+    /// An address of this machine, for the URL that callers do not say.
+    host: IpAddr,
 }
 
 struct Member {
@@ -78,7 +80,10 @@ pub async fn run(shard: Rc<Shard>, udp: UdpSocket) {
         Ok(incoming) => sys::adopt_datagrams(incoming),
         Err(error) => return error!("SRT is off on this shard: {error}"),
     };
+    let interfaces = sys::interface_addresses().unwrap_or_default();
+    let host = interfaces.into_iter().find(|ip| ip.is_ipv4() && !ip.is_loopback());
     let port = Rc::new(Port {
+        host: host.unwrap_or(Ipv4Addr::LOCALHOST.into()),
         listener: Listener::new(Instant::now(), secret, settings),
         udp: Rc::new(udp),
         sessions: RefCell::default(),
@@ -155,6 +160,7 @@ impl Port {
         let defaults = &self.shard.config.srt_server.defaults;
         let (mode, mut request) =
             stream_id::parse(&caller.stream_id, defaults).map_err(|error| Rejection::BadRequest(error.to_string()))?;
+        request.tc_url = format!("srt://{}/{}", self.host, request.app);
         request.client = if mode == Mode::Publish { Client::SrtPublish } else { Client::SrtPlay };
         if !self.shard.config.vhost(&request.vhost).is_some_and(|vhost| vhost.srt_enabled) {
             return Err(Rejection::Forbidden(format!("vhost {:?} serves no SRT", request.vhost)));
@@ -224,7 +230,7 @@ async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, mode: Mode, reque
     let config = shard.config.clone();
     let vhost = config.vhost(&request.vhost).ok_or("its vhost is gone")?;
     if mode == Mode::Play {
-        if let Verdict::Refused(why) = seat.admit(vhost, Deed::Play, &request) {
+        if let Verdict::Refused(why) = seat.admit(vhost, Deed::Play, &request).await {
             return Err(why.to_string());
         }
         seat.play(vhost, &request, Wire::Srt);

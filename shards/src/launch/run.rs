@@ -10,6 +10,7 @@ use crate::{
     control::Control,
     fanout::hand,
     files,
+    hooks::{Call, Herald},
     ingress::{
         accept::{self, Service},
         rtc, srt,
@@ -28,6 +29,7 @@ use std::{
     sync::{
         Arc, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::Receiver,
     },
     thread,
     time::{Duration, Instant},
@@ -40,7 +42,7 @@ const PARTING: Duration = Duration::from_millis(300);
 const WRITING: Duration = Duration::from_secs(3);
 
 /// Directives on which an operator relies to keep people out.
-const GUARDS: [&str; 3] = ["http_api.auth.enabled", "vhost.http_hooks.enabled", "vhost.hls.hls_keys"];
+const GUARDS: [&str; 2] = ["http_api.auth.enabled", "vhost.hls.hls_keys"];
 /// How often the control shard looks for WebRTC peers that never came.
 const SWEEP: Duration = Duration::from_secs(1);
 const LETTING_GO: Duration = Duration::from_secs(2);
@@ -94,7 +96,9 @@ pub fn run(options: Options) -> Result<(), Failure> {
     let wants_files =
         config.vhosts.iter().any(|vhost| vhost.enabled && vhost.hls.enabled && vhost.hls.folder.is_some());
     let files = if wants_files { Some(files::Writer::start()?) } else { None };
+    let (herald, calls) = Herald::new(config.clone());
     let common = Common {
+        herald,
         files: files.as_ref().map(|(writer, _)| writer.clone()),
         config: config.clone(),
         connections_open: Arc::new(AtomicUsize::new(0)),
@@ -130,7 +134,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
         ports.words,
     );
     let control = executor("control", None, limits.ring_depth)
-        .spawn(move || control(index, control_common, control_ends, api, metrics, rtmp_port, quit, ready))
+        .spawn(move || control(index, control_common, calls, control_ends, api, metrics, rtmp_port, quit, ready))
         .map_err(|error| Failure::Executor { name: "control".into(), error: error.to_string() })?;
     handles.push(control);
     let mut ended = Ok(());
@@ -210,6 +214,7 @@ async fn media(index: usize, common: Common, ends: Ends, ports: MediaPorts, quit
 async fn control(
     index: usize,
     common: Common,
+    calls: Receiver<Call>,
     ends: Option<Ends>,
     api: Vec<TcpListener>,
     metrics: PrometheusHandle,
@@ -220,6 +225,10 @@ async fn control(
     let Some(ends) = ends else { return };
     let (mesh, inboxes) = Mesh::connect(index, ends).await;
     let control: Rc<Control> = Control::new(common, mesh, metrics, rtmp_port);
+    let deliver = || {
+        control.deliver();
+        calls.try_iter().for_each(|call| control.call(call, None));
+    };
     for inbox in inboxes {
         spawn_local(control.clone().receive(inbox)).detach();
     }
@@ -230,7 +239,7 @@ async fn control(
     let mut swept = Instant::now();
     while !quit.load(Ordering::Relaxed) {
         sleep(Duration::from_millis(20)).await;
-        control.deliver();
+        deliver();
         if swept.elapsed() >= SWEEP {
             swept = Instant::now();
             control.sweep_rtc(swept);
@@ -239,7 +248,7 @@ async fn control(
     control.quit();
     let parted = Instant::now() + PARTING;
     while Instant::now() < parted {
-        control.deliver();
+        deliver();
         sleep(Duration::from_millis(20)).await;
     }
 }
