@@ -28,6 +28,11 @@ impl Prologue {
         }
     }
 
+    /// `later` differs by tracks that have turned up only: frames made under this one play under it too.
+    pub fn grows_into(&self, later: &Self) -> bool {
+        (self.video.is_none() || self.video == later.video) && (self.audio.is_none() || self.audio == later.audio)
+    }
+
     /// The sound, as most formats carry it where there is such, else as Opus.
     pub fn sound(&self) -> Option<&Track> {
         self.audio.as_ref().or(self.opus.as_ref())

@@ -33,6 +33,7 @@ use shardcast_protocols::{
     rtmp::format::Rtmp,
     session::{Client as Kind, Refusal, Verdict},
     ts::Ts,
+    websocket::Framed,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -206,6 +207,7 @@ impl Shard {
     /// The connection becomes a viewer of `key`, live or not yet.
     pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) {
         self.with_stream(key, vhost, |stream| {
+            let state = stream.state();
             let slot = &mut stream.audiences[wire as usize];
             let audience = slot.get_or_insert_with(|| {
                 let format: Box<dyn Format> = match wire {
@@ -214,6 +216,8 @@ impl Shard {
                     Wire::ChunkedFlv => Box::new(Chunked(Flv)),
                     Wire::Ts | Wire::Srt => Box::<Ts>::default(),
                     Wire::ChunkedTs => Box::<Chunked<Ts>>::default(),
+                    Wire::WsFlv => Box::new(Framed(Flv)),
+                    Wire::WsTs => Box::<Framed<Ts>>::default(),
                 };
                 let window = if vhost.min_latency || wire == Wire::Srt { Duration::ZERO } else { vhost.mw_latency };
                 Audience::new(Tape::new(format, &stream.ring), window)
@@ -223,7 +227,7 @@ impl Shard {
                 cid = %connection.id,
                 "{} plays {key} by {wire:?}, {}, viewer {} here",
                 connection.peer,
-                if stream.live { "live" } else { "waiting for its publisher" },
+                state,
                 audience.len(),
             );
         });
@@ -244,14 +248,14 @@ impl Shard {
     /// The connection becomes a viewer of `key` by WebRTC, live or not yet.
     pub fn watch(&self, connection: &Rc<Connection>, peer: &Rc<Peer>, key: &StreamKey, vhost: &Vhost) {
         self.with_stream(key, vhost, |stream| {
-            let ring = &stream.ring;
+            let (state, ring) = (stream.state(), &stream.ring);
             let audience = stream.rtp.get_or_insert_with(|| RtpAudience::new(ring, vhost.rtc.keep_bframe));
             audience.join(connection.clone(), peer.clone());
             info!(
                 cid = %connection.id,
                 "{} plays {key} by WebRTC, {}, viewer {} here",
                 connection.peer,
-                if stream.live { "live" } else { "waiting for its publisher" },
+                state,
                 audience.viewers().count(),
             );
         });

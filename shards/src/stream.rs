@@ -19,7 +19,7 @@ use shardcast_engine::{
     prologue::Prologue,
     timeline::{Placed, Timeline},
 };
-use shardcast_protocols::{chunked::LAST_CHUNK, session::Request};
+use shardcast_protocols::{chunked::LAST_CHUNK, session::Request, websocket::LAST_FRAME};
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 use tracing::{info, warn};
 
@@ -72,12 +72,15 @@ pub enum Wire {
     /// MPEG-TS, likewise.
     Ts,
     ChunkedTs,
+    /// Both in WebSocket frames.
+    WsFlv,
+    WsTs,
     /// MPEG-TS in SRT.
     Srt,
 }
 
 /// How many [`Wire`]s there are.
-const WIRES: usize = 6;
+const WIRES: usize = 8;
 
 /// Units in one mail.
 const BATCH: usize = 256;
@@ -156,6 +159,16 @@ impl Stream {
             meter_in: Meter::default(),
             meter_out: Meter::default(),
             prologue: Arc::default(),
+        }
+    }
+
+    /// For the log.
+    pub fn state(&self) -> &'static str {
+        match self.role {
+            _ if self.live => "live",
+            // Its home has the word, and tells at once.
+            Role::Mirror { .. } if self.frames == 0 => "asking its home",
+            _ => "waiting for its publisher",
         }
     }
 
@@ -315,6 +328,8 @@ impl Stream {
             (Wire::ChunkedFlv, LAST_CHUNK),
             (Wire::Ts, b""),
             (Wire::ChunkedTs, LAST_CHUNK),
+            (Wire::WsFlv, LAST_FRAME),
+            (Wire::WsTs, LAST_FRAME),
             (Wire::Srt, b""),
         ];
         for (wire, last) in bodies {

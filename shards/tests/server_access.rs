@@ -40,7 +40,7 @@ fn publishers_that_the_rules_keep_out_are_told_so() {
     assert!(refused.stderr.join("\n").contains("denied: 127.0.0.1 may not publish"), "{:?}", refused.stderr);
     assert!(!publish(&server.srt_in("live/b"), "mpegts").status.success());
     server.wait_for_log(&["connection of", "denied: 127.0.0.1 may not publish", "received"]);
-    let whip = http::post(server.ports.api, "/rtc/v1/whip/?app=live&stream=c", "application/sdp", "v=0\r\n");
+    let whip = http::post(server.ports.api, "POST", "/rtc/v1/whip/?app=live&stream=c", "v=0\r\n");
     assert_eq!((whip.status, whip.text().contains("SecurityDeny")), (403, true));
     assert_eq!(server.total("shardcast_access_denied_total", "by=\"security\""), 3.0);
     assert!(["a", "b", "c"].iter().all(|name| server.stream(&format!("live/{name}")).is_none()));
@@ -55,7 +55,7 @@ fn viewers_that_the_rules_keep_out_are_told_so_and_publishers_go_on() {
     for path in ["/live/a.flv", "/live/a.ts", "/live/a.m3u8", "/live/a-0.ts"] {
         assert_eq!(server.get(path).status, 403, "{path}");
     }
-    let whep = http::post(server.ports.api, "/rtc/v1/whep/?app=live&stream=a", "application/sdp", "v=0\r\n");
+    let whep = http::post(server.ports.api, "POST", "/rtc/v1/whep/?app=live&stream=a", "v=0\r\n");
     assert_eq!(whep.status, 403);
     let refused = ffmpeg(&[], &server.rtmp("live/a"), &["-f", "null", "-"]);
     assert!(refused.stderr.join("\n").contains("denied: 127.0.0.1 may not play"), "{:?}", refused.stderr);

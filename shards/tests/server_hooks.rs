@@ -101,7 +101,7 @@ fn play(url: &str) -> Output {
 
 fn offer(server: &Server, how: &str, stream: &str) -> http::Response {
     let path = format!("/rtc/v1/{how}/?app=live&stream={stream}&k=v");
-    http::post(server.ports.api, &path, "application/sdp", if how == "whip" { OBS } else { CHROMIUM })
+    http::post(server.ports.api, "POST", &path, if how == "whip" { OBS } else { CHROMIUM })
 }
 
 #[test]

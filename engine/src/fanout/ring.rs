@@ -137,6 +137,11 @@ impl Ring {
         both || self.opened.is_some_and(|opened| self.newest - opened >= SETTLING)
     }
 
+    /// What the newest frame was made under.
+    pub fn newest_prologue(&self) -> Option<&Arc<Prologue>> {
+        self.units.back().map(|unit| &unit.prologue)
+    }
+
     /// The units from `seq` on, or from the oldest where `seq` is gone.
     pub fn from(&self, seq: u64) -> impl Iterator<Item = &Arc<Unit>> {
         let skip = usize::try_from(seq.saturating_sub(self.oldest())).unwrap_or(usize::MAX);

@@ -188,11 +188,7 @@ impl Tape {
         let Some(entry) = self.unit_of(position) else { return };
         // A track that turned up just after the entry belongs into the head, which is written once.
         let then = &entry.prologue;
-        let newest = self.prologue.as_ref().filter(|now| {
-            newcomer
-                && (then.video.is_none() || then.video == now.video)
-                && (then.audio.is_none() || then.audio == now.audio)
-        });
+        let newest = self.prologue.as_ref().filter(|now| newcomer && then.grows_into(now));
         let prologue = newest.unwrap_or(then);
         if newcomer {
             self.format.head(prologue, entry.dts, out);

@@ -10,6 +10,8 @@ const HANDSHAKE: usize = HEADER + 48;
 /// Packets that one report of losses may name; the sender keeps no more.
 const LOSSES: u32 = 8192;
 const LARGEST: usize = 1500;
+/// No round trip is longer, nor varies by more, in µs: the crate multiplies them without a check.
+const TRIP_MAX: u32 = 10_000_000;
 
 /// The packet, where it is one that may be handed on.
 pub fn parse(bytes: &[u8], from: SocketAddr) -> Option<Packet> {
@@ -38,7 +40,7 @@ fn is_sound(bytes: &[u8]) -> bool {
     match (first >> 16) & 0x7fff {
         0 => bytes.len() >= HANDSHAKE && are_extensions(bytes.get(HANDSHAKE..).unwrap_or_default()),
         1 | 5 | 6 => true,
-        2 => word(body, 0).is_some_and(|number| number >> 31 == 0),
+        2 => word(body, 0).is_some_and(|number| number >> 31 == 0) && is_trip(body),
         3 => are_losses(body),
         7 => matches!((word(body, 0), word(body, 4)), (Some(first), Some(last)) if is_range(first, last)),
         // Only keys are renewed on the way; other extensions belong into a handshake.
@@ -75,6 +77,11 @@ fn are_losses(body: &[u8]) -> bool {
         }
     }
     total > 0 && body.len().is_multiple_of(4)
+}
+
+/// Round trip and its variance of an acknowledgement (§3.2.4), where it has them.
+fn is_trip(body: &[u8]) -> bool {
+    [4, 8].into_iter().filter_map(|at| word(body, at)).all(|us| us <= TRIP_MAX)
 }
 
 fn is_range(first: u32, last: u32) -> bool {

@@ -134,6 +134,18 @@ fn what_is_lost_is_given_up_or_waited_for() {
 }
 
 #[test]
+fn acknowledgement_with_an_absurd_round_trip_is_dropped() {
+    let acknowledgement = |trip: u32, variance: u32| {
+        let words = [0x8002_0000, 1, 0, 7, 100, trip, variance, 8192];
+        packet::parse(&words.map(u32::to_be_bytes).concat(), caller())
+    };
+    assert!(acknowledgement(100_000, 50_000).is_some());
+    for (trip, variance) in [(10_000_001, 0), (0, 10_000_001), (0, u32::MAX)] {
+        assert!(acknowledgement(trip, variance).is_none());
+    }
+}
+
+#[test]
 fn mutated_packets_are_dropped_or_handled_but_never_panic() {
     let now = Instant::now();
     let listener = listener(now, "a passphrase of ours");

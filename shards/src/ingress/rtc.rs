@@ -15,7 +15,7 @@ use crate::{
 use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::{spawn_local, timer::sleep, yield_if_needed};
-use shardcast_engine::key::StreamKey;
+use shardcast_engine::{codec::Kind, key::StreamKey};
 use shardcast_protocols::rtc::{Session, stun};
 use std::{
     cell::RefCell,
@@ -306,12 +306,33 @@ async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, peer: Rc<Peer>, beg
     }
     connection.received.set(peer.received.get());
     connection.sent.set(peer.sent.get());
+    account(&connection, &peer);
     if let Some(why) = peer.over() {
         connection.close(why);
     }
     peer.shutdown();
     shard.rtc.remove(number);
     shard.post(shard.shards(), Mail::Left { number });
+}
+
+/// What came of a publisher's packets.
+fn account(connection: &Connection, peer: &Peer) {
+    for (kind, name) in [(Kind::Video, "video"), (Kind::Audio, "audio")] {
+        let Some(stats) = peer.publisher(|publisher| publisher.stats(kind)) else { return };
+        let received = stats.received;
+        let count = |metric: &'static str, count| metrics::counter!(metric, "kind" => name).increment(count);
+        count("shardcast_rtc_packets_received_total", received.packets);
+        count("shardcast_rtc_packets_lost_total", received.lost);
+        count("shardcast_rtc_nacks_sent_total", stats.nacks);
+        count("shardcast_rtc_keyframe_requests_total", stats.keyframe_requests);
+        info!(
+            cid = %connection.id,
+            "{name}: {} packets, {} lost, {} late, {} unreadable, {} frames left out; {} asked for again, {} keyframes \
+             asked for",
+            received.packets, received.lost, received.late, received.wrong, received.dropped, stats.nacks,
+            stats.keyframe_requests,
+        );
+    }
 }
 
 async fn serve(

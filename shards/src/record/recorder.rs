@@ -121,7 +121,7 @@ impl Recorder {
             self.close();
         }
         if self.file.is_none() && self.may_start(unit, ring) {
-            self.open(unit);
+            self.open(unit, ring);
         }
         if let Some(file) = &mut self.file {
             file.take(unit, &self.disk);
@@ -137,28 +137,31 @@ impl Recorder {
         self.opened > 0 && !self.dvr.wait_keyframe && self.dvr.plan == DvrPlan::Segment || pictures_are_overdue()
     }
 
-    fn open(&mut self, unit: &Unit) {
+    fn open(&mut self, unit: &Unit, ring: &Ring) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let wall = i64::try_from(now.as_secs()).ok().and_then(sys::local_time).unwrap_or(EPOCH);
         let (path, container) = path::fill(&self.dvr.path, &self.key, now, wall);
         let start = unit.frame.dts;
+        // A track that turned up just after the file's start belongs into its head.
+        let newest = ring.newest_prologue().filter(|newest| unit.prologue.grows_into(newest));
+        let prologue = newest.unwrap_or(&unit.prologue).clone();
         let mut head = Vec::new();
         let muxer = match container {
             Container::Mp4 => {
                 // A frame has its track, so there is one.
-                let Some(fragmenter) = Fragmenter::new(&unit.prologue) else { return };
+                let Some(fragmenter) = Fragmenter::new(&prologue) else { return };
                 fragmenter.init(&mut head);
                 Muxer::Mp4 { index: Box::new(Index::new(&fragmenter, &head)), fragmenter }
             }
             Container::Flv => {
-                Flv.head(&unit.prologue, Timestamp::ZERO, &mut head);
+                Flv.head(&prologue, Timestamp::ZERO, &mut head);
                 Muxer::Flv { buffer: Vec::new(), since: start }
             }
         };
         let number = self.disk.open(path, self.client.clone(), self.failed.clone());
         self.disk.write(number, head);
         self.opened += 1;
-        self.file = Some(Recording { number, start, prologue: unit.prologue.clone(), muxer });
+        self.file = Some(Recording { number, start, prologue, muxer });
     }
 
     fn close(&mut self) {
@@ -189,8 +192,7 @@ impl Recording {
         let plan = cut && (at_a_keyframe || !dvr.wait_keyframe);
         let Muxer::Mp4 { index, .. } = &self.muxer else { return plan };
         // The tracks of an MP4 stand fast once it is begun.
-        let other = prologue.video != self.prologue.video || prologue.audio != self.prologue.audio;
-        plan || other || index.is_full() && at_a_keyframe
+        plan || !prologue.grows_into(&self.prologue) || index.is_full() && at_a_keyframe
     }
 
     fn take(&mut self, unit: &Unit, disk: &Disk) {
@@ -203,7 +205,7 @@ impl Recording {
         let frame = Frame { dts: at, pts: frame.pts - self.start, ..frame.clone() };
         match &mut self.muxer {
             Muxer::Flv { buffer, since } => {
-                if prologue.version != self.prologue.version {
+                if prologue.version > self.prologue.version {
                     Flv.prologue(prologue, at, buffer);
                     self.prologue = prologue.clone();
                 }
@@ -254,7 +256,7 @@ mod tests {
         codec::Codec,
         fanout::ring::Policy,
         key::DEFAULT_VHOST,
-        track::{Picture, Shape, Track},
+        track::{Picture, Shape, Sound, Track},
     };
     use shardcast_protocols::session::Request;
     use std::{path::Path, time::Duration};
@@ -349,6 +351,22 @@ mod tests {
             recorder.finish(&ring);
             let got: Vec<Vec<i64>> = recorded(folder.path(), &disk);
             assert_eq!(got, expected, "{name}");
+        }
+    }
+    #[test]
+    fn a_track_that_turns_up_just_after_the_start_is_in_the_first_file() {
+        for name in ["[timestamp].flv", "[timestamp].mp4"] {
+            let (folder, disk) = (tempfile::tempdir().unwrap(), disk());
+            let (mut ring, pictures) = (ring(), prologue(b"one"));
+            let shape = Shape::Audio(Sound { sample_rate: 44_100, channels: 2, ..Sound::default() });
+            let sound = Track { codec: Codec::Aac, config: Bytes::from_static(b"\x12\x10"), shape };
+            let mut recorder = recorder(folder.path(), name, &disk);
+            append(&mut ring, &pictures, 0..5);
+            recorder.catch_up(&ring);
+            append(&mut ring, &Arc::new(pictures.with_track(sound).unwrap()), 5..50);
+            recorder.finish(&ring);
+            let expected: Vec<_> = (0..50).collect();
+            assert_eq!(recorded(folder.path(), &disk), [expected], "{name}");
         }
     }
 }

@@ -19,12 +19,11 @@ pub fn request(port: u16, method: &str, path: &str, headers: &[&str]) -> Respons
     Response::read(open(port, method, path, headers), &format!("{method} {path}"))
 }
 
-/// Posts `body` and reads to the end of the connection.
-pub fn post(port: u16, path: &str, content_type: &str, body: &str) -> Response {
-    let headers = [format!("Content-Type: {content_type}"), format!("Content-Length: {}", body.len())];
-    let mut stream = open(port, "POST", path, &headers.each_ref().map(String::as_str));
+/// As [`request`], with a body.
+pub fn post(port: u16, method: &str, path: &str, body: &str) -> Response {
+    let mut stream = open(port, method, path, &[&format!("Content-Length: {}", body.len())]);
     stream.write_all(body.as_bytes()).expect("send a body");
-    Response::read(stream, path)
+    Response::read(stream, &format!("{method} {path}"))
 }
 
 /// Asks; the answer is the caller's to read.

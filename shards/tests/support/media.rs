@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-/// All have a 440 Hz tone with a little noise, so that no two packets of sound are the same.
+/// All but the marked ones have a 440 Hz tone with a little noise, so that no two packets of sound are the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Media {
     /// 640×360, 25 a second, a keyframe a second, without B-frames. 10 s.
@@ -19,7 +19,25 @@ pub enum Media {
     Short,
     /// 1280×720, 25 a second, 20 Mbit/s. 20 s.
     Heavy,
+    /// 320×180, 25 a second, a keyframe a second, without B-frames; sound of 44.1 kHz. Pictures are
+    /// numbered, a white flash and a beep of 1 kHz come together each second: `judge.py` reads them. 8 s.
+    Marked,
+    /// The same with B-frames.
+    MarkedReordered,
 }
+
+/// White flashes over the pictures 12 and 13 of each second at the top, the number of the picture in
+/// eight bits at the bottom, the lowest at the left; each a band of an eighth of the height.
+const MARKS: &str = ",format=yuv420p,geq=lum='if(lt(Y,H/8),16+219*between(mod(N,25),12,13),\
+    if(gte(Y,H*7/8),16+219*mod(floor(N/pow(2,floor(X*8/W))),2),lum(X,Y)))':\
+    cb='if(between(Y,H/8,H*7/8-1),cb(X,Y),128)':cr='if(between(Y,H/8,H*7/8-1),cr(X,Y),128)'";
+
+const TONE: &str = "aevalsrc=0.4*sin(2*PI*440*t)+0.01*(random(0)-0.5):s=48000:c=stereo";
+/// Over a quiet hum; pictures 12 and 13 are those of 480 to 560 ms.
+const BEEPS: &str = "aevalsrc='0.05*sin(2*PI*440*t)+0.4*sin(2*PI*1000*t)*between(mod(t,1),0.48,0.56)':s=44100:c=stereo";
+
+const BASELINE: [&str; 4] = ["-profile:v", "baseline", "-bf", "0"];
+const REORDERED: [&str; 6] = ["-profile:v", "main", "-bf", "2", "-b_strategy", "0"];
 
 pub const FRAMES_PER_SECOND: usize = 25;
 
@@ -36,28 +54,34 @@ impl Media {
     }
 
     pub fn size(self) -> (u64, u64) {
-        if self == Media::Heavy { (1280, 720) } else { (640, 360) }
+        match self {
+            Media::Heavy => (1280, 720),
+            Media::Marked | Media::MarkedReordered => (320, 180),
+            Media::Plain | Media::Reordered | Media::Short => (640, 360),
+        }
     }
 
     fn make(self, folder: &Path, file: &Path) {
         let (width, height) = self.size();
         let (seconds, picture, coding): (u32, &str, &[&str]) = match self {
-            Media::Plain => (10, "", &["-profile:v", "baseline", "-bf", "0"]),
-            Media::Short => (4, "", &["-profile:v", "baseline", "-bf", "0"]),
-            Media::Reordered => (10, "", &["-profile:v", "main", "-bf", "2", "-b_strategy", "0"]),
+            Media::Plain => (10, "", &BASELINE),
+            Media::Short => (4, "", &BASELINE),
+            Media::Marked => (8, MARKS, &BASELINE),
+            Media::Reordered => (10, "", &REORDERED),
+            Media::MarkedReordered => (8, MARKS, &REORDERED),
             // Noise that changes with each picture fills the rate.
             Media::Heavy => {
                 (20, ",noise=alls=60:allf=t", &["-bf", "0", "-b:v", "20M", "-maxrate", "20M", "-bufsize", "4M"])
             }
         };
+        let marked = matches!(self, Media::Marked | Media::MarkedReordered);
         // Written beside its place and moved there whole: other tests may be making it too.
         let making = tempfile::Builder::new().suffix(".flv").tempfile_in(folder).expect("a file").into_temp_path();
         let made = Process::start(
             Command::new("ffmpeg")
                 .args(["-v", "error", "-y", "-f", "lavfi", "-i"])
                 .arg(format!("testsrc2=size={width}x{height}:rate={FRAMES_PER_SECOND}{picture}"))
-                .args(["-f", "lavfi", "-i"])
-                .arg("aevalsrc=0.4*sin(2*PI*440*t)+0.01*(random(0)-0.5):s=48000:c=stereo")
+                .args(["-f", "lavfi", "-i", if marked { BEEPS } else { TONE }])
                 .args(["-t", &seconds.to_string(), "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast"])
                 .args(coding)
                 .args(["-g", "25", "-keyint_min", "25", "-sc_threshold", "0"])

@@ -5,10 +5,12 @@
 
 pub mod flv;
 pub mod http;
+pub mod judge;
 pub mod media;
 pub mod probe;
 pub mod process;
 pub mod publisher;
+pub mod relay;
 pub mod server;
 pub mod stage;
 pub mod tone;

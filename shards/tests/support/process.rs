@@ -30,7 +30,19 @@ pub struct Lines(Arc<(Mutex<Vec<String>>, Condvar)>);
 impl Process {
     /// Starts `command`: standard output is collected as bytes, standard error as lines.
     pub fn start(command: &mut Command) -> Self {
-        let mut process = Self::spawn(command);
+        Self::collecting(command, Stdio::null())
+    }
+
+    /// Starts two, of which the second takes in what the first puts out.
+    pub fn pipe(first: &mut Command, second: &mut Command) -> [Self; 2] {
+        let mut first = Self::spawn(first, Stdio::null());
+        let between = first.child.stdout.take().expect("a piped standard output");
+        let second = Self::collecting(second, between.into());
+        [first, second]
+    }
+
+    fn collecting(command: &mut Command, stdin: Stdio) -> Self {
+        let mut process = Self::spawn(command, stdin);
         let stdout = process.child.stdout.take();
         process.stdout = Some(thread::spawn(move || {
             let mut bytes = Vec::new();
@@ -44,17 +56,17 @@ impl Process {
 
     /// Starts `command`: both outputs are collected as lines.
     pub fn talking(command: &mut Command) -> Self {
-        let mut process = Self::spawn(command);
+        let mut process = Self::spawn(command, Stdio::null());
         if let Some(stdout) = process.child.stdout.take() {
             process.readers.push(process.lines.fill(stdout));
         }
         process
     }
 
-    fn spawn(command: &mut Command) -> Self {
+    fn spawn(command: &mut Command, stdin: Stdio) -> Self {
         let name = format!("{command:?}");
         let mut child = command
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -94,8 +106,17 @@ impl Process {
 
     /// Asks it to end, as a service manager does.
     pub fn terminate(&self) {
-        let status = Command::new("kill").args(["-TERM", &self.id().to_string()]).status();
+        self.signal("TERM");
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status();
         assert!(status.is_ok_and(|status| status.success()), "kill {}", self.name);
+    }
+
+    /// Holds it: it says nothing more, and its connections stay.
+    pub fn freeze(&self) {
+        self.signal("STOP");
     }
 
     /// Ends it at once.

@@ -123,6 +123,21 @@ impl Server {
         format!("srt://127.0.0.1:{}?streamid=#!::r={stream},m=request", self.ports.srt)
     }
 
+    /// Where `app/name` is published by WHIP.
+    pub fn whip(&self, stream: &str) -> String {
+        self.webrtc("whip", stream)
+    }
+
+    /// Where `app/name` is played by WHEP.
+    pub fn whep(&self, stream: &str) -> String {
+        self.webrtc("whep", stream)
+    }
+
+    fn webrtc(&self, way: &str, stream: &str) -> String {
+        let (app, name) = stream.split_once('/').expect("app/name");
+        format!("http://127.0.0.1:{}/rtc/v1/{way}/?app={app}&stream={name}", self.ports.api)
+    }
+
     pub fn get(&self, path: &str) -> Response {
         http::request(self.ports.http, "GET", path, &[])
     }
@@ -140,6 +155,13 @@ impl Server {
             let entry = self.stream(stream)?;
             (entry["publish"]["active"] == true && entry["frames"].as_u64() > Some(0)).then_some(entry)
         })
+    }
+
+    /// Waits until a stream has gone on for so many pictures.
+    pub fn wait_for_pictures(&self, stream: &str, count: usize) {
+        let pictures = || self.stream(stream).and_then(|entry| entry["video_frames"].as_u64());
+        let wanted = pictures().unwrap_or(0) + count as u64;
+        until(&format!("{stream} goes on"), || pictures().filter(|pictures| *pictures >= wanted));
     }
 
     pub fn wait_until_over(&self, stream: &str) {

@@ -1,0 +1,284 @@
+"""aiortc as a WebRTC publisher and player.
+
+Usage: webrtc.py publish URL FILE, by WHIP (RFC 9725): the H.264 of an FLV as it is, its sound as Opus, over and
+over until told to end (SIGTERM).
+       webrtc.py play URL [SECONDS], by WHEP: prints what `judge.py` prints. The times of pictures and sound are on one
+clock by the sender reports of each (RFC 3550, 6.4.1), as in any browser.
+       webrtc.py many URL COUNT FRAMES, by WHEP: so many players at once, until each has got FRAMES pictures and as many
+packets of sound; they are put together and not decoded. Prints how many pictures each began without a keyframe.
+"""
+
+import asyncio
+import fractions
+import json
+import signal
+import sys
+import time
+import urllib.parse
+import urllib.request
+
+import aioice.ice
+import av
+from aiortc import (
+    MediaStreamTrack,
+    RTCPeerConnection,
+    RTCRtpReceiver,
+    RTCRtpSender,
+    RTCSessionDescription,
+    clock,
+    rtcrtpreceiver,
+)
+from aiortc.rtp import RtcpSrPacket
+
+from judge import Judge
+
+PATIENCE_S = 20
+# The clip's, so that it goes on where it starts again.
+CLIP_S = 8
+
+aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
+
+
+class Clip:
+    """A file over and over in real time, on one clock for picture and sound."""
+
+    def __init__(self, file):
+        self.file = file
+        self.start = None
+        self.tracks = [Feed(self, "video", self.pictures()), Feed(self, "audio", self.sound())]
+
+    def pictures(self):
+        """Packets for RTP, with parameter sets before each keyframe."""
+        lap = 0
+        while True:
+            with av.open(self.file) as container:
+                stream = container.streams.video[0]
+                to_annex_b = av.BitStreamFilterContext("h264_mp4toannexb", stream)
+                packets = (out for packet in container.demux(stream) if packet.size for out in to_annex_b.filter(packet))
+                for packet in packets:
+                    packet.pts += lap * round(CLIP_S / packet.time_base)
+                    yield float(packet.pts * packet.time_base), packet
+            lap += 1
+
+    def sound(self):
+        """Frames of 48 kHz; the file's first is at zero."""
+        pts = 0
+        while True:
+            resampler = av.AudioResampler(format="s16", layout="stereo", rate=48000, frame_size=960)
+            with av.open(self.file) as container:
+                # All but the clip's length is padding of the encoder.
+                left = CLIP_S * 48000
+                for frame in container.decode(audio=0):
+                    for out in resampler.resample(frame):
+                        if left <= 0:
+                            break
+                        left -= out.samples
+                        out.pts, out.time_base = pts, fractions.Fraction(1, 48000)
+                        yield pts / 48000, out
+                        pts += out.samples
+
+    async def wait_for(self, time_s):
+        """Returns the time waited for, as NTP's."""
+        if self.start is None:
+            self.start, self.start_ntp = time.monotonic(), clock.current_ntp_time()
+        await asyncio.sleep(self.start + time_s - time.monotonic())
+        return self.start_ntp + round(time_s * 2**32)
+
+
+class Feed(MediaStreamTrack):
+    def __init__(self, clip, kind, media):
+        super().__init__()
+        self.kind, self.clip, self.media = kind, clip, media
+
+    async def recv(self):
+        time_s, item = next(self.media)
+        self.due = await self.clip.wait_for(time_s)
+        return item
+
+
+# aiortc's sender reports pair a timestamp with the time when it was sent; others' pair it with the time of its
+# picture or sound, and a busy machine does not show in them.
+RTCRtpSender._RTCRtpSender__ntp_timestamp = property(
+    lambda sender: sender.due, lambda sender, sent: setattr(sender, "due", sent and sender.track.due)
+)
+
+
+async def publish(end, url, file):
+    connection = RTCPeerConnection()
+    for track in Clip(file).tracks:
+        h264_alone(connection.addTransceiver(track, direction="sendonly"))
+    resource = await offer(connection, url)
+    await end.wait()
+    await leave(connection, resource)
+
+
+async def play(end, url, seconds):
+    connection = RTCPeerConnection()
+    player = Player(connection, seconds, end)
+    resource = await offer(connection, url)
+    await player.played()
+    await leave(connection, resource)
+    return player.verdict()
+
+
+class AbsoluteTimestamps:
+    """RTP timestamps as they came, but for their wrap; those of B-frames go back."""
+
+    def __init__(self):
+        self.last = 0
+
+    def map(self, timestamp):
+        self.last += (timestamp - self.last + 2**31) % 2**32 - 2**31
+        return self.last
+
+
+class Player:
+    """Judges what a connection receives."""
+
+    def __init__(self, connection, seconds, end):
+        self.judge = Judge()
+        self.end = end
+        self.seconds = seconds
+        # Seconds of the sender's clock and the RTP timestamp for it, by kind.
+        self.reports = {"video": [], "audio": []}
+        # What came before the second reports: the first are made while a player is given what it starts with.
+        self.early = []
+        self.ready = asyncio.Event()
+        rtcrtpreceiver.TimestampMapper = AbsoluteTimestamps
+        for kind in ("video", "audio"):
+            receiver = h264_alone(connection.addTransceiver(kind, direction="recvonly")).receiver
+            receiver._handle_rtcp_packet = self.note_reports(kind, receiver._handle_rtcp_packet)
+        self.tasks = []
+        connection.on("track", lambda track: self.tasks.append(asyncio.create_task(self.take(track))))
+
+    def note_reports(self, kind, handle):
+        async def noted(packet):
+            if isinstance(packet, RtcpSrPacket):
+                self.reports[kind].append((packet.sender_info.ntp_timestamp / 2**32, packet.sender_info.rtp_timestamp))
+            await handle(packet)
+
+        return noted
+
+    async def take(self, track):
+        while True:
+            self.early.append((track.kind, await track.recv()))
+            if not self.in_step():
+                continue
+            for kind, frame in self.early:
+                (self.judge.see if kind == "video" else self.judge.hear)(frame, self.time_of(kind, frame))
+            self.early.clear()
+            start, end = self.judge.span()
+            if end - start > self.seconds:
+                self.ready.set()
+
+    def in_step(self):
+        return all(len(reports) > 1 for reports in self.reports.values())
+
+    def time_of(self, kind, frame):
+        ntp, rtp = self.reports[kind][-1]
+        past = (frame.pts - rtp + 2**31) % 2**32 - 2**31
+        return ntp + float(past * frame.time_base)
+
+    async def played(self):
+        await asyncio.wait([asyncio.create_task(self.end.wait()), asyncio.create_task(self.ready.wait()), *self.tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in self.tasks:
+            if task.done():
+                task.result()
+            task.cancel()
+
+    def verdict(self):
+        if not self.in_step():
+            sys.exit(f"too few sender reports: {self.reports}; {len(self.early)} frames")
+        return self.judge.verdict()
+
+
+async def many(url, players, frames):
+    """Players that decode nothing; pictures and sound are taken before the decoder."""
+    wrong = 0
+
+    async def player():
+        nonlocal wrong
+        connection = RTCPeerConnection()
+        got = {}
+        enough = asyncio.Event()
+        loop = asyncio.get_running_loop()
+
+        def count(kind, data):
+            nonlocal wrong
+            if kind == "video" and kind not in got and not has_idr(data):
+                wrong += 1
+            got[kind] = got.get(kind, 0) + 1
+            if min(got.get(kind, 0) for kind in ("video", "audio")) >= frames:
+                enough.set()
+
+        def undecoded(loop, incoming, *_):
+            while (task := incoming.get()) is not None:
+                codec, frame = task
+                loop.call_soon_threadsafe(count, codec.mimeType.split("/")[0].lower(), frame.data)
+
+        rtcrtpreceiver.decoder_worker = undecoded
+        for kind in ("video", "audio"):
+            h264_alone(connection.addTransceiver(kind, direction="recvonly"))
+        resource = await offer(connection, url)
+        await asyncio.wait_for(enough.wait(), 3 * PATIENCE_S)
+        await leave(connection, resource)
+
+    await asyncio.gather(*(player() for _ in range(players)))
+    return wrong
+
+
+def has_idr(picture):
+    """Of H.264 with start codes (Annex B)."""
+    return any(unit and unit[0] & 31 == 5 for unit in picture.split(b"\0\0\1"))
+
+
+def h264_alone(transceiver):
+    """Offers no other picture, but resends."""
+    if transceiver.kind == "video":
+        codecs = RTCRtpReceiver.getCapabilities("video").codecs
+        transceiver.setCodecPreferences([codec for codec in codecs if codec.mimeType in ("video/H264", "video/rtx")])
+    return transceiver
+
+
+async def offer(connection, url):
+    """Sends the offer and takes the answer; the address of what was made."""
+    await connection.setLocalDescription(await connection.createOffer())
+    status, headers, answer = await ask("POST", url, connection.localDescription.sdp)
+    if status != 201:
+        sys.exit(f"{url} answered {status}")
+    await connection.setRemoteDescription(RTCSessionDescription(answer, "answer"))
+    return urllib.parse.urljoin(url, headers["Location"])
+
+
+async def leave(connection, resource):
+    await connection.close()
+    status, _, _ = await ask("DELETE", resource)
+    if status not in (200, 204):
+        sys.exit(f"DELETE {resource} answered {status}")
+
+
+async def ask(method, url, sdp=None):
+    request = urllib.request.Request(url, sdp and sdp.encode(), {"Content-Type": "application/sdp"}, method=method)
+
+    def fetch():
+        with urllib.request.urlopen(request, timeout=PATIENCE_S) as answer:
+            return answer.status, answer.headers, answer.read().decode()
+
+    return await asyncio.to_thread(fetch)
+
+
+async def main(what, url, *rest):
+    end = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
+    if what == "publish":
+        await publish(end, url, *rest)
+    elif what == "many":
+        print(await many(url, *map(int, rest)))
+    else:
+        print(json.dumps(await play(end, url, float(*rest or ["inf"]))))
+
+
+if __name__ == "__main__":
+    av.logging.set_libav_level(av.logging.ERROR)
+    av.logging.restore_default_callback()
+    asyncio.run(main(*sys.argv[1:]))
