@@ -129,6 +129,19 @@ pub enum Mail {
         request: u64,
         snapshot: Box<snapshot::Shard>,
     },
+    /// From the control shard, and the answer: who publishes and plays here.
+    Clients {
+        request: u64,
+    },
+    ClientList {
+        request: u64,
+        shard: usize,
+        clients: Vec<snapshot::Client>,
+    },
+    /// From the control shard: the connection of this id is to end.
+    Kick {
+        id: String,
+    },
     /// To the control shard: a connection that asks for something else than a stream.
     Http(Handover),
     /// End all sessions and stop.
@@ -169,6 +182,9 @@ impl Mail {
             | Mail::Fetched { .. }
             | Mail::Snapshot { .. }
             | Mail::Shard { .. }
+            | Mail::Clients { .. }
+            | Mail::ClientList { .. }
+            | Mail::Kick { .. }
             | Mail::Http(_)
             | Mail::Quit => None,
         }

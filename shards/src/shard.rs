@@ -2,12 +2,13 @@
 
 use crate::{
     config::{Config, Vhost},
-    connection::Connection,
+    connection::{Connection, METER_STEP},
     control::snapshot,
     fanout::{audience::Audience, rtp::RtpAudience},
     files,
     hls::Hls,
     ingress::rtc::{self, Port},
+    load::Load,
     mesh::{Ask, Handover, Mail, Mesh},
     net::{
         link::Link,
@@ -74,6 +75,8 @@ pub struct Shard {
     fetches: Requests<Option<Content>>,
     files: Option<files::Writer>,
     next_number: Cell<u64>,
+    sweeps: Cell<usize>,
+    load: RefCell<Load>,
     /// Writes recordings; there once one was wanted.
     disk: RefCell<Option<Rc<Disk>>>,
     /// There may be something for the hand to do.
@@ -110,6 +113,8 @@ impl Shard {
             fetches: Requests::default(),
             files: common.files,
             next_number: Cell::new(1),
+            sweeps: Cell::default(),
+            load: RefCell::default(),
             disk: RefCell::default(),
             awake: RefCell::default(),
             quit: RefCell::default(),
@@ -158,7 +163,12 @@ impl Shard {
         if self.mesh.flush() {
             self.wake();
         }
+        let sweep = self.sweeps.replace(self.sweeps.get() + 1);
+        self.load.borrow_mut().sample(now);
         for connection in self.connections.borrow().values() {
+            if sweep.is_multiple_of(METER_STEP) {
+                connection.measure();
+            }
             if connection.deadline.get().is_some_and(|deadline| deadline <= now) {
                 connection.expire();
             }
@@ -410,6 +420,17 @@ impl Shard {
                 let snapshot = Box::new(self.snapshot());
                 self.post(self.mesh.control(), Mail::Shard { request, snapshot });
             }
+            Mail::Clients { request } => {
+                let (shard, clients) = (self.index(), self.clients());
+                self.post(self.mesh.control(), Mail::ClientList { request, shard, clients });
+            }
+            Mail::Kick { id } => {
+                // It may have left meanwhile.
+                if let Some(client) = self.connections.borrow().values().find(|connection| connection.id == id) {
+                    metrics::counter!("shardcast_clients_kicked_total").increment(1);
+                    client.close("kicked through the API".into());
+                }
+            }
             Mail::Quit => {
                 for connection in self.connections.borrow().values() {
                     connection.close("the server is ending".into());
@@ -418,7 +439,7 @@ impl Shard {
                     let _ = quit.try_send(());
                 }
             }
-            Mail::Http(_) | Mail::Shard { .. } | Mail::Claim { .. } | Mail::Left { .. } => {
+            Mail::Http(_) | Mail::Shard { .. } | Mail::ClientList { .. } | Mail::Claim { .. } | Mail::Left { .. } => {
                 warn!("mail for the control shard came to shard {}", self.index())
             }
         }
@@ -602,8 +623,21 @@ impl Shard {
             index: self.index(),
             connections: self.connections.borrow().len(),
             frames_crossed: self.mesh.frames_crossed.get(),
+            load: self.load.borrow().share(),
             streams: self.streams.borrow().values().map(snapshot::Share::of).collect(),
         }
+    }
+
+    /// All that publish or play here.
+    fn clients(&self) -> Vec<snapshot::Client> {
+        let (connections, streams) = (self.connections.borrow(), self.streams.borrow());
+        let client = |connection: &Rc<Connection>| {
+            let part = connection.part.borrow().clone()?;
+            let tape = |wire: Wire| Some(&streams.get(&part.key)?.audiences[wire as usize].as_ref()?.tape);
+            let lag = part.wire.and_then(tape).map(|tape| connection.cursor.borrow().lag(tape));
+            Some(snapshot::Client::of(connection, part, lag))
+        };
+        connections.values().filter_map(client).collect()
     }
 }
 

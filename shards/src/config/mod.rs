@@ -22,6 +22,6 @@ pub use grammar::{Fault, Place, SyntaxError};
 pub use listen::Listen;
 pub use scope::BadValue;
 pub use settings::{
-    Config, ConfigError, Dvr, DvrPlan, Hls, HttpApi, HttpRemux, HttpServer, IpFamily, Level, Log, Rtc, RtcServer,
-    SrtServer, Tank, Vhost,
+    Auth, Config, ConfigError, Dvr, DvrPlan, Hls, HttpApi, HttpRemux, HttpServer, IpFamily, Level, Log, RawApi, Rtc,
+    RtcServer, SrtServer, Stats, Tank, Vhost,
 };

@@ -102,6 +102,19 @@ impl<'a> Scope<'a> {
         number.filter(|number| (0.0..=1e9).contains(number)).ok_or_else(|| self.bad(name, &value, row.kind.to_string()))
     }
 
+    /// A word that has to be there and to be `good`.
+    pub fn needed(&self, name: &str, good: impl Fn(&str) -> bool, expected: &str) -> Result<String, BadValue> {
+        match self.given(name) {
+            Some(value) if good(&value.words[0]) => Ok(value.words[0].clone()),
+            Some(value) => Err(self.bad(name, &value, expected.into())),
+            None => {
+                let variable = self.row(name).env_names(self.section).into_iter().next().unwrap_or_default();
+                let nothing = Value { words: vec!["is not set".into()], place: Place::Env(variable) };
+                Err(self.bad(name, &nothing, expected.into()))
+            }
+        }
+    }
+
     /// What the table says.
     pub fn default(&self, name: &str) -> &'static str {
         self.row(name).default

@@ -58,6 +58,7 @@ pub struct Config {
     pub srt_server: SrtServer,
     pub rtc_server: RtcServer,
     pub log: Log,
+    pub stats: Stats,
     /// Unique names, disabled ones too: look them up with [`Config::vhost`].
     pub vhosts: Vec<Vhost>,
     /// Dotted names of directives that are there and do nothing in this version, each once.
@@ -80,6 +81,28 @@ pub struct HttpApi {
     /// May equal the one of the HTTP server: both then share the port.
     pub listen: Vec<Listen>,
     pub crossdomain: bool,
+    pub raw: RawApi,
+    /// Who may use it; `None`: everyone.
+    pub auth: Option<Auth>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RawApi {
+    pub enabled: bool,
+    pub allow_reload: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Auth {
+    Basic {
+        username: String,
+        password: String,
+    },
+    /// With `rtc`, WHIP and WHEP need it too.
+    Bearer {
+        token: String,
+        rtc: bool,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -134,6 +157,14 @@ pub struct Log {
     pub tank: Tank,
     pub level: Level,
     pub file: PathBuf,
+}
+
+/// What the API tells of the machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stats {
+    pub enabled: bool,
+    /// Devices of /proc/diskstats that count.
+    pub disks: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -209,6 +240,8 @@ pub struct Hls {
     pub enabled: bool,
     pub settings: hls::Settings,
     pub names: Names,
+    /// As configured.
+    pub fragment: Duration,
     pub window: Duration,
     /// Where files are written too. SRS always writes some; we do where the configuration says where.
     pub folder: Option<PathBuf>,
@@ -300,6 +333,7 @@ impl Config {
             srt_server: SrtServer::of(root.block("srt_server"), &mut remarks)?,
             rtc_server: RtcServer::of(root.block("rtc_server"))?,
             log: Log::of(root)?,
+            stats: Stats::of(root.block("stats")),
             vhosts: vhosts(root, chunk_size, &mut remarks)?,
             accepted: remarks.accepted,
             warnings: remarks.warnings,
@@ -325,7 +359,37 @@ impl HttpApi {
             enabled: scope.flag("enabled"),
             listen: scope.listens("listen")?,
             crossdomain: scope.flag("crossdomain"),
+            raw: RawApi::of(scope.block("raw_api")),
+            auth: Auth::of(scope.block("auth"))?,
         })
+    }
+}
+
+impl RawApi {
+    fn of(scope: Scope) -> Self {
+        Self { enabled: scope.flag("enabled"), allow_reload: scope.flag("allow_reload") }
+    }
+}
+
+impl Auth {
+    /// What cannot keep anyone out is no authentication: it ends the start. SRS 8 wants a type, before that there
+    /// was only `basic`.
+    fn of(scope: Scope) -> Result<Option<Self>, BadValue> {
+        if !scope.flag("enabled") {
+            return Ok(None);
+        }
+        let basic = |word: &str| match word {
+            "" | "basic" => Some(true),
+            "bearer" => Some(false),
+            _ => None,
+        };
+        if scope.one_of("type", basic)?.unwrap_or(true) {
+            let username = scope.needed("username", |word| !word.contains(':'), "a name without a colon")?;
+            let password = scope.needed("password", |word| !word.contains(':'), "a password without a colon")?;
+            return Ok(Some(Self::Basic { username, password }));
+        }
+        let token = scope.needed("token", |_| true, "a token")?;
+        Ok(Some(Self::Bearer { token, rtc: scope.flag("rtc_bearer_enabled") }))
     }
 }
 
@@ -395,6 +459,13 @@ impl RtcServer {
             resolve_api_domain: scope.flag("resolve_api_domain"),
             keep_api_domain: scope.flag("keep_api_domain"),
         })
+    }
+}
+
+impl Stats {
+    fn of(scope: Scope) -> Self {
+        let disks = scope.given("disk").map_or_else(Vec::new, |value| value.words);
+        Self { enabled: scope.flag("enabled"), disks }
     }
 }
 
@@ -602,6 +673,7 @@ impl Hls {
                 bytes: HLS_BYTES,
             },
             names,
+            fragment: Duration::from_secs_f64(fragment),
             window: Duration::from_millis((window * 1000.0) as u64),
             folder: scope.given("hls_path").map(|value| value.words[0].clone().into()),
             cleanup: scope.flag("hls_cleanup"),

@@ -76,18 +76,18 @@ pub static SECTIONS: &[Section] = &[
         block("https"),
     ]),
     section("http_api.raw_api", &[
-        accepted("enabled", Bool, "off"),
-        accepted("allow_reload", Bool, "off"),
+        acts("enabled", Bool, "off"),
+        acts("allow_reload", Bool, "off"),
         accepted("allow_query", Removed, "").no_env(),
         accepted("allow_update", Removed, "").no_env(),
     ]),
     section("http_api.auth", &[
-        accepted("enabled", Bool, "off"),
-        accepted("username", Text, ""),
-        accepted("password", Text, ""),
-        accepted("type", OneOf("basic, bearer"), ""),
-        accepted("token", Text, ""),
-        accepted("rtc_bearer_enabled", Bool, "off"),
+        acts("enabled", Bool, "off"),
+        acts("username", Text, ""),
+        acts("password", Text, ""),
+        acts("type", OneOf("basic, bearer"), ""),
+        acts("token", Text, ""),
+        acts("rtc_bearer_enabled", Bool, "off"),
     ]),
     section("http_api.https", &[
         accepted("enabled", Bool, "off"),
@@ -226,9 +226,9 @@ pub static SECTIONS: &[Section] = &[
         accepted("token", Text, ""),
     ]),
     section("stats", &[
-        accepted("enabled", BoolOn, "on"),
+        acts("enabled", BoolOn, "on"),
         accepted("network", Int(""), "0"),
-        accepted("disk", List, ""),
+        acts("disk", List, ""),
     ]).no_env(),
     section("vhost", &[
         acts("enabled", BoolOn, "on").no_env(),

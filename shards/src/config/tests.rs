@@ -162,6 +162,7 @@ fn hls() -> Hls {
             segment: Template::of_segment("[app]/[stream]-[seq].ts").unwrap(),
             entry_prefix: String::new(),
         },
+        fragment: Duration::from_secs(10),
         window: Duration::from_secs(60),
         folder: None,
         cleanup: true,
@@ -241,7 +242,9 @@ fn a_file_sets_everything_that_acts() {
         "listen 1935 [::]:19350; max_connections 77; shards 3; chunk_size 4096;
         srs_log_tank console; srs_log_level info; srs_log_file /var/x.log;
         http_server { enabled on; listen 127.0.0.1:80; dir /srv; crossdomain off; }
-        http_api { enabled on; listen 81 82; crossdomain off; }
+        http_api { enabled on; listen 81 82; crossdomain off; raw_api { enabled on; allow_reload on; }
+            auth { enabled on; type bearer; token t; rtc_bearer_enabled on; } }
+        stats { enabled off; disk sda sdb; }
         vhost v.io { enabled off; chunk_size 128; tcp_nodelay on; min_latency on;
             play { gop_cache off; gop_cache_max_frames 9; queue_length 8; mw_latency 7; }
             publish { firstpkt_timeout 6; normal_timeout 5; }
@@ -260,7 +263,15 @@ fn a_file_sets_everything_that_acts() {
     let listen = |text: &str| text.split(' ').map(|word| word.parse().unwrap()).collect();
     let http = HttpServer { enabled: true, listen: listen("127.0.0.1:80"), dir: "/srv".into(), crossdomain: false };
     assert_eq!(config.http_server, http);
-    assert_eq!(config.http_api, HttpApi { enabled: true, listen: listen("81 82"), crossdomain: false });
+    let api = HttpApi {
+        enabled: true,
+        listen: listen("81 82"),
+        crossdomain: false,
+        raw: RawApi { enabled: true, allow_reload: true },
+        auth: Some(Auth::Bearer { token: "t".into(), rtc: true }),
+    };
+    assert_eq!(config.http_api, api);
+    assert_eq!(config.stats, Stats { enabled: false, disks: vec!["sda".into(), "sdb".into()] });
     let ms = Duration::from_millis;
     assert_eq!(
         config.vhosts,
@@ -303,6 +314,7 @@ fn a_file_sets_everything_that_acts() {
                     segment: Template::of_segment("[stream]/[seq].ts").unwrap(),
                     entry_prefix: "http://cdn".into(),
                 },
+                fragment: ms(2_000),
                 window: ms(9_500),
                 folder: Some("/srv/hls".into()),
                 cleanup: false,
@@ -319,6 +331,27 @@ fn a_file_sets_everything_that_acts() {
         }]
     );
     assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
+}
+
+#[test]
+fn authentication_that_keeps_nobody_out_ends_the_start() {
+    let auth = |inner: &str| format!("http_api {{ auth {{ enabled on; {inner} }} }}");
+    for (inner, error) in [
+        ("", "SRS_HTTP_API_AUTH_USERNAME: http_api.auth.username is not set: expecting a name without a colon"),
+        (
+            "username a;",
+            "SRS_HTTP_API_AUTH_PASSWORD: http_api.auth.password is not set: expecting a password without a colon",
+        ),
+        ("username a; password b:c;", "t.conf:1:43: http_api.auth.password b:c: expecting a password without a colon"),
+        ("type bearer;", "SRS_HTTP_API_AUTH_TOKEN: http_api.auth.token is not set: expecting a token"),
+        ("type digest;", "t.conf:1:31: http_api.auth.type digest: expecting one of basic, bearer"),
+    ] {
+        assert_eq!(refusal(&auth(inner)), error);
+    }
+    // As before SRS 8, which wants a type.
+    let basic = Auth::Basic { username: "a".into(), password: "b".into() };
+    assert_eq!(load(&auth("username a; password b;")).http_api.auth, Some(basic));
+    assert_eq!(load("http_api { auth { username a; } }").http_api.auth, None);
 }
 
 fn srt_server() -> SrtServer {
@@ -614,7 +647,15 @@ fn every_variable_of_what_acts_has_an_effect() {
             _ => ("x".into(), "y".into()),
         };
         for variable in row.env_names(section) {
-            let config = |value: String| Config::built_in(&[(variable.clone(), value)].into_iter().collect()).unwrap();
+            // Authentication is whole, or ends the start.
+            let kind = if matches!(row.name, "token" | "rtc_bearer_enabled") { "bearer" } else { "basic" };
+            let whole = [("ENABLED", "on"), ("TYPE", kind), ("USERNAME", "u"), ("PASSWORD", "p"), ("TOKEN", "t")];
+            let company = whole.map(|(name, value)| (format!("SRS_HTTP_API_AUTH_{name}"), value.to_owned()));
+            let company = company.into_iter().filter(|_| section.path == "http_api.auth");
+            let config = |value: String| {
+                let env = company.clone().chain([(variable.clone(), value)]).collect();
+                Config::built_in(&env).unwrap()
+            };
             let (one, other) = (config(one.clone()), config(other.clone()));
             assert_ne!(Config { warnings: vec![], ..one }, Config { warnings: vec![], ..other }, "{variable}");
         }

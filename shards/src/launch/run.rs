@@ -40,13 +40,8 @@ const PARTING: Duration = Duration::from_millis(300);
 const WRITING: Duration = Duration::from_secs(3);
 
 /// Directives on which an operator relies to keep people out.
-const GUARDS: [&str; 5] = [
-    "http_api.auth.enabled",
-    "vhost.security.enabled",
-    "vhost.refer.enabled",
-    "vhost.http_hooks.enabled",
-    "vhost.hls.hls_keys",
-];
+const GUARDS: [&str; 4] =
+    ["vhost.security.enabled", "vhost.refer.enabled", "vhost.http_hooks.enabled", "vhost.hls.hls_keys"];
 /// How often the control shard looks for WebRTC peers that never came.
 const SWEEP: Duration = Duration::from_secs(1);
 const LETTING_GO: Duration = Duration::from_secs(2);
@@ -229,6 +224,7 @@ async fn control(
     for inbox in inboxes {
         spawn_local(control.clone().receive(inbox)).detach();
     }
+    spawn_local(control.clone().watch_system()).detach();
     for listener in api {
         spawn_local(control.clone().accept(listener)).detach();
     }

@@ -8,6 +8,7 @@ use std::io::{self, IoSlice, Read};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
 
 /// The most slices one `sendmsg` takes (`IOV_MAX` of Linux).
 pub const SLICES_MAX: usize = 1024;
@@ -379,6 +380,45 @@ fn signal_set() -> libc::sigset_t {
         }
         set
     }
+}
+
+/// CPU time of the calling thread so far (clock_gettime(2), `CLOCK_THREAD_CPUTIME_ID`).
+pub fn thread_time() -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec.
+    if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+/// What the process has used, in the order of `struct rusage` (getrusage(2)): whole seconds of user and system
+/// time, then its counters from `ru_maxrss` (kB) to `ru_nivcsw`.
+pub fn usage() -> io::Result<[i64; 16]> {
+    // SAFETY: plain data for which all zeros is "nothing".
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one rusage.
+    if unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok([
+        usage.ru_utime.tv_sec,
+        usage.ru_stime.tv_sec,
+        usage.ru_maxrss,
+        usage.ru_ixrss,
+        usage.ru_idrss,
+        usage.ru_isrss,
+        usage.ru_minflt,
+        usage.ru_majflt,
+        usage.ru_nswap,
+        usage.ru_inblock,
+        usage.ru_oublock,
+        usage.ru_msgsnd,
+        usage.ru_msgrcv,
+        usage.ru_nsignals,
+        usage.ru_nvcsw,
+        usage.ru_nivcsw,
+    ])
 }
 
 /// The kernel's release, as in `uname -r`.
