@@ -217,10 +217,7 @@ fn wanted_by_json(body: &str, plays: bool, query: &str, host: String, page_url: 
     let (Some(offer), Some(url)) = (text("sdp"), text("streamurl")) else {
         return Err(bad("sdp and streamurl are needed"));
     };
-    let target = url::parse(url, "");
-    if target.stream.is_empty() {
-        return Err(bad("streamurl names no stream"));
-    }
+    let target = target(url).ok_or_else(|| bad("streamurl names no stream"))?;
     let mut param = target.param.trim_start_matches('?').to_owned();
     if !plays {
         // As SRS has it, for hooks.
@@ -239,6 +236,14 @@ fn wanted_by_json(body: &str, plays: bool, query: &str, host: String, page_url: 
         ice: None,
         host,
     })
+}
+
+/// Of `webrtc://host[:port]/app/stream[?key=value]`: the stream is the last segment.
+fn target(stream_url: &str) -> Option<url::Target> {
+    let (path, query) = stream_url.split_once('?').unwrap_or((stream_url, ""));
+    let (base, stream) = path.rsplit_once('/')?;
+    let target = url::parse(base, &format!("{stream}?{query}"));
+    (!target.stream.is_empty() && !target.host.is_empty()).then_some(target)
 }
 
 async fn make(control: &Control, wanted: Wanted, peer: SocketAddr) -> Result<(Made, Wanted), Fault> {
@@ -507,4 +512,25 @@ fn plain(status: StatusCode, words: &str) -> Answer {
     let mut answer = with_type("text/plain; charset=utf-8", words.to_owned().into());
     *answer.status_mut() = status;
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stream_urls_name_app_and_stream() {
+        let found = |url| target(url).map(|t| format!("{} {} {} {}", t.vhost, t.app, t.stream, t.param));
+        assert_eq!(found("webrtc://h.io:1985/live/a?k=v").as_deref(), Some("h.io live a ?k=v"));
+        assert_eq!(found("webrtc://h.io/x/y/a?vhost=v.io").as_deref(), Some("v.io x/y a ?vhost=v.io"));
+        assert_eq!(found("webrtc://h.io/live/"), None);
+        assert_eq!(found("nonsense"), None);
+    }
+
+    #[test]
+    fn values_of_a_query_are_decoded() {
+        assert_eq!(value("app=live&stream=a%2fb", "stream").as_deref(), Some("a/b"));
+        assert_eq!(value("streams=x&stream=", "stream"), None);
+        assert_eq!(encode("a b&c/d+e"), "a%20b%26c/d+e");
+    }
 }

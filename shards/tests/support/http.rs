@@ -22,6 +22,15 @@ pub fn request(port: u16, method: &str, path: &str, headers: &[&str]) -> Respons
     Response::parse(&bytes).unwrap_or_else(|| panic!("{method} {path}: {:?}", String::from_utf8_lossy(&bytes)))
 }
 
+/// As [`request`], with a body.
+pub fn post(port: u16, method: &str, path: &str, body: &str) -> Response {
+    let mut stream = open(port, method, path, &[&format!("Content-Length: {}", body.len())]);
+    stream.write_all(body.as_bytes()).expect("send a body");
+    let mut bytes = Vec::new();
+    stream.read_to_end(&mut bytes).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
+    Response::parse(&bytes).unwrap_or_else(|| panic!("{method} {path}: {:?}", String::from_utf8_lossy(&bytes)))
+}
+
 /// Asks; the answer is the caller's to read.
 pub fn open(port: u16, method: &str, path: &str, headers: &[&str]) -> TcpStream {
     let mut stream = TcpStream::connect(local(port)).expect("connect");
