@@ -15,14 +15,12 @@ pub fn list(server: &Server, stream: Option<&str>) -> Result<Vec<Value>, Error> 
     Ok(clients)
 }
 
-pub fn print(clients: &[Value]) {
-    println!(
+pub fn table(clients: &[Value]) -> Vec<String> {
+    let head = format!(
         "{:<9} {:<18} {:<15} {:<24} {:>8} {:>9} {:>9} {:>7} {:>5}",
         "ID", "TYPE", "IP", "STREAM", "FOR", "IN kbit/s", "OUT", "LAG ms", "SKIPS"
     );
-    for client in clients {
-        println!("{}", line(client));
-    }
+    [head].into_iter().chain(clients.iter().map(line)).collect()
 }
 
 pub fn kick(server: &Server, id: &str) -> Result<Value, Error> {

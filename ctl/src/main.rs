@@ -8,7 +8,11 @@ mod table;
 
 use clap::{Parser, Subcommand};
 use http::{Error, Server};
-use std::process::ExitCode;
+use serde_json::Value;
+use std::{
+    io::{ErrorKind, Write},
+    process::ExitCode,
+};
 
 /// Looks into a running Shardcast server.
 #[derive(Parser)]
@@ -59,42 +63,48 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+    let lines = match run(Arguments::parse()) {
+        Ok(lines) => lines,
         Err(error) => {
+            eprintln!("shardctl: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let text: String = lines.into_iter().map(|line| line + "\n").collect();
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever reads it has seen enough, as `head` does.
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             eprintln!("shardctl: {error}");
             ExitCode::FAILURE
         }
+        _ => ExitCode::SUCCESS,
     }
 }
 
-fn run(arguments: Arguments) -> Result<(), Error> {
+/// What there is to say, by line.
+fn run(arguments: Arguments) -> Result<Vec<String>, Error> {
     let Arguments { server, user, token, json, command } = arguments;
     let server = Server::new(server, user.as_deref(), token.as_deref());
-    match command {
-        Command::Streams => show(server.list("streams")?, json, streams::print),
+    // One JSON object a line, or a table.
+    let show = |list: Vec<Value>, table: fn(&[Value]) -> Vec<String>| {
+        if json { list.iter().map(Value::to_string).collect() } else { table(&list) }
+    };
+    Ok(match command {
+        Command::Streams => show(server.list("streams")?, streams::table),
         Command::Stream { name } => {
-            let (streams, clients) = (streams::find(&server, &name)?, clients::list(&server, Some(&name))?);
-            show(streams, json, streams::print);
-            show(clients, json, |clients| {
-                println!();
-                clients::print(clients);
-            });
+            let mut lines = show(streams::find(&server, &name)?, streams::table);
+            lines.extend((!json).then(String::new));
+            lines.extend(show(clients::list(&server, Some(&name))?, clients::table));
+            lines
         }
-        Command::Clients { stream } => show(clients::list(&server, stream.as_deref())?, json, clients::print),
+        Command::Clients { stream } => show(clients::list(&server, stream.as_deref())?, clients::table),
         Command::Kick { id } => {
             let answer = clients::kick(&server, &id)?;
-            if json { println!("{answer}") } else { println!("{id} is ended") }
+            vec![if json { answer.to_string() } else { format!("{id} is ended") }]
         }
         Command::Shards => {
             let answer = server.get("/api/v1/shards")?;
-            show(answer["shards"].as_array().cloned().unwrap_or_default(), json, shards::print);
+            show(answer["shards"].as_array().cloned().unwrap_or_default(), shards::table)
         }
-    }
-    Ok(())
-}
-
-/// As a table, or one JSON object a line.
-fn show(list: Vec<serde_json::Value>, json: bool, print: impl FnOnce(&[serde_json::Value])) {
-    if json { list.iter().for_each(|item| println!("{item}")) } else { print(&list) }
+    })
 }

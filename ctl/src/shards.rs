@@ -2,14 +2,12 @@
 
 use serde_json::Value;
 
-pub fn print(shards: &[Value]) {
-    println!(
+pub fn table(shards: &[Value]) -> Vec<String> {
+    let head = format!(
         "{:>5} {:>6} {:>11} {:>7} {:>10} {:>8} {:>11} {:>11}",
         "SHARD", "LOAD %", "CONNECTIONS", "STREAMS", "PUBLISHERS", "VIEWERS", "IN MB", "OUT MB"
     );
-    for shard in shards {
-        println!("{}", line(shard));
-    }
+    [head].into_iter().chain(shards.iter().map(line)).collect()
 }
 
 fn line(shard: &Value) -> String {

@@ -7,11 +7,9 @@ use crate::{
 };
 use serde_json::Value;
 
-pub fn print(streams: &[Value]) {
-    println!("{:<32} {:>7} {:>9} {:>9}  {:<24} SOUND", "STREAM", "CLIENTS", "IN kbit/s", "OUT", "PICTURE");
-    for stream in streams {
-        println!("{}", line(stream));
-    }
+pub fn table(streams: &[Value]) -> Vec<String> {
+    let head = format!("{:<32} {:>7} {:>9} {:>9}  {:<24} SOUND", "STREAM", "CLIENTS", "IN kbit/s", "OUT", "PICTURE");
+    [head].into_iter().chain(streams.iter().map(line)).collect()
 }
 
 /// The streams of this URL or name: of one name there may be some, in several apps and vhosts.

@@ -88,7 +88,7 @@ pub async fn route(control: &Control, asked: &Asked<'_>) -> Option<Answer> {
         "vhosts" => vhosts::vhosts(control, id, query).await,
         "streams" => streams(control, id, query).await,
         "clients" if method == Method::DELETE => clients::kick(control, id).await,
-        "clients" => clients::clients(control, id, query).await,
+        "clients" => return Some(clients::clients(control, id, query).await),
         "raw" => raw::raw(control, &value(query, "rpc").unwrap_or_default()),
         "clusters" => clusters::clusters(control, query).await,
         "shards" => shards::shards(control).await,

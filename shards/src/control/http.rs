@@ -174,7 +174,7 @@ impl Formatter for TwoDecimals {
     }
 }
 
-pub fn json(value: &serde_json::Value) -> Answer {
+pub fn json(value: &impl Serialize) -> Answer {
     let mut bytes = Vec::new();
     // Writing to memory does not fail.
     let _ = value.serialize(&mut Serializer::with_formatter(&mut bytes, TwoDecimals));
