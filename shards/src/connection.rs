@@ -119,7 +119,7 @@ impl Connection {
         let mut cursor = self.cursor.borrow_mut();
         loop {
             match tape.map_or(Step::Send, |tape| cursor.step(tape)) {
-                Step::Idle => return Flow::Drained,
+                Step::Idle => break,
                 Step::Send => {}
                 Step::Skip { lag } => self.note_skip(lag.as_ms()),
                 Step::Lost => {
@@ -134,7 +134,7 @@ impl Connection {
             let slices = &slices[..count];
             let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
             if wanted == 0 {
-                return Flow::Drained;
+                break;
             }
             match self.socket.send(slices) {
                 Ok(sent) => {
@@ -146,17 +146,28 @@ impl Connection {
                         return Flow::Blocked;
                     }
                     if cursor.drained(tape) {
-                        return Flow::Drained;
+                        break;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flow::Blocked,
                 Err(error) => {
                     drop(cursor);
-                    self.close(format!("send: {error}"));
-                    return Flow::Closed;
+                    return self.unsent(&error);
                 }
             }
         }
+        drop(cursor);
+        match self.socket.flush() {
+            Ok(()) => Flow::Drained,
+            Err(error) => self.unsent(&error),
+        }
+    }
+
+    fn unsent(&self, error: &io::Error) -> Flow {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Flow::Blocked;
+        }
+        self.close(format!("send: {error}"));
+        Flow::Closed
     }
 
     /// Bounds what the kernel holds unsent.

@@ -96,13 +96,14 @@ class Judge:
         start, end = self.span()
         whole = [flash for flash in self.flashes if start + MARGIN_S < flash < end - MARGIN_S]
         pairs = ((flash, min(beeps, key=lambda beep: abs(beep - flash), default=math.inf)) for flash in whole)
-        follows = zip(self.numbers, self.numbers[1:])
+        # From 1, right behind, to PICTURES, the same again.
+        steps = [(after - before - 1) % PICTURES + 1 for before, after in zip(self.numbers, self.numbers[1:])]
         return {
             "first_is_key": self.first_is_key,
             "corrupt": self.corrupt,
             "size": self.size,
             "pictures": len(self.numbers),
-            "jumps": [pair for pair in follows if pair[1] != (pair[0] + 1) % PICTURES],
+            "longest_step": max(steps, default=0),
             "backwards": self.backwards,
             "flashes": self.flashes,
             "beeps": beeps,

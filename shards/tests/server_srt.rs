@@ -183,7 +183,7 @@ fn garbage_from_the_callers_own_address_harms_no_other() {
     let _clean = publish_by_libsrt(&server.srt_in("live/clean"));
     server.wait_until_live("live/clean");
     // Some begin with the handshake, some when there is a session.
-    for (seed, first) in [(1, 0), (2, 0), (3, 8), (4, 8), (5, 8), (6, 8)] {
+    for (seed, first) in [(1, 0), (2, 8), (3, 8), (4, 8)] {
         let roads = [(); 2].map(|()| Relay::to(server.ports.srt, seed, first));
         let by = |relay: &Relay, url: String| url.replace(&server.ports.srt.to_string(), &relay.port.to_string());
         // What it sends has no check sum: its own stream may be spoiled, or end.

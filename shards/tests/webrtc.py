@@ -26,7 +26,6 @@ from aiortc import (
     clock,
     rtcrtpreceiver,
 )
-from aiortc.rtcrtpreceiver import TimestampMapper
 from aiortc.rtp import RtcpSrPacket
 
 from judge import Judge
@@ -120,11 +119,15 @@ async def play(end, url, seconds):
     return player.verdict()
 
 
-class AbsoluteTimestamps(TimestampMapper):
-    """RTP timestamps as they came, but for their wrap."""
+class AbsoluteTimestamps:
+    """RTP timestamps as they came, but for their wrap; those of B-frames go back."""
 
     def __init__(self):
-        self._last = self._origin = 0
+        self.last = 0
+
+    def map(self, timestamp):
+        self.last += (timestamp - self.last + 2**31) % 2**32 - 2**31
+        return self.last
 
 
 class Player:

@@ -73,6 +73,18 @@ impl<'a> Scope<'a> {
         given.unwrap_or_else(|| self.row(name).default.into())
     }
 
+    /// Of a directive that may repeat: what the environment says, else the first word of each; the default without.
+    pub fn every(&self, name: &str) -> Vec<String> {
+        match self.given(name) {
+            None => vec![self.row(name).default.into()],
+            Some(Value { words, place: Place::Env(_) }) => words,
+            Some(_) => {
+                let all = self.directives.iter().filter(|d| d.name == name);
+                all.filter_map(|d| d.args.first().cloned()).collect()
+            }
+        }
+    }
+
     /// The first word, or what the variable `X` says where the word is `$X`; the default where that says nothing.
     pub fn indirect(&self, name: &str) -> String {
         let word = self.word(name);
@@ -115,6 +127,11 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// Dotted.
+    pub fn path(&self) -> &'static str {
+        self.section.path
+    }
+
     /// What the table says.
     pub fn default(&self, name: &str) -> &'static str {
         self.row(name).default
@@ -150,7 +167,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn bad(&self, name: &str, value: &Value, expected: String) -> BadValue {
+    pub fn bad(&self, name: &str, value: &Value, expected: String) -> BadValue {
         let name = dotted(self.section.path, name);
         BadValue { place: value.place.clone(), name, value: value.words.join(" "), expected }
     }

@@ -114,10 +114,10 @@ fn versions(control: &Control) -> Value {
 
 /// Where things are, for the page.
 fn page_config(control: &Control) -> Value {
-    let config = &control.common.config;
+    let config = control.config();
     let srt = config.srt_server.listen.first().filter(|_| config.srt_server.enabled);
     json!({
-        "rtmp_port": control.rtmp_port,
+        "rtmp_port": config.rtmp_listen.first().map_or(1935, |listen| listen.port),
         "srt_port": srt.map(|listen| listen.port),
         "rtc": config.rtc_server.enabled,
         "version": env!("CARGO_PKG_VERSION"),

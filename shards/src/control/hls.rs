@@ -13,7 +13,8 @@ use shardcast_protocols::hls::Content;
 /// `None` where the path is of no stream's window.
 pub async fn answer(control: &Control, path: &str, query: &str, host: &str) -> Option<Answer> {
     let path = pages::decode(path);
-    let vhost = control.common.config.vhost(vhost_name(host, query)).filter(|vhost| vhost.hls.enabled)?;
+    let config = control.config();
+    let vhost = config.vhost(vhost_name(host, query)).filter(|vhost| vhost.hls.enabled)?;
     let asked = vhost.hls.names.asked(&vhost.name, &path)?;
     let key = StreamKey::new(&vhost.name, &asked.app, &asked.stream);
     let (content_type, cache, bytes) = match control.fetch(&key, &path).await? {

@@ -8,9 +8,10 @@ use super::{
     pages,
     rtc::{self, value},
 };
+use crate::net::tls::{self, Stream};
 use bytes::Bytes;
 use futures_lite::FutureExt;
-use glommio::{net::TcpStream, timer::sleep};
+use glommio::timer::sleep;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
@@ -35,7 +36,19 @@ pub type Answer = Response<Full<Bytes>>;
 /// A connection on which nothing moves for so long is closed.
 const IDLE: Duration = Duration::from_secs(15);
 
-pub async fn serve(control: Rc<Control>, stream: TcpStream, peer: SocketAddr, read: Bytes) {
+pub async fn serve(control: Rc<Control>, mut stream: Stream, peer: SocketAddr, read: Bytes) {
+    // One that a shard handed over has had its own.
+    if stream.is_tls() && read.is_empty() {
+        let late = async {
+            sleep(IDLE).await;
+            Err(std::io::ErrorKind::TimedOut.into())
+        };
+        let agreed = stream.handshake().or(late).await;
+        tls::count_handshake(if agreed.is_ok() { "ok" } else { "failed" });
+        if let Err(error) = agreed {
+            return info!("API connection of {peer} ended: TLS handshake: {error}");
+        }
+    }
     let active = Rc::new(Cell::new(Instant::now()));
     let handed_over = !read.is_empty();
     let io = Io::new(stream, read, active.clone());
@@ -63,7 +76,7 @@ async fn answer(
     peer: SocketAddr,
     own_port: bool,
 ) -> Result<Answer, BadCallback> {
-    let config = &control.common.config;
+    let config = control.config();
     let crossdomain = config.http_server.crossdomain;
     let with_cors = crossdomain && request.headers().contains_key(header::ORIGIN);
     let path = request.uri().path().to_owned();
@@ -110,7 +123,7 @@ async fn route(
     peer: SocketAddr,
     own_port: bool,
 ) -> Answer {
-    let config = &control.common.config;
+    let config = control.config();
     let path = request.uri().path().to_owned();
     let not_found = || text(StatusCode::NOT_FOUND, "Not Found");
     if path.starts_with("/rtc/v1/") {
@@ -141,7 +154,7 @@ async fn static_of_api(control: &Control, path: &str, own_port: bool) -> Option<
     if !own_port || !path.starts_with("/console/") {
         return None;
     }
-    pages::page(&control.common.config.http_server, path).await
+    pages::page(&control.config().http_server, path).await
 }
 
 /// A `callback` with other characters than SRS takes: the connection ends without an answer.

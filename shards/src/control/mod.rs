@@ -8,28 +8,40 @@ pub mod http;
 mod io;
 pub mod pages;
 mod proc;
+mod process;
+mod reload;
 mod rtc;
 pub mod snapshot;
 mod system;
 
+pub use process::Process;
+
 use crate::{
+    config::Config,
+    launch::security::Security,
     mesh::{Mail, Mesh},
-    net::sys,
+    net::{
+        doors::{Doors, Endpoint},
+        sys,
+        tls::{self, Stream},
+    },
     requests::Requests,
     shard::{Common, FETCH_TIME, random_id},
 };
 use bytes::Bytes;
 use census::Census;
 use futures_lite::FutureExt;
-use glommio::{channels::shared_channel::ConnectedReceiver, net::TcpStream, spawn_local, timer::sleep};
+use glommio::{channels::shared_channel::ConnectedReceiver, spawn_local, timer::sleep};
 use metrics_exporter_prometheus::PrometheusHandle;
+use rustls::ServerConfig;
 use shardcast_engine::key::StreamKey;
 use shardcast_protocols::{hls::Content, session::Verdict};
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     net::SocketAddr,
     panic::AssertUnwindSafe,
     rc::Rc,
+    sync::{Arc, atomic::AtomicUsize},
     time::{Duration, SystemTime},
 };
 use tracing::{error, info, warn};
@@ -48,15 +60,20 @@ pub const CORS: [(&str, &str); 6] = [
 const CONNECTIONS: usize = 1024;
 
 pub struct Control {
-    pub common: Common,
     pub metrics: PrometheusHandle,
-    /// Where RTMP is, for the page.
-    pub rtmp_port: u16,
     /// This process, to clients of the API.
     pub server_id: String,
     pub service_id: String,
     pub started: SystemTime,
+    config: RefCell<Arc<Config>>,
+    /// Connections of media, of the whole process.
+    connections_open: Arc<AtomicUsize>,
     mesh: Mesh,
+    /// Where it accepts connections.
+    doors: Doors<Endpoint>,
+    /// Of its ports, and of the others' while it has them read anew.
+    security: Arc<Security>,
+    process: process::Office,
     connections: Cell<usize>,
     pub system: system::System,
     snapshots: Census<snapshot::Shard>,
@@ -68,15 +85,18 @@ pub struct Control {
 }
 
 impl Control {
-    pub fn new(common: Common, mesh: Mesh, metrics: PrometheusHandle, rtmp_port: u16) -> Rc<Self> {
+    pub fn new(common: Common, mesh: Mesh, metrics: PrometheusHandle, process: Process) -> Rc<Self> {
         Rc::new(Self {
-            common,
             metrics,
-            rtmp_port,
-            server_id: format!("vid-{}", &random_id()[..7]),
+            server_id: process.server_id.clone(),
             service_id: random_id(),
             started: SystemTime::now(),
+            config: RefCell::new(common.config),
+            connections_open: common.connections_open,
             mesh,
+            doors: Doors::default(),
+            security: common.security,
+            process: process::Office::new(process),
             connections: Cell::new(0),
             system: system::System::default(),
             snapshots: Census::default(),
@@ -85,6 +105,11 @@ impl Control {
             verdicts: Requests::default(),
             rtc: rtc::Sessions::default(),
         })
+    }
+
+    /// The configuration in force.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
     }
 
     /// Media shards.
@@ -97,7 +122,8 @@ impl Control {
         while let Some(mail) = inbox.recv().await {
             match mail {
                 Mail::Http(handover) => {
-                    self.serve(sys::adopt(handover.fd), handover.peer, handover.read);
+                    let stream = Stream::new(sys::adopt(handover.fd), handover.session);
+                    self.serve(stream, handover.peer, handover.read);
                 }
                 Mail::Shard { request, snapshot } => {
                     self.snapshots.answer(request, snapshot.index, *snapshot);
@@ -113,16 +139,36 @@ impl Control {
         }
     }
 
-    /// Accepts on an API port, for ever.
-    pub async fn accept(self: Rc<Self>, listener: std::net::TcpListener) {
+    /// Accepts on an API port until that is closed.
+    pub fn open(self: &Rc<Self>, endpoint: Endpoint, listener: std::net::TcpListener) {
+        match listener.try_clone() {
+            Ok(handle) => {
+                let open = self.doors.open(endpoint, handle);
+                let tls = endpoint.tls.then(|| self.security.api.config.clone());
+                spawn_local(self.clone().accept(listener, tls, open)).detach();
+            }
+            Err(error) => error!("the API on {endpoint} is off: {error}"),
+        }
+    }
+
+    async fn accept(
+        self: Rc<Self>,
+        listener: std::net::TcpListener,
+        config: Option<Arc<ServerConfig>>,
+        open: Rc<Cell<bool>>,
+    ) {
         let listener = sys::adopt_listener(listener);
         loop {
             match listener.accept().await {
                 Ok(stream) => {
                     let _ = sys::set_cloexec(sys::borrow(&stream));
                     let peer = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
-                    self.serve(stream, peer, Bytes::new());
+                    match config.as_ref().map(tls::session).transpose() {
+                        Ok(session) => self.serve(Stream::new(stream, session), peer, Bytes::new()),
+                        Err(error) => warn!("TLS for the API: {error}"),
+                    }
                 }
+                Err(_) if !open.get() => return,
                 Err(error) => {
                     warn!("accept for the API: {error}");
                     sleep(Duration::from_millis(100)).await;
@@ -132,7 +178,7 @@ impl Control {
     }
 
     /// Serves a connection in a task of its own, or drops it where there are too many.
-    fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, read: Bytes) {
+    fn serve(self: &Rc<Self>, stream: Stream, peer: SocketAddr, read: Bytes) {
         if self.connections.get() >= CONNECTIONS {
             metrics::counter!("shardcast_connections_refused_total").increment(1);
             return warn!("API connection of {peer} refused: {CONNECTIONS} are open");

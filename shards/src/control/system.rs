@@ -43,16 +43,18 @@ const MAXRSS: usize = 2;
 pub struct System(RefCell<Option<Rc<[Look; 2]>>>);
 
 impl Control {
-    /// Looks once a second, for ever; not at all where `stats` is off.
+    /// Looks once a second, for ever; blind while `stats` is off.
     pub async fn watch_system(self: Rc<Self>) {
-        if !self.common.config.stats.enabled {
-            return;
-        }
         loop {
-            let disks = self.common.config.stats.disks.clone();
-            let look = executor().spawn_blocking(move || Look::take(&disks)).await;
-            let before = self.system.0.borrow().as_ref().map_or_else(|| look.clone(), |looks| looks[1].clone());
-            *self.system.0.borrow_mut() = Some(Rc::new([before, look]));
+            let config = self.config();
+            let looks = if config.stats.enabled {
+                let look = executor().spawn_blocking(move || Look::take(&config.stats.disks)).await;
+                let before = self.system.0.borrow().as_ref().map_or_else(|| look.clone(), |looks| looks[1].clone());
+                Some(Rc::new([before, look]))
+            } else {
+                None
+            };
+            *self.system.0.borrow_mut() = looks;
             sleep(PERIOD).await;
         }
     }
@@ -118,7 +120,7 @@ impl Control {
                 "conn_sys_et": sockets.established,
                 "conn_sys_tw": sockets.time_wait,
                 "conn_sys_udp": sockets.udp,
-                "conn_srs": self.common.connections_open.load(Ordering::Relaxed),
+                "conn_srs": self.connections_open.load(Ordering::Relaxed),
             },
         })
     }

@@ -93,8 +93,7 @@ impl<'s> Seat<'s> {
     /// Plays by WebRTC.
     pub fn watch(&mut self, part: Part, peer: &Rc<Peer>) {
         self.stop();
-        let key = part.key.clone();
-        let config = self.shard.config.clone();
+        let (key, config) = (part.key.clone(), self.shard.config());
         let Some(vhost) = config.vhost(key.vhost()).filter(|_| !self.shard.is_full(&key)) else {
             return self.connection.close("this server has too many streams".into());
         };

@@ -9,7 +9,7 @@ use shardcast_engine::key::StreamKey;
 pub async fn clusters(control: &Control, query: &str) -> Value {
     let named = |name: &str| value(query, name).unwrap_or_default();
     let [ip, vhost, app, stream, coworker] = ["ip", "vhost", "app", "stream", "coworker"].map(named);
-    let config = &control.common.config;
+    let config = control.config();
     let key = config.vhost(&vhost).map(|vhost| StreamKey::new(&vhost.name, &app, &stream));
     let snapshot = control.snapshot().await;
     let published = snapshot.iter().flat_map(|shard| &shard.streams).any(|share| {
@@ -21,7 +21,7 @@ pub async fn clusters(control: &Control, query: &str) -> Value {
         let bound = config.rtmp_listen.first().map(|listen| listen.addr()).filter(|addr| !addr.ip().is_unspecified());
         json!({
             "ip": bound.map_or_else(|| vhost_name(&coworker, "").to_owned(), |addr| addr.ip().to_string()),
-            "port": control.rtmp_port,
+            "port": config.rtmp_listen.first().map_or(1935, |listen| listen.port),
             "vhost": vhost,
             "api": coworker,
             "routers": [],

@@ -65,7 +65,7 @@ pub fn features(control: &Control) -> Value {
         "build": day,
         "build2": built.to_string(),
         "features": {
-            "ssl": false,
+            "ssl": true,
             "hls": true,
             "hds": false,
             "callback": false,

@@ -6,7 +6,6 @@ use crate::{
 };
 use serde_json::{Value, json};
 use std::net::{IpAddr, Ipv4Addr};
-use tracing::warn;
 
 /// SRS's error numbers: no such call, and one that the configuration does not allow.
 const CONFIG_RAW: u64 = 1060;
@@ -14,7 +13,8 @@ const CONFIG_RAW_DISABLED: u64 = 1061;
 
 /// Without the envelope of other answers.
 pub fn raw(control: &Control, rpc: &str) -> Value {
-    let HttpApi { enabled, listen, crossdomain, raw, .. } = &control.common.config.http_api;
+    let config = control.config();
+    let HttpApi { enabled, listen, crossdomain, raw_api: raw, .. } = &config.http_api;
     if rpc == "raw" {
         return json!({
             "code": 0,
@@ -36,11 +36,11 @@ pub fn raw(control: &Control, rpc: &str) -> Value {
     }
     match rpc {
         "reload" if !raw.allow_reload => json!({ "code": CONFIG_RAW_DISABLED }),
-        "reload" => json!({ "code": reload(control) }),
-        "reload-fetch" => {
-            let data = json!({ "err": 0, "msg": "Success", "state": 0, "rid": &control.service_id[..7] });
-            json!({ "code": 0, "data": data })
+        "reload" => {
+            control.order_reload();
+            json!({ "code": 0 })
         }
+        "reload-fetch" => json!({ "code": 0, "data": control.last_reload() }),
         _ => json!({ "code": CONFIG_RAW }),
     }
 }
@@ -48,10 +48,4 @@ pub fn raw(control: &Control, rpc: &str) -> Value {
 /// As SRS's files have it: the port alone where any address of IPv4 will do.
 fn spelt(listen: &Listen) -> String {
     if listen.ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) { listen.port.to_string() } else { listen.to_string() }
-}
-
-/// Asks for a reload of the configuration; SRS's error number.
-fn reload(_control: &Control) -> u64 {
-    warn!("reload was asked for through the API: it is not supported yet");
-    CONFIG_RAW_DISABLED
 }

@@ -10,9 +10,8 @@ const NO_VHOST: u64 = 2014;
 
 /// With `start` and `count`, or the one of this id.
 pub async fn vhosts(control: &Control, id: &str, query: &str) -> Value {
-    let streams = gather(control).await;
-    let vhosts: BTreeMap<_, _> =
-        control.common.config.vhosts.iter().map(|vhost| (vhost_id(&vhost.name), vhost)).collect();
+    let (streams, config) = (gather(control).await, control.config());
+    let vhosts: BTreeMap<_, _> = config.vhosts.iter().map(|vhost| (vhost_id(&vhost.name), vhost)).collect();
     let object = |(id, vhost): (&String, &&Vhost)| object(id, vhost, streams.values());
     if !id.is_empty() {
         return match vhosts.get_key_value(id) {
