@@ -22,5 +22,7 @@ pub enum Media {
     /// A track appears or changes its configuration; frames after it belong to it.
     Track(Track),
     Metadata(Metadata),
+    /// See [`crate::prologue::Prologue::colour`].
+    Colour(Bytes),
     Frame(Frame),
 }

@@ -5,6 +5,7 @@ use crate::{
     metadata::{Metadata, Value},
     track::{Shape, Track},
 };
+use bytes::Bytes;
 
 /// Tracks and metadata as they stood at some frame. A prologue never changes: a change makes a new
 /// one with a higher version, and every frame of the ring points to the one that it was made under.
@@ -14,9 +15,12 @@ pub struct Prologue {
     pub version: u32,
     pub video: Option<Track>,
     pub audio: Option<Track>,
-    /// The publisher's Opus. It needs no configuration on the wire, so it makes no new version.
+    /// The publisher's Opus. Beside `audio` it is for WebRTC, which needs no configuration on the wire: there it
+    /// makes no new version.
     pub opus: Option<Track>,
     pub metadata: Option<Metadata>,
+    /// Colours and HDR of the picture: the values of an Enhanced RTMP metadata packet, in AMF0.
+    pub colour: Option<Bytes>,
 }
 
 impl Prologue {
@@ -30,7 +34,7 @@ impl Prologue {
 
     /// `later` differs by tracks that have turned up only: frames made under this one play under it too.
     pub fn grows_into(&self, later: &Self) -> bool {
-        (self.video.is_none() || self.video == later.video) && (self.audio.is_none() || self.audio == later.audio)
+        (self.video.is_none() || self.video == later.video) && (self.sound().is_none() || self.sound() == later.sound())
     }
 
     /// The sound, as most formats carry it where there is such, else as Opus.
@@ -38,7 +42,13 @@ impl Prologue {
         self.audio.as_ref().or(self.opus.as_ref())
     }
 
-    /// The next version with `track` in it (Opus: the same version), or `None` where nothing changes.
+    /// Frames of this kind are its picture or its [`Prologue::sound`].
+    pub fn plays(&self, kind: Kind) -> bool {
+        kind != Kind::Opus || self.audio.is_none() && self.opus.is_some()
+    }
+
+    /// The next version with `track` in it (Opus beside other sound: the same version), or `None` where nothing
+    /// changes.
     pub fn with_track(&self, track: Track) -> Option<Self> {
         if self.track(track.kind()) == Some(&track) {
             return None;
@@ -46,7 +56,8 @@ impl Prologue {
         Some(match track.kind() {
             Kind::Video => Self { video: Some(track), ..self.next() },
             Kind::Audio => Self { audio: Some(track), ..self.next() },
-            Kind::Opus => Self { opus: Some(track), ..self.clone() },
+            Kind::Opus if self.audio.is_some() => Self { opus: Some(track), ..self.clone() },
+            Kind::Opus => Self { opus: Some(track), ..self.next() },
         })
     }
 
@@ -56,6 +67,24 @@ impl Prologue {
             return None;
         }
         Some(Self { metadata: Some(metadata), ..self.next() })
+    }
+
+    /// The next version with `colour` in it, or `None` where nothing changes.
+    pub fn with_colour(&self, colour: Bytes) -> Option<Self> {
+        (self.colour.as_ref() != Some(&colour)).then(|| Self { colour: Some(colour), ..self.next() })
+    }
+
+    /// As [`Prologue::with_track`], for a track of the publisher's own: its Opus takes the place of other sound, and
+    /// other sound that of its Opus.
+    pub fn with_own(&self, track: Track) -> Option<Self> {
+        if self.track(track.kind()) == Some(&track) {
+            return None;
+        }
+        match track.kind() {
+            Kind::Video => self.with_track(track),
+            Kind::Audio => Self { opus: None, ..self.clone() }.with_track(track),
+            Kind::Opus => Self { audio: None, ..self.clone() }.with_track(track),
+        }
     }
 
     /// The empty prologue of the next publisher.
@@ -69,7 +98,8 @@ impl Prologue {
         let metadata = self.metadata.iter().flat_map(|metadata| &metadata.0).map(|(name, value)| {
             name.len() + size_of_val(value) + if let Value::Text(text) = value { text.len() } else { 0 }
         });
-        size_of::<Self>() + tracks.sum::<usize>() + metadata.sum::<usize>()
+        let colour = self.colour.as_ref().map_or(0, Bytes::len);
+        size_of::<Self>() + tracks.sum::<usize>() + metadata.sum::<usize>() + colour
     }
 
     /// The publisher's metadata corrected by what its tracks say, without what a live stream has not.
@@ -78,7 +108,7 @@ impl Prologue {
         for name in ["duration", "filesize"] {
             metadata.remove(name);
         }
-        for track in [&self.video, &self.audio].into_iter().flatten() {
+        for track in [self.video.as_ref(), self.sound()].into_iter().flatten() {
             match &track.shape {
                 Shape::Video(picture) if picture.width > 0 && picture.height > 0 => {
                     metadata.set("width", Value::Number(picture.width.into()));
@@ -104,19 +134,24 @@ impl Prologue {
 mod tests {
     use super::*;
     use crate::{codec::Codec, track::Sound};
-    use bytes::Bytes;
 
     fn track(codec: Codec) -> Track {
         Track { codec, config: Bytes::new(), shape: Shape::Audio(Sound::default()) }
     }
 
     #[test]
-    fn opus_stands_beside_other_sound_and_makes_no_new_version() {
+    fn opus_makes_no_new_version_beside_other_sound() {
         let opus = Prologue::default().with_track(track(Codec::Opus)).unwrap();
-        assert_eq!((opus.version, opus.sound()), (0, Some(&track(Codec::Opus))));
+        assert_eq!((opus.version, opus.sound()), (1, Some(&track(Codec::Opus))));
+        assert!(opus.plays(Kind::Opus) && !Prologue::default().plays(Kind::Opus));
         assert_eq!(opus.with_track(track(Codec::Opus)), None);
         let both = opus.with_track(track(Codec::Aac)).unwrap();
-        assert_eq!((both.version, both.sound()), (1, Some(&track(Codec::Aac))));
+        assert_eq!((both.version, both.sound()), (2, Some(&track(Codec::Aac))));
         assert_eq!(both.track(Kind::Opus), opus.track(Kind::Opus));
+        assert!(both.plays(Kind::Audio) && !both.plays(Kind::Opus));
+        let own = both.with_own(Track { config: Bytes::from_static(&[1]), ..track(Codec::Opus) }).unwrap();
+        assert_eq!((own.version, own.audio), (3, None));
+        let aac = Prologue::default().with_track(track(Codec::Aac)).unwrap();
+        assert_eq!(aac.with_track(track(Codec::Opus)).unwrap().version, aac.version);
     }
 }

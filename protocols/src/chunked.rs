@@ -24,8 +24,8 @@ impl<F: Format> Format for Chunked<F> {
         chunk(out, |out| self.0.prologue(prologue, at, out));
     }
 
-    fn takes(&self, kind: Kind) -> bool {
-        self.0.takes(kind)
+    fn takes(&self, prologue: &Prologue, kind: Kind) -> bool {
+        self.0.takes(prologue, kind)
     }
 
     fn mux(&mut self, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>) {

@@ -44,6 +44,8 @@ pub enum Event {
     Play(Request),
     /// From a publisher.
     Media(Media),
+    /// What the log should say of the peer.
+    Note(String),
     /// A player asks to hold (true) or to go on (false).
     Pause(bool),
     /// The publisher or player is done with its stream; the connection may go on to another.

@@ -51,8 +51,8 @@ impl<F: Format> Format for Framed<F> {
         frame(out, |out| self.0.prologue(prologue, at, out));
     }
 
-    fn takes(&self, kind: Kind) -> bool {
-        self.0.takes(kind)
+    fn takes(&self, prologue: &Prologue, kind: Kind) -> bool {
+        self.0.takes(prologue, kind)
     }
 
     fn mux(&mut self, prologue: &Prologue, unit: &Frame, out: &mut Vec<u8>) {

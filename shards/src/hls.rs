@@ -38,9 +38,9 @@ struct Copy {
 }
 
 impl Hls {
-    pub fn new(key: &StreamKey, config: &config::Hls, writer: Option<&Writer>, herald: Herald) -> Self {
+    pub fn new(key: &StreamKey, config: &config::Hls, writer: &Writer, herald: Herald) -> Self {
         let packager = Packager::new(config.settings, key.clone(), config.names.clone());
-        let mut copy = config.folder.clone().zip(writer.cloned()).map(|(folder, writer)| Copy { folder, writer });
+        let mut copy = config.folder.clone().map(|folder| Copy { folder, writer: writer.clone() });
         if let Some(unsafe_copy) = copy.take_if(|copy| copy.path(packager.playlist_path()).is_none()) {
             warn!("{key} is not written below {}: its name leads elsewhere", unsafe_copy.folder.display());
         }

@@ -10,7 +10,7 @@ use std::{
     net::IpAddr,
     path::PathBuf,
     sync::{
-        Arc,
+        Arc, PoisonError, RwLock,
         mpsc::{Receiver, SyncSender, sync_channel},
     },
 };
@@ -114,7 +114,7 @@ pub struct Call {
 /// Tells of events, from any thread, without waiting.
 #[derive(Clone)]
 pub struct Herald {
-    config: Arc<Config>,
+    config: Arc<RwLock<Arc<Config>>>,
     calls: SyncSender<Call>,
 }
 
@@ -122,12 +122,18 @@ impl Herald {
     /// With what the control shard is to take from it.
     pub fn new(config: Arc<Config>) -> (Self, Receiver<Call>) {
         let (calls, inbox) = sync_channel(QUEUE);
-        (Self { config, calls }, inbox)
+        (Self { config: Arc::new(RwLock::new(config)), calls }, inbox)
+    }
+
+    /// Another configuration is in force.
+    pub fn configure(&self, config: Arc<Config>) {
+        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
     /// Somebody wants to know.
     pub fn is_wanted(&self, event: &Event, client: &Client) -> bool {
-        self.config.vhost(client.key.vhost()).is_some_and(|vhost| wants(vhost, event))
+        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        config.vhost(client.key.vhost()).is_some_and(|vhost| wants(vhost, event))
     }
 
     pub fn tell(&self, event: Event, client: &Arc<Client>) {

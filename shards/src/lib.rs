@@ -13,6 +13,7 @@ pub mod hls;
 pub mod hooks;
 pub mod ingress;
 pub mod launch;
+pub mod load;
 pub mod log;
 pub mod mesh;
 pub mod meter;

@@ -3,7 +3,14 @@
 //! Each ordered pair of peers has one bounded channel. Mail leaves in order through an outbox: control
 //! mail is never dropped, media are refused while the outbox is long, so that their cursor stops.
 
-use crate::{control::snapshot, hooks::Call, ingress::rtc::Prepared, stream::Publication};
+use crate::{
+    config::Config,
+    control::snapshot,
+    hooks::Call,
+    ingress::{accept::Door, rtc::Prepared},
+    net::tls::Session,
+    stream::Publication,
+};
 use bytes::Bytes;
 use glommio::{
     channels::shared_channel::{self, ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender},
@@ -15,7 +22,7 @@ use shardcast_protocols::{hls::Content, session::Verdict};
 use std::{
     cell::{Cell, RefCell},
     collections::VecDeque,
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     os::fd::OwnedFd,
     sync::Arc,
     time::Duration,
@@ -139,8 +146,25 @@ pub enum Mail {
         request: u64,
         snapshot: Box<snapshot::Shard>,
     },
+    /// From the control shard, and the answer: who publishes and plays here.
+    Clients {
+        request: u64,
+    },
+    ClientList {
+        request: u64,
+        shard: usize,
+        clients: Vec<snapshot::Client>,
+    },
+    /// From the control shard: the connection of this id is to end.
+    Kick {
+        id: String,
+    },
     /// To the control shard: a connection that asks for something else than a stream.
     Http(Handover),
+    /// From the control shard: what an operator changed.
+    Configure(Box<Change>),
+    /// From the control shard: the sessions that are here are the last.
+    Drain,
     /// End all sessions and stop.
     Quit,
 }
@@ -181,15 +205,32 @@ impl Mail {
             | Mail::Consulted { .. }
             | Mail::Snapshot { .. }
             | Mail::Shard { .. }
+            | Mail::Clients { .. }
+            | Mail::ClientList { .. }
+            | Mail::Kick { .. }
             | Mail::Http(_)
+            | Mail::Configure(_)
+            | Mail::Drain
             | Mail::Quit => None,
         }
     }
 }
 
+/// A configuration that comes into force.
+pub struct Change {
+    pub config: Arc<Config>,
+    pub connections_max: usize,
+    /// All that are open from now on,
+    pub doors: Vec<Door>,
+    /// and those of them that were not before.
+    pub opened: Vec<(Door, TcpListener)>,
+}
+
 /// A connection on its way to another shard.
 pub struct Handover {
     pub fd: OwnedFd,
+    /// Its TLS, where it has that.
+    pub session: Option<Session>,
     pub peer: SocketAddr,
     /// What was read from it already.
     pub read: Bytes,

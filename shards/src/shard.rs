@@ -2,15 +2,21 @@
 
 use crate::{
     config::{Config, Vhost},
-    connection::Connection,
+    connection::{Connection, METER_STEP},
     control::snapshot,
     fanout::{audience::Audience, rtp::RtpAudience},
     files,
     hls::Hls,
     hooks::{Call, Client, Event, Herald},
-    ingress::rtc::{self, Port},
-    mesh::{Ask, Handover, Mail, Mesh},
+    ingress::{
+        accept::{self, Door},
+        rtc::{self, Port},
+    },
+    launch::security::Security,
+    load::Load,
+    mesh::{Ask, Change, Handover, Mail, Mesh},
     net::{
+        doors::Doors,
         link::Link,
         peer::Peer,
         socket::{READ_BUFFER, ReadBuffer},
@@ -61,8 +67,11 @@ pub const FETCH_TIME: Duration = Duration::from_secs(2);
 const CONSULT_TIME: Duration = Duration::from_secs(300);
 
 pub struct Shard {
-    pub config: Arc<Config>,
+    config: RefCell<Arc<Config>>,
     pub mesh: Mesh,
+    /// Where it accepts connections.
+    pub doors: Doors<Door>,
+    pub security: Arc<Security>,
     pub buffer: ReadBuffer,
     pub fault: Option<String>,
     /// Its WebRTC sessions.
@@ -71,15 +80,19 @@ pub struct Shard {
     me: Weak<Self>,
     /// Connections of the whole process.
     connections_open: Arc<AtomicUsize>,
-    connections_max: usize,
+    connections_max: Cell<usize>,
+    /// Those who come are refused: the server ends when those who are here have gone.
+    draining: Cell<bool>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     streams: RefCell<HashMap<StreamKey, Stream>>,
     verdicts: RefCell<HashMap<u64, LocalSender<Verdict>>>,
     fetches: Requests<Option<Content>>,
     consults: Requests<Verdict>,
-    files: Option<files::Writer>,
+    files: files::Writer,
     pub herald: Herald,
     next_number: Cell<u64>,
+    sweeps: Cell<usize>,
+    load: RefCell<Load>,
     /// Writes recordings; there once one was wanted.
     disk: RefCell<Option<Rc<Disk>>>,
     /// There may be something for the hand to do.
@@ -91,10 +104,11 @@ pub struct Shard {
 #[derive(Clone)]
 pub struct Common {
     pub config: Arc<Config>,
+    pub security: Arc<Security>,
     pub connections_open: Arc<AtomicUsize>,
     pub connections_max: usize,
     /// Writes the files that the configuration asks for.
-    pub files: Option<files::Writer>,
+    pub files: files::Writer,
     /// Takes what happens to who is told of it.
     pub herald: Herald,
     /// For tests: a session that publishes a stream of this name panics at its first frame.
@@ -104,14 +118,17 @@ pub struct Common {
 impl Shard {
     pub fn new(common: Common, mesh: Mesh) -> Rc<Self> {
         Rc::new_cyclic(|me| Self {
-            config: common.config,
+            config: RefCell::new(common.config),
             mesh,
+            doors: Doors::default(),
+            security: common.security,
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
             fault: common.fault,
             rtc: Port::default(),
             me: me.clone(),
             connections_open: common.connections_open,
-            connections_max: common.connections_max,
+            connections_max: Cell::new(common.connections_max),
+            draining: Cell::default(),
             connections: RefCell::default(),
             streams: RefCell::default(),
             verdicts: RefCell::default(),
@@ -120,6 +137,8 @@ impl Shard {
             files: common.files,
             herald: common.herald,
             next_number: Cell::new(1),
+            sweeps: Cell::default(),
+            load: RefCell::default(),
             disk: RefCell::default(),
             awake: RefCell::default(),
             quit: RefCell::default(),
@@ -128,6 +147,11 @@ impl Shard {
 
     pub fn index(&self) -> usize {
         self.mesh.index()
+    }
+
+    /// The configuration in force. A session keeps what it began with where it must not change under it.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.borrow().clone()
     }
 
     /// Media shards, the control shard not counted.
@@ -144,11 +168,17 @@ impl Shard {
 
     /// One that has its id already.
     pub fn admit_as(&self, id: String, socket: Link, peer: SocketAddr) -> Option<Rc<Connection>> {
+        if self.draining.get() {
+            metrics::counter!("shardcast_connections_refused_total").increment(1);
+            info!("connection of {peer} refused: the server is ending");
+            return None;
+        }
         let open = self.connections_open.fetch_add(1, Ordering::Relaxed);
-        if open >= self.connections_max {
+        let most = self.connections_max.get();
+        if open >= most {
             self.connections_open.fetch_sub(1, Ordering::Relaxed);
             metrics::counter!("shardcast_connections_refused_total").increment(1);
-            warn!("connection of {peer} refused: max_connections of {} reached", self.connections_max);
+            warn!("connection of {peer} refused: max_connections of {most} reached");
             return None;
         }
         let number = self.next_number.replace(self.next_number.get() + 1);
@@ -168,7 +198,12 @@ impl Shard {
         if self.mesh.flush() {
             self.wake();
         }
+        let sweep = self.sweeps.replace(self.sweeps.get() + 1);
+        self.load.borrow_mut().sample(now);
         for connection in self.connections.borrow().values() {
+            if sweep.is_multiple_of(METER_STEP) {
+                connection.measure();
+            }
             if connection.deadline.get().is_some_and(|deadline| deadline <= now) {
                 connection.expire();
             }
@@ -219,8 +254,7 @@ impl Shard {
                     Wire::WsFlv => Box::new(Framed(Flv)),
                     Wire::WsTs => Box::<Framed<Ts>>::default(),
                 };
-                let window = if vhost.min_latency || wire == Wire::Srt { Duration::ZERO } else { vhost.mw_latency };
-                Audience::new(Tape::new(format, &stream.ring), window)
+                Audience::new(Tape::new(format, &stream.ring), window(vhost, wire))
             });
             audience.join(connection.clone());
             info!(
@@ -387,7 +421,7 @@ impl Shard {
                 self.wake();
             }
             Mail::Subscribe { key, from } => {
-                let config = self.config.clone();
+                let config = self.config();
                 let Some(vhost) = config.vhost(key.vhost()).filter(|_| !self.is_full(&key)) else { return };
                 self.with_stream(&key, vhost, |stream| stream.subscribe(from, &self.mesh));
                 self.wake();
@@ -436,6 +470,22 @@ impl Shard {
                 let snapshot = Box::new(self.snapshot());
                 self.post(self.mesh.control(), Mail::Shard { request, snapshot });
             }
+            Mail::Clients { request } => {
+                let (shard, clients) = (self.index(), self.clients());
+                self.post(self.mesh.control(), Mail::ClientList { request, shard, clients });
+            }
+            Mail::Kick { id } => {
+                // It may have left meanwhile.
+                if let Some(client) = self.connections.borrow().values().find(|connection| connection.id == id) {
+                    metrics::counter!("shardcast_clients_kicked_total").increment(1);
+                    client.close("kicked through the API".into());
+                }
+            }
+            Mail::Configure(change) => self.configure(*change),
+            Mail::Drain => {
+                self.draining.set(true);
+                self.doors.keep(|_| false);
+            }
             Mail::Quit => {
                 for connection in self.connections.borrow().values() {
                     connection.close("the server is ending".into());
@@ -444,8 +494,60 @@ impl Shard {
                     let _ = quit.try_send(());
                 }
             }
-            Mail::Http(_) | Mail::Shard { .. } | Mail::Consult { .. } | Mail::Claim { .. } | Mail::Left { .. } => {
+            Mail::Http(_)
+            | Mail::Shard { .. }
+            | Mail::ClientList { .. }
+            | Mail::Consult { .. }
+            | Mail::Claim { .. }
+            | Mail::Left { .. } => {
                 warn!("mail for the control shard came to shard {}", self.index())
+            }
+        }
+    }
+
+    /// Takes over what an operator changed; who is not concerned does not notice.
+    fn configure(&self, change: Change) {
+        let old = self.config.replace(change.config.clone());
+        let new = change.config;
+        self.connections_max.set(change.connections_max);
+        self.doors.keep(|door| change.doors.contains(door));
+        if let Some(shard) = self.me.upgrade().filter(|_| !self.draining.get()) {
+            change.opened.into_iter().for_each(|(door, listener)| accept::open(&shard, door, listener));
+        }
+        for connection in self.connections.borrow().values() {
+            let serves = |key: &StreamKey| new.vhost(key.vhost()).is_some_and(|vhost| vhost.name == key.vhost());
+            if let Some(part) = connection.part.borrow().as_ref().filter(|part| !serves(&part.key)) {
+                connection.close(format!("vhost {} is not served any more", part.key.vhost()));
+            }
+        }
+        for stream in self.streams.borrow_mut().values_mut() {
+            let name = stream.key.vhost().to_owned();
+            if let (Some(old), Some(new)) = (old.vhost(&name), new.vhost(&name)) {
+                self.adapt(stream, old, new);
+            }
+        }
+    }
+
+    /// Who watches goes on; what is made of the stream for others begins anew where its settings changed.
+    fn adapt(&self, stream: &mut Stream, old: &Vhost, new: &Vhost) {
+        stream.ring.set_policy(policy(new));
+        for (wire, audience) in Wire::ALL.into_iter().zip(&mut stream.audiences) {
+            if let Some(audience) = audience {
+                audience.set_window(window(new, wire));
+            }
+        }
+        if old.hls != new.hls {
+            let hls = new.hls.enabled.then(|| Hls::new(&stream.key, &new.hls, &self.files, self.herald.clone()));
+            stream.repackage(hls);
+        }
+        if old.dvr != new.dvr {
+            stream.finish_recording();
+            let next = stream.ring.next();
+            if new.dvr.applies_to(&stream.key)
+                && let Some(client) = stream.publication().map(|publication| Arc::new(Client::of(publication)))
+                && let Role::Home(home) = &mut stream.role
+            {
+                home.recorder = self.recorder(&stream.key, client, new, next);
             }
         }
     }
@@ -469,9 +571,7 @@ impl Shard {
                 let Some(audience) = slot else { continue };
                 busy |= !audience.is_empty();
                 let ring = &stream.ring;
-                if catch_unwind(AssertUnwindSafe(|| audience.tick(ring, tick, elapsed))).is_err() {
-                    error!("{} panicked while it was sent, its viewers are closed; please report this", stream.key);
-                    metrics::counter!("shardcast_session_panics_total").increment(1);
+                if guarded(&stream.key, || audience.tick(ring, tick, elapsed)).is_none() {
                     audience.abort();
                     *slot = None;
                 }
@@ -479,12 +579,10 @@ impl Shard {
             if let Some(rtp) = &mut stream.rtp {
                 busy |= !rtp.is_empty();
                 let (key, ring) = (&stream.key, &stream.ring);
-                match catch_unwind(AssertUnwindSafe(|| rtp.tick(key, ring, now))) {
-                    Ok(true) => asks.push(key.clone()),
-                    Ok(false) => {}
-                    Err(_) => {
-                        error!("{key} panicked while it was sent, its viewers are closed; please report this");
-                        metrics::counter!("shardcast_session_panics_total").increment(1);
+                match guarded(key, || rtp.tick(key, ring, now)) {
+                    Some(true) => asks.push(key.clone()),
+                    Some(false) => {}
+                    None => {
                         rtp.abort();
                         stream.rtp = None;
                     }
@@ -521,7 +619,7 @@ impl Shard {
 
     fn publish_here(&self, publication: Publication) {
         let (shard, session) = (publication.shard, publication.session);
-        let config = self.config.clone();
+        let config = self.config();
         let verdict = match config.vhost(publication.key.vhost()) {
             None => Verdict::Refused(Refusal::NoVhost(publication.key.vhost().into())),
             Some(_) if self.is_full(&publication.key) => {
@@ -532,9 +630,7 @@ impl Shard {
                 match stream.publish(publication, vhost.rtc, &self.mesh) {
                     Ok(()) => {
                         if vhost.hls.enabled {
-                            stream.package(&client, |key| {
-                                Hls::new(key, &vhost.hls, self.files.as_ref(), self.herald.clone())
-                            });
+                            stream.package(&client, |key| Hls::new(key, &vhost.hls, &self.files, self.herald.clone()));
                         }
                         if vhost.dvr.applies_to(&stream.key)
                             && let Role::Home(home) = &mut stream.role
@@ -611,16 +707,7 @@ impl Shard {
                 self.mesh.post(home, Mail::Subscribe { key: key.clone(), from: self.index() });
                 Role::Mirror { home }
             };
-            let policy = Policy {
-                skip: Timestamp::from(vhost.queue_length),
-                bytes: STREAM_BYTES,
-                gop_cache: vhost.gop_cache,
-                gop_cache_max_frames: match vhost.gop_cache_max_frames {
-                    0 => u64::MAX,
-                    bound => bound as u64,
-                },
-            };
-            Stream::new(key.clone(), policy, role)
+            Stream::new(key.clone(), policy(vhost), role)
         });
         act(stream)
     }
@@ -630,9 +717,49 @@ impl Shard {
             index: self.index(),
             connections: self.connections.borrow().len(),
             frames_crossed: self.mesh.frames_crossed.get(),
+            load: self.load.borrow().share(),
             streams: self.streams.borrow().values().map(snapshot::Share::of).collect(),
         }
     }
+
+    /// All that publish or play here.
+    fn clients(&self) -> Vec<snapshot::Client> {
+        let (connections, streams) = (self.connections.borrow(), self.streams.borrow());
+        let client = |connection: &Rc<Connection>| {
+            let part = connection.part.borrow().clone()?;
+            let tape = |wire: Wire| Some(&streams.get(&part.key)?.audiences[wire as usize].as_ref()?.tape);
+            let lag = part.wire.and_then(tape).map(|tape| connection.cursor.borrow().lag(tape));
+            Some(snapshot::Client::of(connection, part, lag))
+        };
+        connections.values().filter_map(client).collect()
+    }
+}
+
+/// Serves viewers of a stream; `None` where that panicked, which is told.
+fn guarded<R>(key: &StreamKey, serve: impl FnOnce() -> R) -> Option<R> {
+    let served = catch_unwind(AssertUnwindSafe(serve)).ok();
+    if served.is_none() {
+        error!("{key} panicked while it was sent, its viewers are closed; please report this");
+        metrics::counter!("shardcast_session_panics_total").increment(1);
+    }
+    served
+}
+
+fn policy(vhost: &Vhost) -> Policy {
+    Policy {
+        skip: Timestamp::from(vhost.queue_length),
+        bytes: STREAM_BYTES,
+        gop_cache: vhost.gop_cache,
+        gop_cache_max_frames: match vhost.gop_cache_max_frames {
+            0 => u64::MAX,
+            bound => bound as u64,
+        },
+    }
+}
+
+/// How long frames for viewers by `wire` may gather.
+fn window(vhost: &Vhost, wire: Wire) -> Duration {
+    if vhost.min_latency || wire == Wire::Srt { Duration::ZERO } else { vhost.mw_latency }
 }
 
 /// Eight random characters of [a-z0-9].

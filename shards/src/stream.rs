@@ -19,7 +19,7 @@ use shardcast_engine::{
     prologue::Prologue,
     timeline::{Placed, Timeline},
 };
-use shardcast_protocols::{chunked::LAST_CHUNK, session::Request, websocket::LAST_FRAME};
+use shardcast_protocols::{chunked::LAST_CHUNK, session::Request, ts, websocket::LAST_FRAME};
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 use tracing::{info, warn};
 
@@ -81,6 +81,12 @@ pub enum Wire {
 
 /// How many [`Wire`]s there are.
 const WIRES: usize = 8;
+
+impl Wire {
+    /// As they are numbered.
+    pub const ALL: [Self; WIRES] =
+        [Self::Rtmp, Self::Flv, Self::ChunkedFlv, Self::Ts, Self::ChunkedTs, Self::WsFlv, Self::WsTs, Self::Srt];
+}
 
 /// Units in one mail.
 const BATCH: usize = 256;
@@ -218,16 +224,31 @@ impl Stream {
             let next = match media {
                 Media::Track(track) => {
                     let (codec, shape) = (track.codec, track.shape.clone());
-                    let next = self.prologue.with_track(track);
+                    let before = self.prologue.track(codec.kind()).map(|track| track.codec);
+                    let next = self.prologue.with_own(track);
                     if next.is_some() && home.oddities.is_worth_a_line() {
                         info!(cid = %publication.id, "{} {codec} track: {shape:?}", self.key);
                     }
-                    next.map(|next| match home.sound.tracks(&self.key, &next, Instant::now()) {
+                    let next = next.map(|next| match home.sound.tracks(&self.key, &next, Instant::now()) {
                         Some(made) => next.with_track(made).unwrap_or(next),
                         None => next,
-                    })
+                    });
+                    let plays = next.as_ref().filter(|next| before != Some(codec) && next.plays(codec.kind()));
+                    if plays.is_some_and(|next| !ts::carries(next, codec.kind())) {
+                        let (kind, instead) = match codec.kind() {
+                            Kind::Video => ("picture", "H.264 or HEVC"),
+                            Kind::Audio | Kind::Opus => ("sound", "AAC"),
+                        };
+                        warn!(
+                            cid = %publication.id,
+                            "{} is {codec}, which MPEG-TS does not carry here: HLS, HTTP-TS and SRT have no {kind}, \
+                             publish {instead} for them", self.key
+                        );
+                    }
+                    next
                 }
                 Media::Metadata(metadata) => self.prologue.with_metadata(metadata),
+                Media::Colour(colour) => self.prologue.with_colour(colour),
                 Media::Frame(mut frame) => {
                     let before = frame.dts;
                     let jumped = home.timeline.place(&mut frame) == Placed::Jumped;
@@ -344,6 +365,19 @@ impl Stream {
     pub fn package(&mut self, client: &Arc<Client>, hls: impl FnOnce(&StreamKey) -> Hls) {
         if let Role::Home(home) = &mut self.role {
             home.hls.get_or_insert_with(|| hls(&self.key)).published(client.clone());
+        }
+    }
+
+    /// At home: other settings package it from now on, or none.
+    pub fn repackage(&mut self, hls: Option<Hls>) {
+        if let Role::Home(home) = &mut self.role {
+            if let Some(old) = home.hls.take() {
+                old.dispose();
+            }
+            home.hls = hls.zip(home.publication.as_ref()).map(|(mut hls, publication)| {
+                hls.published(Arc::new(Client::of(publication)));
+                hls
+            });
         }
     }
 

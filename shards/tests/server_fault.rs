@@ -6,14 +6,7 @@ use shardcast::{
     config::{Config, Env},
     launch::{self, Options},
 };
-use std::{
-    net::TcpStream,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
-};
+use std::{net::TcpStream, thread};
 use support::{
     PATIENCE, http,
     media::Media,
@@ -29,8 +22,8 @@ fn a_session_that_panics_ends_alone() {
     let env: Env = ports.environment().into_iter().collect();
     let mut config = Config::built_in(&env).expect("the built-in configuration");
     config.shards = Some(2);
-    let quit = Arc::new(AtomicBool::new(false));
-    let options = Options { config, fault: Some("boom".into()), quit: quit.clone() };
+    let options = Options { fault: Some("boom".into()), ..Options::new(config) };
+    let orders = options.orders.clone();
     // In this process: the fault can only be set by its own code.
     let server = thread::spawn(move || launch::run(options));
     until("the server is ready", || {
@@ -65,7 +58,7 @@ fn a_session_that_panics_ends_alone() {
     for entry in streams["streams"].as_array().expect("streams").iter().filter(|entry| entry["name"] == "boom") {
         assert_eq!((&entry["publish"]["active"], &entry["clients"]), (&false.into(), &0.into()));
     }
-    quit.store(true, Ordering::Relaxed);
+    orders.quit.set();
     until("the server ends", || server.is_finished().then_some(()));
     server.join().expect("a server that does not panic").expect("a server that ends well");
 }

@@ -4,8 +4,6 @@ Usage: webrtc.py publish URL FILE, by WHIP (RFC 9725): the H.264 of an FLV as it
 over until told to end (SIGTERM).
        webrtc.py play URL [SECONDS], by WHEP: prints what `judge.py` prints. The times of pictures and sound are on one
 clock by the sender reports of each (RFC 3550, 6.4.1), as in any browser.
-       webrtc.py many URL COUNT FRAMES, by WHEP: so many players at once, until each has got FRAMES pictures and as many
-packets of sound; they are put together and not decoded. Prints how many pictures each began without a keyframe.
 """
 
 import asyncio
@@ -192,46 +190,6 @@ class Player:
         return self.judge.verdict()
 
 
-async def many(url, players, frames):
-    """Players that decode nothing; pictures and sound are taken before the decoder."""
-    wrong = 0
-
-    async def player():
-        nonlocal wrong
-        connection = RTCPeerConnection()
-        got = {}
-        enough = asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def count(kind, data):
-            nonlocal wrong
-            if kind == "video" and kind not in got and not has_idr(data):
-                wrong += 1
-            got[kind] = got.get(kind, 0) + 1
-            if min(got.get(kind, 0) for kind in ("video", "audio")) >= frames:
-                enough.set()
-
-        def undecoded(loop, incoming, *_):
-            while (task := incoming.get()) is not None:
-                codec, frame = task
-                loop.call_soon_threadsafe(count, codec.mimeType.split("/")[0].lower(), frame.data)
-
-        rtcrtpreceiver.decoder_worker = undecoded
-        for kind in ("video", "audio"):
-            h264_alone(connection.addTransceiver(kind, direction="recvonly"))
-        resource = await offer(connection, url)
-        await asyncio.wait_for(enough.wait(), 3 * PATIENCE_S)
-        await leave(connection, resource)
-
-    await asyncio.gather(*(player() for _ in range(players)))
-    return wrong
-
-
-def has_idr(picture):
-    """Of H.264 with start codes (Annex B)."""
-    return any(unit and unit[0] & 31 == 5 for unit in picture.split(b"\0\0\1"))
-
-
 def h264_alone(transceiver):
     """Offers no other picture, but resends."""
     if transceiver.kind == "video":
@@ -272,8 +230,6 @@ async def main(what, url, *rest):
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
     if what == "publish":
         await publish(end, url, *rest)
-    elif what == "many":
-        print(await many(url, *map(int, rest)))
     else:
         print(json.dumps(await play(end, url, float(*rest or ["inf"]))))
 

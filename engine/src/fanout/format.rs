@@ -16,8 +16,8 @@ pub trait Format {
     fn prologue(&self, prologue: &Prologue, at: Timestamp, out: &mut Vec<u8>);
 
     /// Frames of a kind that it does not take are no part of its tape.
-    fn takes(&self, kind: Kind) -> bool {
-        kind != Kind::Opus
+    fn takes(&self, prologue: &Prologue, kind: Kind) -> bool {
+        prologue.plays(kind)
     }
 
     /// One frame.

@@ -162,6 +162,11 @@ impl Ring {
         self.policy
     }
 
+    /// What is kept beyond another policy goes with the next frame.
+    pub fn set_policy(&mut self, policy: Policy) {
+        self.policy = policy;
+    }
+
     /// Payload bytes kept, with their overhead.
     pub fn bytes(&self) -> usize {
         self.bytes

@@ -130,7 +130,10 @@ impl Tape {
         if !self.settled {
             return None;
         }
-        let announced = self.prologue.as_ref().is_some_and(|prologue| prologue.video.is_some());
+        let announced = self
+            .prologue
+            .as_ref()
+            .is_some_and(|prologue| prologue.video.is_some() && self.format.takes(prologue, Kind::Video));
         let since = self.newest_picture.or(self.opened.filter(|_| announced));
         if since.is_some_and(|dts| self.newest - dts < PURE_AUDIO) {
             let (body, seq) = self.newest_keyframe?;
@@ -254,7 +257,7 @@ impl Tape {
         // Units that the ring dropped before they came here leave a gap.
         self.keyed &= unit.seq == self.next_seq;
         self.next_seq = unit.seq + 1;
-        if !self.format.takes(frame.kind) {
+        if !self.format.takes(&unit.prologue, frame.kind) {
             return;
         }
         self.newest = self.newest.max(frame.dts);

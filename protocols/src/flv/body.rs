@@ -1,6 +1,7 @@
 //! Writes tag bodies: what follows a tag's header in FLV, and the payload of RTMP's audio, video and
 //! data messages.
 
+use super::enhanced::{self, packet};
 use crate::amf;
 use shardcast_engine::{
     codec::{Codec, Kind},
@@ -47,45 +48,72 @@ pub fn tag_body_len(prologue: &Prologue, frame: &Frame) -> usize {
     body_header(prologue, frame).map_or(0, |header| header.len() + frame.payload.len())
 }
 
-/// What precedes the payload of `frame` in its body: annex E.4.2.1 and E.4.3.1, and for HEVC the
-/// ExVideoTagHeader of Enhanced RTMP v1. `None` where `prologue` has no track for the frame, and for Opus.
+/// What precedes the payload of `frame` in its body: annex E.4.2.1 and E.4.3.1 for H.264, AAC and MP3, else the
+/// headers of Enhanced RTMP v2. `None` where `prologue` has no track for the frame.
 pub fn body_header(prologue: &Prologue, frame: &Frame) -> Option<BodyHeader> {
     let track = prologue.track(frame.kind)?;
     let frame_type = if frame.keyframe { 0x10 } else { 0x20 };
     let composition_ms = (frame.pts.as_ms() - frame.dts.as_ms()).clamp(-0x80_0000, 0x7f_ffff) as i32;
     let [_, c1, c2, c3] = composition_ms.to_be_bytes();
-    Some(match track.codec {
-        Codec::H264 => BodyHeader::new([frame_type | 7, 1, c1, c2, c3]),
-        Codec::Hevc if composition_ms == 0 => {
-            BodyHeader::new([0x80 | frame_type | CODED_FRAMES_X, b'h', b'v', b'c', b'1'])
+    Some(match (track.codec, fourcc(track.codec)) {
+        (Codec::H264, _) => BodyHeader::new([frame_type | 7, 1, c1, c2, c3]),
+        (Codec::Aac, _) => BodyHeader::new([AAC, 1]),
+        (Codec::Mp3, _) => BodyHeader::new([mp3_flags(track)]),
+        (Codec::Hevc | Codec::Vvc, [a, b, c, d]) if composition_ms != 0 => {
+            BodyHeader::new([EX_VIDEO | frame_type | packet::CODED_FRAMES, a, b, c, d, c1, c2, c3])
         }
-        Codec::Hevc => BodyHeader::new([0x80 | frame_type | CODED_FRAMES, b'h', b'v', b'c', b'1', c1, c2, c3]),
-        Codec::Aac => BodyHeader::new([AAC, 1]),
-        Codec::Mp3 => BodyHeader::new([mp3_flags(track)]),
-        Codec::Opus => return None,
+        (Codec::Hevc | Codec::Vvc, [a, b, c, d]) => {
+            BodyHeader::new([EX_VIDEO | frame_type | packet::CODED_FRAMES_X, a, b, c, d])
+        }
+        (Codec::Av1 | Codec::Vp8 | Codec::Vp9, [a, b, c, d]) => {
+            BodyHeader::new([EX_VIDEO | frame_type | packet::CODED_FRAMES, a, b, c, d])
+        }
+        (Codec::Flac | Codec::Ac3 | Codec::Eac3 | Codec::Opus, [a, b, c, d]) => {
+            BodyHeader::new([EX_AUDIO | packet::CODED_FRAMES, a, b, c, d])
+        }
     })
 }
 
-/// Appends the body that configures `track`. False, and nothing, for MP3, which needs none, and for Opus.
+/// Appends the body that configures `track`. False, and nothing, for codecs that need none.
 pub fn sequence_header_body(track: &Track, out: &mut Vec<u8>) -> bool {
     match track.codec {
         Codec::H264 => out.extend_from_slice(&[0x17, 0, 0, 0, 0]),
-        Codec::Hevc => out.extend_from_slice(b"\x90hvc1"),
         Codec::Aac => out.extend_from_slice(&[AAC, 0]),
-        Codec::Mp3 | Codec::Opus => return false,
+        Codec::Hevc | Codec::Vvc | Codec::Av1 | Codec::Vp8 | Codec::Vp9 => {
+            out.push(EX_VIDEO | 0x10 | packet::SEQUENCE_START);
+            out.extend_from_slice(&fourcc(track.codec));
+        }
+        Codec::Flac | Codec::Opus => {
+            out.push(EX_AUDIO | packet::SEQUENCE_START);
+            out.extend_from_slice(&fourcc(track.codec));
+        }
+        Codec::Mp3 | Codec::Ac3 | Codec::Eac3 => return false,
     }
     out.extend_from_slice(&track.config);
+    true
+}
+
+/// Appends the metadata packet with the colours of the picture, where there are such and its codec has an enhanced
+/// header; whether it did.
+pub fn colour_body(prologue: &Prologue, out: &mut Vec<u8>) -> bool {
+    let Some((track, colour)) = prologue.video.as_ref().zip(prologue.colour.as_ref()) else { return false };
+    if track.codec == Codec::H264 {
+        return false;
+    }
+    out.push(EX_VIDEO | enhanced::COMMAND << 4 | packet::METADATA);
+    out.extend_from_slice(&fourcc(track.codec));
+    out.extend_from_slice(colour);
     true
 }
 
 /// Appends "onMetaData" and the stream's metadata (annex E.5), as its tracks correct it.
 pub fn metadata_body(prologue: &Prologue, out: &mut Vec<u8>) {
     let mut metadata = prologue.corrected_metadata();
-    if let Some(id) = prologue.video.as_ref().and_then(|track| codec_id(track.codec)) {
-        metadata.set("videocodecid", Value::Number(id));
+    if let Some(track) = &prologue.video {
+        metadata.set("videocodecid", Value::Number(codec_id(track.codec)));
     }
-    if let Some(id) = prologue.audio.as_ref().and_then(|track| codec_id(track.codec)) {
-        metadata.set("audiocodecid", Value::Number(id));
+    if let Some(track) = prologue.sound() {
+        metadata.set("audiocodecid", Value::Number(codec_id(track.codec)));
     }
     metadata.set("server", Value::Text(SERVER.into()));
     amf::Value::from("onMetaData").encode(out);
@@ -97,24 +125,40 @@ const SERVER: &str = concat!("Shardcast/", env!("CARGO_PKG_VERSION"));
 /// SoundFormat 10; annex E.4.2.1 fixes the other flags for AAC: 44 kHz, 16 bit, stereo.
 const AAC: u8 = 0xaf;
 
-/// PacketType of the ExVideoTagHeader.
-const CODED_FRAMES: u8 = 1;
-const CODED_FRAMES_X: u8 = 3;
+/// The bit of an ExVideoTagHeader, and the SoundFormat of an ExAudioTagHeader.
+const EX_VIDEO: u8 = 0x80;
+const EX_AUDIO: u8 = enhanced::SOUND << 4;
 
-/// Whether tags carry it; frames of other codecs are left out.
-pub(super) fn carries(track: &Track) -> bool {
-    codec_id(track.codec).is_some()
+/// The codecs that tags carry.
+pub(crate) const VIDEO: [Codec; 6] = [Codec::H264, Codec::Hevc, Codec::Vvc, Codec::Av1, Codec::Vp8, Codec::Vp9];
+pub(crate) const AUDIO: [Codec; 6] = [Codec::Aac, Codec::Mp3, Codec::Flac, Codec::Ac3, Codec::Eac3, Codec::Opus];
+
+/// "Enhanced Audio", "Enhanced Video": VideoFourCc, AudioFourCc.
+pub(crate) fn fourcc(codec: Codec) -> [u8; 4] {
+    *match codec {
+        Codec::H264 => b"avc1",
+        Codec::Hevc => b"hvc1",
+        Codec::Vvc => b"vvc1",
+        Codec::Av1 => b"av01",
+        Codec::Vp8 => b"vp08",
+        Codec::Vp9 => b"vp09",
+        Codec::Aac => b"mp4a",
+        Codec::Mp3 => b".mp3",
+        Codec::Flac => b"fLaC",
+        Codec::Ac3 => b"ac-3",
+        Codec::Eac3 => b"ec-3",
+        Codec::Opus => b"Opus",
+    }
 }
 
-fn codec_id(codec: Codec) -> Option<f64> {
-    Some(match codec {
+/// As onMetaData tells it: the number of annex E, else that of the FourCC ("Enhancing onMetaData").
+fn codec_id(codec: Codec) -> f64 {
+    match codec {
         Codec::H264 => 7.0,
-        // Enhanced RTMP v1: a FourCC's number.
-        Codec::Hevc => u32::from_be_bytes(*b"hvc1").into(),
         Codec::Aac => 10.0,
         Codec::Mp3 => 2.0,
-        Codec::Opus => return None,
-    })
+        other => u32::from_be_bytes(fourcc(other)).into(),
+    }
 }
 
 /// | SoundFormat 4 | SoundRate 2 | SoundSize 1 | SoundType 1 |

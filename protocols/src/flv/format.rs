@@ -1,7 +1,7 @@
 //! FLV as a wire format: the body that an HTTP-FLV viewer reads.
 
-use super::{TagKind, body, metadata_body, sequence_header_body, tag_body, tag_body_len};
-use shardcast_engine::{fanout::Format, frame::Frame, prologue::Prologue, time::Timestamp, track::Track};
+use super::{TagKind, body, colour_body, metadata_body, sequence_header_body, tag_body, tag_body_len};
+use shardcast_engine::{fanout::Format, frame::Frame, prologue::Prologue, time::Timestamp};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flv;
@@ -9,8 +9,7 @@ pub struct Flv;
 impl Format for Flv {
     /// The file header (annex E.2), PreviousTagSize0, then the prologue.
     fn head(&self, prologue: &Prologue, at: Timestamp, out: &mut Vec<u8>) {
-        let carried = |track: &Option<Track>| track.as_ref().is_some_and(body::carries);
-        let flags = match (carried(&prologue.audio), carried(&prologue.video)) {
+        let flags = match (prologue.sound().is_some(), prologue.video.is_some()) {
             (true, false) => 0x04,
             (false, true) => 0x01,
             // Before any track is known, none is ruled out: players trust these flags.
@@ -23,11 +22,14 @@ impl Format for Flv {
     fn prologue(&self, prologue: &Prologue, at: Timestamp, out: &mut Vec<u8>) {
         // At zero wherever it stands: ffmpeg takes metadata of any other time for a track of text.
         tag(TagKind::Script, Timestamp::ZERO, out, |out| metadata_body(prologue, out));
-        for track in [&prologue.video, &prologue.audio].into_iter().flatten() {
+        for track in [prologue.video.as_ref(), prologue.sound()].into_iter().flatten() {
             tag(body::tag_kind(track.kind()), at, out, |out| {
                 sequence_header_body(track, out);
             });
         }
+        tag(TagKind::Video, at, out, |out| {
+            colour_body(prologue, out);
+        });
     }
 
     fn mux(&mut self, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>) {
@@ -73,7 +75,7 @@ mod tests {
         codec::{Codec, Kind},
         frame::Media,
         metadata::Value,
-        track::{Picture, Shape, Sound},
+        track::{Picture, Shape, Sound, Track},
     };
     use std::collections::VecDeque;
 
@@ -126,6 +128,7 @@ mod tests {
                 Media::Track(track) => prologue = prologue.with_track(track).unwrap(),
                 Media::Metadata(metadata) => prologue = prologue.with_metadata(metadata).unwrap(),
                 Media::Frame(frame) => frames.push(frame),
+                Media::Colour(_) => panic!("colours"),
             }
         }
         Flv.head(&prologue, Timestamp::ZERO, &mut out);
@@ -202,19 +205,38 @@ mod tests {
     }
 
     #[test]
-    fn leaves_out_what_tags_cannot_carry() {
-        let prologue = Prologue::default().with_track(track(Codec::H264, &[1])).unwrap();
-        let prologue = prologue.with_track(track(Codec::Opus, &[1])).unwrap();
+    fn opus_is_written_where_there_is_no_other_sound() {
+        let opus = Prologue::default().with_track(track(Codec::Opus, &[1])).unwrap();
+        assert!(Flv.takes(&opus, Kind::Opus));
+        assert_eq!(
+            muxed(&opus, &frame(Kind::Opus, 0, 0, false)),
+            hex("08 000007 000000 00 000000 91 4f707573 aabb 00000012")
+        );
         let mut out = Vec::new();
-        Flv.head(&prologue, Timestamp::ZERO, &mut out);
-        assert_eq!(out[4], 0x01);
-        assert!(tags(&out).iter().all(|tag| tag.kind != TagKind::Audio));
-        assert_eq!(muxed(&prologue, &frame(Kind::Opus, 0, 0, false)), []);
+        Flv.head(&opus, Timestamp::ZERO, &mut out);
+        assert_eq!(out[4], 0x04);
+        assert!(out.ends_with(&hex("08 000006 000000 00 000000 90 4f707573 01 00000011")));
+        let both = opus.with_track(track(Codec::Aac, &[2])).unwrap();
+        assert!(!Flv.takes(&both, Kind::Opus));
+        let mut out = Vec::new();
+        Flv.prologue(&both, Timestamp::ZERO, &mut out);
+        assert!(out.ends_with(&hex("08 000003 000000 00 000000 af00 02 0000000e")));
+    }
+
+    #[test]
+    fn colours_follow_the_configuration_of_enhanced_codecs() {
+        for (codec, written) in [(Codec::Av1, true), (Codec::H264, false)] {
+            let prologue = Prologue::default().with_track(track(codec, &[1])).unwrap();
+            let prologue = prologue.with_colour(Bytes::from_static(b"\x02\0\x01x")).unwrap();
+            let mut out = Vec::new();
+            Flv.prologue(&prologue, Timestamp::ZERO, &mut out);
+            assert_eq!(out.ends_with(&hex("09 000009 000000 00 000000 d4 61763031 02000178 00000014")), written);
+        }
     }
 
     #[test]
     fn length_of_a_body_is_told_beforehand() {
-        for codec in [Codec::H264, Codec::Hevc, Codec::Aac, Codec::Mp3] {
+        for codec in [Codec::H264, Codec::Hevc, Codec::Av1, Codec::Aac, Codec::Mp3, Codec::Flac] {
             let prologue = Prologue::default().with_track(track(codec, &[1])).unwrap();
             for pts_ms in [0, 40] {
                 let (frame, mut body) = (frame(codec.kind(), 0, pts_ms, true), Vec::new());

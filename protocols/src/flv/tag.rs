@@ -1,12 +1,19 @@
 //! Reads tag bodies (RTMP audio, video and data messages, FLV tags) into media.
 
+use super::enhanced::{self, EnhancedError, Packet, packet};
 use crate::{
     amf::{self, AmfError},
     codec::{
         aac::{self, AacError},
+        ac3,
+        av1::{self, Av1Error},
         avc::{self, AvcError},
+        flac::{self, FlacError},
         hevc::{self, HevcError},
         mp3,
+        opus::{self, OpusError},
+        vpx::{self, VpxError},
+        vvc::{self, VvcError},
     },
 };
 use bytes::Bytes;
@@ -14,7 +21,7 @@ use shardcast_engine::{
     codec::{Codec, Kind},
     frame::{Frame, Media},
     time::Timestamp,
-    track::Track,
+    track::{Shape, Track},
 };
 use std::collections::VecDeque;
 
@@ -26,17 +33,30 @@ pub const LARGEST_PROLOGUE: usize = 64 << 10;
 #[derive(Debug, Default)]
 pub struct TagReader {
     video: Option<Video>,
-    /// The codec of the current sound, and for MP3 the track that its frames have last told.
+    /// The codec of the current sound, and where frames tell their track the one that they have last told.
     audio: Option<Codec>,
-    mp3: Option<Track>,
+    told: Option<Track>,
+    pictures: Lane,
+    sounds: Lane,
     /// Frames that came before the configuration they need.
     pub dropped: u64,
+    /// What the log should say of this publisher, once.
+    pub note: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Video {
-    codec: Codec,
+    track: Track,
+    /// Of H.264.
     nal_length_size: usize,
+}
+
+/// The tracks of one kind that a publisher has.
+#[derive(Debug, Default)]
+struct Lane {
+    /// The lowest so far, which is the one that is read.
+    lowest: Option<u8>,
+    noted: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -47,65 +67,82 @@ pub enum TagError {
     Truncated { kind: Kind, len: usize, need: usize },
     #[error("{kind:?} codec {name} (id {id}) is not supported")]
     UnsupportedCodec { kind: Kind, id: u8, name: String },
+    #[error("{0} is not configured by a video descriptor of MPEG-TS")]
+    NoDescriptor(Codec),
+    #[error(transparent)]
+    Enhanced(#[from] EnhancedError),
     #[error(transparent)]
     Avc(#[from] AvcError),
     #[error(transparent)]
     Hevc(#[from] HevcError),
     #[error(transparent)]
+    Vvc(#[from] VvcError),
+    #[error(transparent)]
+    Av1(#[from] Av1Error),
+    #[error(transparent)]
+    Vpx(#[from] VpxError),
+    #[error(transparent)]
     Aac(#[from] AacError),
+    #[error(transparent)]
+    Flac(#[from] FlacError),
+    #[error(transparent)]
+    Opus(#[from] OpusError),
     #[error(transparent)]
     Script(#[from] AmfError),
 }
 
-/// What a video packet is, whichever of the two headers told it.
-enum Packet {
-    Configuration,
-    Frames { composition_ms: i32 },
-    Ignored,
-}
-
 impl TagReader {
-    /// An AUDIODATA body (annex E.4.2). Empty bodies and sequence ends say nothing.
+    /// An AUDIODATA body (annex E.4.2), or an ExAudioTagHeader (Enhanced RTMP v2) and what follows it. Empty bodies
+    /// and sequence ends say nothing.
     pub fn audio(&mut self, dts: Timestamp, body: Bytes, out: &mut VecDeque<Media>) -> Result<(), TagError> {
         let Some(first) = body.first() else { return Ok(()) };
         match first >> 4 {
             10 => self.aac(dts, body, out),
             // 14 is MP3 at 8 kHz, a rate that the flags of 2 cannot tell.
             2 | 14 => {
-                self.mp3(dts, body.slice(1..), out);
+                self.self_told(Codec::Mp3, dts, body.slice(1..), out);
                 Ok(())
             }
+            enhanced::SOUND => match enhanced::read(Kind::Audio, &body)? {
+                Some(packet) => self.enhanced_audio(dts, packet, out),
+                None => Ok(()),
+            },
             id => Err(TagError::UnsupportedCodec { kind: Kind::Audio, id, name: sound_name(id).into() }),
         }
     }
 
-    /// A VIDEODATA body (annex E.4.3), or an ExVideoTagHeader (Enhanced RTMP v1) and what follows it.
+    /// A VIDEODATA body (annex E.4.3), or an ExVideoTagHeader (Enhanced RTMP v2) and what follows it.
     pub fn video(&mut self, dts: Timestamp, body: Bytes, out: &mut VecDeque<Media>) -> Result<(), TagError> {
         let Some(&first) = body.first() else { return Ok(()) };
-        let enhanced = first & 0x80 != 0;
-        let frame_type = (first >> 4) & 7;
-        if frame_type == COMMAND {
+        if first & 0x80 != 0 {
+            return match enhanced::read(Kind::Video, &body)? {
+                Some(packet) => self.enhanced_video(dts, packet, out),
+                None => Ok(()),
+            };
+        }
+        let frame_type = first >> 4;
+        if frame_type == enhanced::COMMAND {
             return Ok(());
         }
-        let (codec, packet, header_len) = if enhanced { enhanced_header(&body)? } else { legacy_header(&body)? };
-        let payload = body.get(header_len..).map_or_else(Bytes::new, |rest| body.slice_ref(rest));
-        if payload.is_empty() {
-            return Ok(());
+        let codec = match first & 15 {
+            7 => Codec::H264,
+            // Not Adobe's: what HEVC used before Enhanced RTMP.
+            12 => Codec::Hevc,
+            id => return Err(TagError::UnsupportedCodec { kind: Kind::Video, id, name: picture_name(id).into() }),
+        };
+        // | FrameType 4 | CodecID 4 | AVCPacketType 8 | CompositionTime 24, signed |
+        let &[_, packet_type, ..] = &body[..] else {
+            return Err(TagError::Truncated { kind: Kind::Video, len: body.len(), need: 2 });
+        };
+        match packet_type {
+            0 => self.configure(codec, body.slice(5.min(body.len())..), out),
+            1 => {
+                let composition = composition(&body, 2)?;
+                self.picture(codec, frame_type, dts, composition, body.slice(5..), out);
+                Ok(())
+            }
+            _ => Ok(()),
         }
-        match packet {
-            Packet::Configuration => out.push_back(Media::Track(self.configure(codec, payload)?)),
-            Packet::Frames { composition_ms } => match self.video {
-                Some(video) if video.codec == codec => {
-                    let keyframe = frame_type == KEY
-                        || codec == Codec::H264 && avc::is_random_access(&payload, video.nal_length_size);
-                    let pts = dts + Timestamp::from_ms(composition_ms.into());
-                    out.push_back(Media::Frame(Frame { kind: Kind::Video, dts, pts, keyframe, payload }));
-                }
-                _ => self.dropped += 1,
-            },
-            Packet::Ignored => {}
-        }
-        Ok(())
     }
 
     /// A SCRIPTDATA body (annex E.4.4): onMetaData, alone or behind RTMP's @setDataFrame. Other names
@@ -136,6 +173,86 @@ impl TagReader {
         Ok(())
     }
 
+    fn enhanced_video(&mut self, dts: Timestamp, packet: Packet, out: &mut VecDeque<Media>) -> Result<(), TagError> {
+        let codec = match &packet.fourcc {
+            b"avc1" => Codec::H264,
+            b"hvc1" => Codec::Hevc,
+            b"vvc1" => Codec::Vvc,
+            b"av01" => Codec::Av1,
+            b"vp08" => Codec::Vp8,
+            b"vp09" => Codec::Vp9,
+            _ if packet.track > 0 => return Ok(()),
+            fourcc => return Err(unsupported(Kind::Video, packet.kind, fourcc)),
+        };
+        self.note = self.pictures.note(&packet, "video").or(self.note.take());
+        if !self.pictures.serves(packet.track) {
+            return Ok(());
+        }
+        let dts = dts + nanoseconds(packet.nanoseconds);
+        let body = packet.body;
+        match packet.kind {
+            packet::SEQUENCE_START => self.configure(codec, body, out),
+            packet::MPEG2TS_SEQUENCE_START if codec == Codec::Av1 => {
+                self.configure(codec, av1::config_of_descriptor(&body)?, out)
+            }
+            packet::MPEG2TS_SEQUENCE_START => Err(TagError::NoDescriptor(codec)),
+            // Codecs of NAL units have a composition time.
+            packet::CODED_FRAMES if matches!(codec, Codec::H264 | Codec::Hevc | Codec::Vvc) => {
+                let composition = composition(&body, 0)?;
+                self.picture(codec, packet.frame_type, dts, composition, body.slice(3..), out);
+                Ok(())
+            }
+            packet::CODED_FRAMES | packet::CODED_FRAMES_X => {
+                self.picture(codec, packet.frame_type, dts, Timestamp::ZERO, body, out);
+                Ok(())
+            }
+            // Adds nothing that a decoder needs: what cannot be read is left out.
+            packet::METADATA => {
+                let is_read = body.len() <= LARGEST_PROLOGUE && !body.is_empty() && amf::decode_all(&body).is_ok();
+                out.extend(is_read.then(|| Media::Colour(Bytes::copy_from_slice(&body))));
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn enhanced_audio(&mut self, dts: Timestamp, packet: Packet, out: &mut VecDeque<Media>) -> Result<(), TagError> {
+        let codec = match &packet.fourcc {
+            b"mp4a" => Codec::Aac,
+            b".mp3" => Codec::Mp3,
+            b"Opus" => Codec::Opus,
+            b"fLaC" => Codec::Flac,
+            b"ac-3" => Codec::Ac3,
+            b"ec-3" => Codec::Eac3,
+            _ if packet.track > 0 => return Ok(()),
+            fourcc => return Err(unsupported(Kind::Audio, packet.kind, fourcc)),
+        };
+        self.note = self.sounds.note(&packet, "audio").or(self.note.take());
+        if !self.sounds.serves(packet.track) || packet.body.is_empty() {
+            return Ok(());
+        }
+        let dts = dts + nanoseconds(packet.nanoseconds);
+        match (packet.kind, codec) {
+            (packet::CODED_FRAMES, Codec::Mp3 | Codec::Ac3 | Codec::Eac3) => {
+                self.self_told(codec, dts, packet.body, out);
+            }
+            (packet::CODED_FRAMES, _) => self.sound(codec, dts, packet.body, out),
+            (packet::SEQUENCE_START, Codec::Aac | Codec::Opus | Codec::Flac) => {
+                bounded(&packet.body)?;
+                // Not a slice of a message that may be far longer.
+                let config = Bytes::copy_from_slice(&packet.body);
+                out.push_back(Media::Track(match codec {
+                    Codec::Opus => opus::track(config)?,
+                    Codec::Flac => flac::track(config)?,
+                    _ => aac::track(config)?,
+                }));
+                self.audio = Some(codec);
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
     fn aac(&mut self, dts: Timestamp, body: Bytes, out: &mut VecDeque<Media>) -> Result<(), TagError> {
         let &[_, packet_type, ..] = &body[..] else {
             return Err(TagError::Truncated { kind: Kind::Audio, len: body.len(), need: 2 });
@@ -150,109 +267,144 @@ impl TagReader {
                 out.push_back(Media::Track(aac::track(payload)?));
                 self.audio = Some(Codec::Aac);
             }
-            1 if self.audio == Some(Codec::Aac) => out.push_back(sound(dts, payload)),
-            1 => self.dropped += 1,
+            1 => self.sound(Codec::Aac, dts, payload, out),
             _ => {}
         }
         Ok(())
     }
 
-    /// MP3 has no configuration: its track is told by the header of its first frame.
-    fn mp3(&mut self, dts: Timestamp, payload: Bytes, out: &mut VecDeque<Media>) {
+    /// A frame of a codec that must have been configured.
+    fn sound(&mut self, codec: Codec, dts: Timestamp, payload: Bytes, out: &mut VecDeque<Media>) {
+        if self.audio == Some(codec) {
+            out.push_back(sound(codec.kind(), dts, payload));
+        } else {
+            self.dropped += 1;
+        }
+    }
+
+    /// A frame of a codec without configuration: its track is told by the header of its first frame.
+    fn self_told(&mut self, codec: Codec, dts: Timestamp, payload: Bytes, out: &mut VecDeque<Media>) {
         if payload.is_empty() {
             return;
         }
-        if let Ok(track) = mp3::track(&payload) {
-            if self.audio != Some(Codec::Mp3) || self.mp3.as_ref() != Some(&track) {
-                self.audio = Some(Codec::Mp3);
-                self.mp3 = Some(track.clone());
+        let track = if codec == Codec::Mp3 { mp3::track(&payload).ok() } else { ac3::track(&payload).ok() };
+        if let Some(track) = track {
+            let known = self.told.as_ref().filter(|told| self.audio == Some(told.codec));
+            if known.is_none_or(|known| (known.codec, &known.shape) != (track.codec, &track.shape)) {
+                self.audio = Some(track.codec);
+                self.told = Some(track.clone());
                 out.push_back(Media::Track(track));
             }
-        } else if self.audio != Some(Codec::Mp3) {
+        } else if self.told.as_ref().is_none_or(|told| self.audio != Some(told.codec)) {
             self.dropped += 1;
             return;
         }
-        out.push_back(sound(dts, payload));
+        out.push_back(sound(codec.kind(), dts, payload));
     }
 
-    fn configure(&mut self, codec: Codec, config: Bytes) -> Result<Track, TagError> {
+    fn configure(&mut self, codec: Codec, config: Bytes, out: &mut VecDeque<Media>) -> Result<(), TagError> {
+        if config.is_empty() {
+            return Ok(());
+        }
         bounded(&config)?;
-        let (track, nal_length_size) = match codec {
-            Codec::Hevc => {
-                let nal_length_size = hevc::length_size(&config)?;
-                (hevc::track(config)?, nal_length_size)
-            }
+        let mut nal_length_size = 0;
+        let track = match codec {
+            Codec::Hevc => hevc::track(config)?,
+            Codec::Vvc => vvc::track(config)?,
+            Codec::Av1 => av1::track(config)?,
+            Codec::Vp8 | Codec::Vp9 => vpx::track(codec, config)?,
             _ => {
-                let nal_length_size = avc::Config::parse(&config)?.nal_length_size;
-                (avc::track(config)?, nal_length_size)
+                nal_length_size = avc::Config::parse(&config)?.nal_length_size;
+                avc::track(config)?
             }
         };
-        self.video = Some(Video { codec, nal_length_size });
-        Ok(track)
+        out.push_back(Media::Track(track.clone()));
+        self.video = Some(Video { track, nal_length_size });
+        Ok(())
+    }
+
+    fn picture(
+        &mut self,
+        codec: Codec,
+        frame_type: u8,
+        dts: Timestamp,
+        composition: Timestamp,
+        payload: Bytes,
+        out: &mut VecDeque<Media>,
+    ) {
+        if payload.is_empty() {
+            return;
+        }
+        let Some(video) = self.video.as_mut().filter(|video| video.track.codec == codec) else {
+            self.dropped += 1;
+            return;
+        };
+        let keyframe = match codec {
+            Codec::H264 => frame_type == KEY || avc::is_random_access(&payload, video.nal_length_size),
+            Codec::Vp8 | Codec::Vp9 => vpx::keyframe_size(codec, &payload).is_some(),
+            _ => frame_type == KEY,
+        };
+        if keyframe && let Some(track) = video.told_by(&payload) {
+            video.track = track.clone();
+            out.push_back(Media::Track(track));
+        }
+        let pts = dts + composition;
+        out.push_back(Media::Frame(Frame { kind: Kind::Video, dts, pts, keyframe, payload }));
+    }
+}
+
+impl Video {
+    /// The track, where this keyframe tells another size than the one known: VP8 and VP9 have none in their
+    /// configuration, AV1 may change it within.
+    fn told_by(&self, keyframe: &[u8]) -> Option<Track> {
+        let (width, height) = match self.track.codec {
+            codec @ (Codec::Vp8 | Codec::Vp9) => vpx::keyframe_size(codec, keyframe)?,
+            Codec::Av1 => av1::size(keyframe)?,
+            _ => return None,
+        };
+        let mut track = self.track.clone();
+        if let Shape::Video(picture) = &mut track.shape {
+            (picture.width, picture.height) = (width, height);
+        }
+        (track != self.track).then_some(track)
+    }
+}
+
+impl Lane {
+    fn serves(&mut self, track: u8) -> bool {
+        let lowest = *self.lowest.insert(self.lowest.map_or(track, |lowest| lowest.min(track)));
+        track == lowest
+    }
+
+    /// Says, once, that there are other tracks than the one that is read.
+    fn note(&mut self, packet: &Packet, kind: &str) -> Option<String> {
+        let others = packet.others || self.lowest.is_some_and(|lowest| lowest != packet.track);
+        (others && !std::mem::replace(&mut self.noted, true))
+            .then(|| format!("has several {kind} tracks: the lowest is served, the others are left out"))
     }
 }
 
 /// FrameType of annex E.4.3.1.
 const KEY: u8 = 1;
-const COMMAND: u8 = 5;
 
-/// ```text
-/// | FrameType 4 | CodecID 4 | AVCPacketType 8 | CompositionTime 24, signed |
-/// ```
-fn legacy_header(body: &[u8]) -> Result<(Codec, Packet, usize), TagError> {
-    let id = body.first().map_or(0, |first| first & 15);
-    let codec = match id {
-        7 => Codec::H264,
-        // Not Adobe's: what HEVC used before Enhanced RTMP.
-        12 => Codec::Hevc,
-        _ => {
-            return Err(TagError::UnsupportedCodec { kind: Kind::Video, id, name: picture_name(id).into() });
-        }
-    };
-    let &[_, packet_type, ..] = body else {
-        return Err(TagError::Truncated { kind: Kind::Video, len: body.len(), need: 2 });
-    };
-    let packet = match packet_type {
-        0 => Packet::Configuration,
-        1 => Packet::Frames { composition_ms: composition_ms(body, 2)? },
-        _ => Packet::Ignored,
-    };
-    Ok((codec, packet, 5))
-}
-
-/// ```text
-/// | 1 | FrameType 3 | PacketType 4 | FourCC 32 | CompositionTime 24, only in CodedFrames |
-/// ```
-fn enhanced_header(body: &[u8]) -> Result<(Codec, Packet, usize), TagError> {
-    let Some((&[first, a, b, c, d], _)) = body.split_first_chunk() else {
-        return Err(TagError::Truncated { kind: Kind::Video, len: body.len(), need: 5 });
-    };
-    let codec = match &[a, b, c, d] {
-        b"hvc1" => Codec::Hevc,
-        b"avc1" => Codec::H264,
-        fourcc => {
-            let name = fourcc.escape_ascii().to_string();
-            return Err(TagError::UnsupportedCodec { kind: Kind::Video, id: first & 15, name });
-        }
-    };
-    Ok(match first & 15 {
-        0 => (codec, Packet::Configuration, 5),
-        1 => (codec, Packet::Frames { composition_ms: composition_ms(body, 5)? }, 8),
-        3 => (codec, Packet::Frames { composition_ms: 0 }, 5),
-        _ => (codec, Packet::Ignored, 5),
-    })
-}
-
-/// The signed 24-bit number at `at`.
-fn composition_ms(body: &[u8], at: usize) -> Result<i32, TagError> {
+/// The signed milliseconds in 24 bits at `at`.
+fn composition(body: &[u8], at: usize) -> Result<Timestamp, TagError> {
     match body.get(at..at + 3) {
-        Some(&[a, b, c]) => Ok(i32::from_be_bytes([a, b, c, 0]) >> 8),
+        Some(&[a, b, c]) => Ok(Timestamp::from_whole_ms(i32::from_be_bytes([a, b, c, 0]) >> 8)),
         _ => Err(TagError::Truncated { kind: Kind::Video, len: body.len(), need: at + 3 }),
     }
 }
 
-fn sound(dts: Timestamp, payload: Bytes) -> Media {
-    Media::Frame(Frame { kind: Kind::Audio, dts, pts: dts, keyframe: false, payload })
+fn nanoseconds(count: u32) -> Timestamp {
+    Timestamp::from_ticks(count.into(), 1_000_000_000)
+}
+
+fn sound(kind: Kind, dts: Timestamp, payload: Bytes) -> Media {
+    Media::Frame(Frame { kind, dts, pts: dts, keyframe: false, payload })
+}
+
+fn unsupported(kind: Kind, id: u8, fourcc: &[u8; 4]) -> TagError {
+    TagError::UnsupportedCodec { kind, id, name: fourcc.escape_ascii().to_string() }
 }
 
 /// SoundFormat, annex E.4.2.1.
@@ -263,7 +415,6 @@ fn sound_name(id: u8) -> &'static str {
         4..=6 => "Nellymoser",
         7 => "G.711 A-law",
         8 => "G.711 mu-law",
-        9 => "FourCC sound of Enhanced RTMP v2",
         11 => "Speex",
         13 => "Opus",
         15 => "device-specific sound",
@@ -298,7 +449,7 @@ mod tests {
         *,
     };
     use crate::codec::hostile::{hex, mutations};
-    use shardcast_engine::{metadata, track::Shape};
+    use shardcast_engine::metadata;
 
     fn read(reader: &mut TagReader, kind: TagKind, body: &[u8]) -> Result<Vec<Media>, TagError> {
         let (dts, mut out) = (Timestamp::from_ms(1000), VecDeque::new());
@@ -451,6 +602,90 @@ mod tests {
         }
     }
 
+    /// Sequence start and first frame of each codec as ffmpeg 9 writes them, cut short.
+    const FFMPEG9: [(Codec, &str, &str); 8] = [
+        (Codec::Av1, "90 61763031 81000c000a0b02000005157fbc02f80040", "91 61763031 12000a0b02000005157fbc4af90040"),
+        (Codec::Vp9, "90 76703039 01000000000a820202020000", "91 76703039 824983420003f002f60638241c18"),
+        (
+            Codec::Vvc,
+            "90 76766331 ff00655f010210800000004000300000028f00010093007900ab0210800000",
+            "91 76766331 0001e0 00000003 00a188",
+        ),
+        (Codec::Hevc, "90 68766331 0101600000009000000000001ef000fcfdf8f800000f00", "93 68766331 00000003 260101"),
+        (Codec::Opus, "90 4f707573 4f707573486561640102380180bb0000000000", "91 4f707573 fc7e0299e7"),
+        (
+            Codec::Flac,
+            "90 664c6143 040004000000000000100bb802f00000000000000000000000000000000000000000",
+            "91 664c6143 fff8aa88005b",
+        ),
+        (Codec::Ac3, "90 61632d33", "91 61632d33 0b77fe95144043e106f46370"),
+        (Codec::Eac3, "90 65632d33", "91 65632d33 0b77017f3487c00020842108"),
+    ];
+
+    #[test]
+    fn every_codec_of_ffmpeg_9_is_read() {
+        for (codec, start, frames) in FFMPEG9 {
+            let mut reader = TagReader::default();
+            let kind = if codec.kind() == Kind::Video { TagKind::Video } else { TagKind::Audio };
+            let mut media = read(&mut reader, kind, &hex(start)).unwrap();
+            media.extend(read(&mut reader, kind, &hex(frames)).unwrap());
+            let (header, composition) = if codec == Codec::Vvc { (8, 480) } else { (5, 0) };
+            let tracks =
+                media.iter().filter_map(|media| if let Media::Track(track) = media { Some(track) } else { None });
+            let track = tracks.last().expect("a track");
+            assert_eq!(track.codec, codec);
+            if let (Shape::Video(picture), true) = (&track.shape, codec != Codec::Hevc) {
+                assert_eq!((picture.width, picture.height), (64, 48), "{codec}");
+            }
+            let frame = frame(&media);
+            assert_eq!((frame.kind, &frame.payload[..]), (codec.kind(), &hex(frames)[header..]));
+            assert_eq!((frame.keyframe, frame.pts.as_ms()), (kind == TagKind::Video, 1000 + composition), "{codec}");
+            assert_eq!((reader.dropped, reader.note), (0, None));
+        }
+    }
+
+    #[test]
+    fn lowest_track_is_served_and_the_others_are_noted_once() {
+        let (mut reader, [_, (_, start, _), ..]) = (TagReader::default(), FFMPEG9);
+        let config = start.strip_prefix("90 76703039").unwrap();
+        let frame = "824983420003f002f60638241c18";
+        for track in ["01", "00", "01"] {
+            video(&mut reader, &format!("96 00 76703039 {track} {config}")).unwrap();
+        }
+        assert!(reader.note.take().is_some_and(|note| note.contains("several video tracks")));
+        assert_eq!(video(&mut reader, &format!("96 01 76703039 01 {frame}")), Ok(vec![]));
+        assert_eq!(video(&mut reader, &format!("91 76703039 {frame}")).unwrap().len(), 2);
+        // Of codecs that are not known either, as long as they are others.
+        assert_eq!(video(&mut reader, "96 01 78766964 02 00"), Ok(vec![]));
+        assert_eq!((reader.note, reader.dropped), (None, 0));
+    }
+
+    #[test]
+    fn offset_of_nanoseconds_is_part_of_the_time() {
+        let mut reader = TagReader::default();
+        audio(&mut reader, "90 4f707573 4f707573486561640102380180bb0000000000").unwrap();
+        let media = audio(&mut reader, "97 02 07a120 01 4f707573 fc00").unwrap();
+        assert_eq!(frame(&media).dts, Timestamp::from_ticks(2_001, 2_000));
+    }
+
+    #[test]
+    fn colours_are_passed_as_they_are() {
+        let colour = "020009636f6c6f72496e666f 03000b636f6c6f72436f6e666967 03000009 000009";
+        let mut reader = TagReader::default();
+        let media = video(&mut reader, &format!("d4 61763031 {colour}")).unwrap();
+        assert_eq!(media, [Media::Colour(hex(colour).into())]);
+        assert_eq!(video(&mut reader, "d4 61763031 0200"), Ok(vec![]));
+    }
+
+    #[test]
+    fn av1_is_configured_by_a_descriptor_too() {
+        let mut reader = TagReader::default();
+        let media = video(&mut reader, "95 61763031 8004 81000c00").unwrap();
+        let [Media::Track(track)] = &media[..] else { panic!("{media:?}") };
+        assert_eq!((track.codec, &track.config[..]), (Codec::Av1, &hex("81000c00")[..]));
+        assert_eq!(video(&mut reader, "95 76703039 8004 81000c00"), Err(TagError::NoDescriptor(Codec::Vp9)));
+    }
+
     #[test]
     fn mp3_track_comes_before_the_first_frame_and_when_it_changes() {
         // headers from ffmpeg's libmp3lame: 44.1 kHz stereo; then 48 kHz mono
@@ -466,7 +701,7 @@ mod tests {
     #[test]
     fn names_codecs_that_it_does_not_read() {
         let mut reader = TagReader::default();
-        for (body, id, name) in [("24 00", 4, "On2 VP6"), ("90 61763031 00", 0, "av01")] {
+        for (body, id, name) in [("24 00", 4, "On2 VP6"), ("90 78766964 00", 0, "xvid")] {
             let expected = TagError::UnsupportedCodec { kind: Kind::Video, id, name: name.into() };
             assert_eq!(video(&mut reader, body), Err(expected));
         }
@@ -506,6 +741,17 @@ mod tests {
                 let _ = read(&mut reader, TagKind::Video, body);
                 let _ = read(&mut reader, TagKind::Audio, body);
             });
+        }
+        for (_, start, frames) in FFMPEG9 {
+            for golden in [start, frames] {
+                mutations(&hex(golden), 20_000, |body| {
+                    let mut reader = TagReader::default();
+                    for kind in [TagKind::Video, TagKind::Audio] {
+                        let _ = read(&mut reader, kind, &hex(start));
+                        let _ = read(&mut reader, kind, body);
+                    }
+                });
+            }
         }
         for golden in ["af 00 11b0 56e500", "2f fffb9064 0000"] {
             mutations(&hex(golden), 20_000, |body| {

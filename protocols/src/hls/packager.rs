@@ -118,21 +118,21 @@ impl Packager {
     /// Takes the stream's next frame.
     pub fn push(&mut self, unit: &Unit) -> Option<Change> {
         let (frame, prologue) = (&unit.frame, &unit.prologue);
-        if !self.ts.takes(frame.kind) {
+        if !self.ts.takes(prologue, frame.kind) {
             return None;
         }
-        let pictures = prologue.video.is_some();
+        let pictures = self.ts.takes(prologue, Kind::Video);
         let mut change = None;
         if let Some(current) = &self.current {
             let age = frame.dts - current.start;
             let entry = frame.kind == Kind::Video && (frame.keyframe || !self.settings.wait_keyframe);
-            if !current.continues(prologue) || current.bytes.len() > self.settings.bytes / 2 {
+            if !current.prologue.grows_into(prologue) || current.bytes.len() > self.settings.bytes / 2 {
                 change = self.close(frame.dts);
                 self.break_off();
             } else if entry && !self.keyed && age <= SETTLING {
                 self.current = None;
             } else if (entry && (age >= self.settings.fragment || !self.keyed))
-                || (frame.kind == Kind::Audio && age >= self.settings.overflow)
+                || (frame.kind != Kind::Video && age >= self.settings.overflow)
             {
                 change = self.close(frame.dts);
                 if change.is_some() {
@@ -268,15 +268,6 @@ impl Packager {
         }
         self.listed = first_listed;
         gone
-    }
-}
-
-impl Current {
-    /// `next` says nothing else of the tracks that it has: it may have more of them.
-    fn continues(&self, next: &Arc<Prologue>) -> bool {
-        let same = |then: &Option<_>, now: &Option<_>| then.is_none() || then == now;
-        Arc::ptr_eq(&self.prologue, next)
-            || (same(&self.prologue.video, &next.video) && same(&self.prologue.audio, &next.audio))
     }
 }
 

@@ -1,6 +1,7 @@
 //! The movie box (ISO 14496-12 §8.2.1) and what it says of its tracks, without their samples.
 
 use super::boxes::{boxed, full, put16, put32, put64, zeros};
+use crate::codec::flac;
 use shardcast_engine::{
     codec::{Codec, Kind},
     track::{Shape, Track},
@@ -132,7 +133,13 @@ fn sample_entry(track: &Track, out: &mut Vec<u8>) {
     let (kind, configuration) = match track.codec {
         Codec::H264 => (b"avc1", b"avcC"),
         Codec::Hevc => (b"hvc1", b"hvcC"),
-        Codec::Aac | Codec::Mp3 | Codec::Opus => return audio_entry(track, out),
+        Codec::Vvc => (b"vvc1", b"vvcC"),
+        Codec::Av1 => (b"av01", b"av1C"),
+        Codec::Vp8 => (b"vp08", b"vpcC"),
+        Codec::Vp9 => (b"vp09", b"vpcC"),
+        Codec::Aac | Codec::Mp3 | Codec::Flac | Codec::Ac3 | Codec::Eac3 | Codec::Opus => {
+            return audio_entry(track, out);
+        }
     };
     // §12.1.3
     boxed(kind, out, |out| {
@@ -149,7 +156,12 @@ fn sample_entry(track: &Track, out: &mut Vec<u8>) {
         zeros(out, 32); // compressor's name
         put16(out, 24); // depth
         put16(out, 0xffff);
-        boxed(configuration, out, |out| out.extend_from_slice(&track.config));
+        boxed(configuration, out, |out| {
+            if track.codec == Codec::Vvc {
+                put32(out, 0); // version and flags, which the record has not
+            }
+            out.extend_from_slice(&track.config);
+        });
     });
 }
 
@@ -159,7 +171,14 @@ fn audio_entry(track: &Track, out: &mut Vec<u8>) {
         Shape::Audio(sound) => (sound.channels, u16::try_from(sound.sample_rate).unwrap_or(0)),
         Shape::Video(_) => (0, 0),
     };
-    boxed(if track.codec == Codec::Opus { b"Opus" } else { b"mp4a" }, out, |out| {
+    let kind = match track.codec {
+        Codec::Opus => b"Opus",
+        Codec::Flac => b"fLaC",
+        Codec::Ac3 => b"ac-3",
+        Codec::Eac3 => b"ec-3",
+        _ => b"mp4a",
+    };
+    boxed(kind, out, |out| {
         zeros(out, 6);
         put16(out, 1); // data reference
         zeros(out, 8);
@@ -169,6 +188,13 @@ fn audio_entry(track: &Track, out: &mut Vec<u8>) {
         put32(out, u32::from(rate) << 16);
         match track.codec {
             Codec::Opus => boxed(b"dOps", out, |out| opus_specific(&track.config, out)),
+            Codec::Ac3 => boxed(b"dac3", out, |out| out.extend_from_slice(&track.config)),
+            Codec::Eac3 => boxed(b"dec3", out, |out| out.extend_from_slice(&track.config)),
+            // FLAC in ISOBMFF §3.3.2: one metadata block, the last one, of type 0.
+            Codec::Flac => full(b"dfLa", 0, 0, out, |out| {
+                put32(out, 1 << 31 | flac::STREAMINFO_LEN as u32);
+                out.extend_from_slice(flac::streaminfo(&track.config).map_or(&[], |info| &info[..]));
+            }),
             Codec::Mp3 => full(b"esds", 0, 0, out, |out| elementary_stream(0x6b, &track.config, out)),
             _ => full(b"esds", 0, 0, out, |out| elementary_stream(0x40, &track.config, out)),
         }

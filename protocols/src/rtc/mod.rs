@@ -14,8 +14,8 @@ pub mod stun;
 
 pub use offer::{OfferError, Settings};
 pub use player::Player;
-pub use publisher::{Output, Publisher, PublisherError, Stats};
-pub use session::Session;
+pub use publisher::{Publisher, Stats};
+pub use session::{Output, Session, SessionError};
 
 #[cfg(test)]
 mod tests;

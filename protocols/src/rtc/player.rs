@@ -6,7 +6,7 @@
 
 use super::{
     offer::{self, Agreed, OfferError, Role, Settings, Track},
-    publisher::Output,
+    session::{Output, SessionError},
 };
 use bytes::Bytes;
 use std::{
@@ -14,11 +14,7 @@ use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
-use str0m::{Event, IceConnectionState, Input, Rtc, RtcError, rtp::RtpWrite};
-
-#[derive(Debug, thiserror::Error)]
-#[error("WebRTC: {0}")]
-pub struct PlayerError(#[from] RtcError);
+use str0m::{Event, IceConnectionState, Input, Rtc, rtp::RtpWrite};
 
 #[derive(Debug)]
 pub struct Player {
@@ -100,13 +96,13 @@ impl Player {
     }
 
     /// A datagram from `source`. What cannot be one of WebRTC is dropped.
-    pub fn input(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Result<(), PlayerError> {
+    pub fn input(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Result<(), SessionError> {
         offer::receive(&mut self.rtc, now, source, self.local, datagram)?;
         self.drain(now)
     }
 
     /// The deadline has passed.
-    pub fn expire(&mut self, now: Instant) -> Result<(), PlayerError> {
+    pub fn expire(&mut self, now: Instant) -> Result<(), SessionError> {
         self.drive(now)
     }
 
@@ -148,7 +144,7 @@ impl Player {
     }
 
     /// Makes datagrams of what was written since the last call.
-    pub fn drive(&mut self, now: Instant) -> Result<(), PlayerError> {
+    pub fn drive(&mut self, now: Instant) -> Result<(), SessionError> {
         self.rtc.handle_input(Input::Timeout(now))?;
         self.drain(now)
     }
@@ -158,10 +154,10 @@ impl Player {
         self.connected = false;
         self.gone = None;
         // A peer that cannot be told will find out.
-        let _ = self.rtc.close().map_err(PlayerError).and_then(|()| self.drive(now));
+        let _ = self.rtc.close().map_err(SessionError::from).and_then(|()| self.drive(now));
     }
 
-    fn drain(&mut self, now: Instant) -> Result<(), PlayerError> {
+    fn drain(&mut self, now: Instant) -> Result<(), SessionError> {
         loop {
             match self.rtc.poll_output()? {
                 str0m::Output::Timeout(at) => {

@@ -5,6 +5,7 @@
 use super::{
     hints::Hints,
     offer::{self, Agreed, OfferError, Role, Settings, Tracks},
+    session::{Output, SessionError},
 };
 use crate::rtp::{self, Header, Packet, Receiver};
 use shardcast_engine::{codec::Kind, frame::Media, time::Timestamp};
@@ -14,28 +15,10 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 use str0m::{
-    Event, Input, Rtc, RtcError,
+    Event, Input, Rtc,
     media::{KeyframeRequestKind, MediaKind, Mid, SenderFeedback},
     rtp::{RtpPacket, Ssrc, rtcp::SenderInfo},
 };
-
-#[derive(Debug, thiserror::Error)]
-#[error("WebRTC: {0}")]
-pub struct PublisherError(#[from] RtcError);
-
-#[derive(Debug)]
-pub enum Output {
-    /// One datagram.
-    Send { to: SocketAddr, bytes: Vec<u8> },
-    /// Of publishers.
-    Media(Media),
-    /// A player cannot show pictures until a keyframe comes.
-    KeyframeWanted,
-    /// Keys are agreed on.
-    Connected,
-    /// The peer said goodbye or is gone.
-    Closed,
-}
 
 #[derive(Debug)]
 pub struct Publisher {
@@ -117,14 +100,14 @@ impl Publisher {
     }
 
     /// A datagram from `source`. What cannot be one of WebRTC is dropped.
-    pub fn input(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Result<(), PublisherError> {
+    pub fn input(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Result<(), SessionError> {
         self.tracks.bind(&mut self.rtc, datagram);
         offer::receive(&mut self.rtc, now, source, self.local, datagram)?;
         self.drive(now)
     }
 
     /// The deadline has passed.
-    pub fn expire(&mut self, now: Instant) -> Result<(), PublisherError> {
+    pub fn expire(&mut self, now: Instant) -> Result<(), SessionError> {
         self.rtc.handle_input(Input::Timeout(now))?;
         self.drive(now)
     }
@@ -132,7 +115,7 @@ impl Publisher {
     /// Says goodbye (RTCP BYE, DTLS close_notify). What `poll` gives then is the last.
     pub fn close(&mut self, now: Instant) {
         // A peer that cannot be told will find out.
-        let _ = self.rtc.close().map_err(PublisherError).and_then(|()| self.expire(now));
+        let _ = self.rtc.close().map_err(SessionError::from).and_then(|()| self.expire(now));
     }
 
     pub fn poll(&mut self) -> Option<Output> {
@@ -159,7 +142,7 @@ impl Publisher {
         Stats { received: source.receiver.stats(), ..source.stats }
     }
 
-    fn drive(&mut self, now: Instant) -> Result<(), PublisherError> {
+    fn drive(&mut self, now: Instant) -> Result<(), SessionError> {
         loop {
             match self.rtc.poll_output()? {
                 str0m::Output::Timeout(at) => {

@@ -1,14 +1,26 @@
 //! What the sessions of both directions have in common, for whoever moves their datagrams.
 
-use super::{Output, Player, Publisher, player::PlayerError, publisher::PublisherError};
+use super::{Player, Publisher};
+use shardcast_engine::frame::Media;
 use std::{net::SocketAddr, time::Instant};
+use str0m::RtcError;
 
 #[derive(Debug, thiserror::Error)]
-pub enum SessionError {
-    #[error(transparent)]
-    Publisher(#[from] PublisherError),
-    #[error(transparent)]
-    Player(#[from] PlayerError),
+#[error("WebRTC: {0}")]
+pub struct SessionError(#[from] RtcError);
+
+#[derive(Debug)]
+pub enum Output {
+    /// One datagram.
+    Send { to: SocketAddr, bytes: Vec<u8> },
+    /// Of publishers.
+    Media(Media),
+    /// A player cannot show pictures until a keyframe comes.
+    KeyframeWanted,
+    /// Keys are agreed on.
+    Connected,
+    /// The peer said goodbye or is gone.
+    Closed,
 }
 
 #[derive(Debug)]
@@ -37,19 +49,17 @@ impl Session {
     /// As [`Publisher::input`].
     pub fn input(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Result<(), SessionError> {
         match self {
-            Self::Publisher(publisher) => publisher.input(now, source, datagram)?,
-            Self::Player(player) => player.input(now, source, datagram)?,
+            Self::Publisher(publisher) => publisher.input(now, source, datagram),
+            Self::Player(player) => player.input(now, source, datagram),
         }
-        Ok(())
     }
 
     /// As [`Publisher::expire`].
     pub fn expire(&mut self, now: Instant) -> Result<(), SessionError> {
         match self {
-            Self::Publisher(publisher) => publisher.expire(now)?,
-            Self::Player(player) => player.expire(now)?,
+            Self::Publisher(publisher) => publisher.expire(now),
+            Self::Player(player) => player.expire(now),
         }
-        Ok(())
     }
 
     /// As [`Publisher::close`].

@@ -13,6 +13,11 @@ pub struct MediaReader {
 }
 
 impl MediaReader {
+    /// What the log should say of the publisher, once.
+    pub fn note(&mut self) -> Option<String> {
+        self.tags.note.take()
+    }
+
     /// Appends what `message` says to `out`; nothing for other types of messages.
     pub fn read(&mut self, message: &Message, out: &mut VecDeque<Media>) -> Result<(), TagError> {
         if message.kind == kind::AGGREGATE {

@@ -6,7 +6,11 @@ use super::{
     format::STREAM,
     message::{csid, event, kind, user_control},
 };
-use crate::amf::Value;
+use crate::{
+    amf::Value,
+    flv::body::{self, fourcc},
+};
+use shardcast_engine::codec::Codec;
 
 /// Who answers; the names are those that SRS's clients read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,12 +28,15 @@ const FMS_VERSION: &str = "3,5,3,888";
 /// What Flash Media Server names a client; nobody reads it, some check that it is there.
 const CLIENT_ID: &str = "ASAICiss";
 
-/// The answer to connect: flow control, `_result`, onBWDone. Ends with `writer` at `chunk_size`.
+/// The answer to connect: flow control, `_result`, onBWDone. Ends with `writer` at `chunk_size`. What is `enhanced`
+/// gets the capabilities of Enhanced RTMP v2 too.
+#[expect(clippy::too_many_arguments, reason = "a message and what it is made of")]
 pub fn connected(
     writer: &mut ChunkWriter,
     identity: &Identity,
     transaction: f64,
     object_encoding: f64,
+    enhanced: bool,
     ack_window: u32,
     chunk_size: u32,
     out: &mut Vec<u8>,
@@ -60,9 +67,28 @@ pub fn connected(
     ]);
     let mut info = status("status", "NetConnection.Connect.Success", "Connection succeeded");
     info.extend(object([("objectEncoding", object_encoding.into()), ("data", Value::EcmaArray(data))]));
+    if enhanced {
+        info.extend(capabilities());
+    }
     let arguments = vec![Value::Object(properties), Value::Object(info)];
     command(writer, &Command::new("_result", transaction, arguments), out);
     command(writer, &Command::new("onBWDone", 0.0, vec![Value::Null]), out);
+}
+
+/// "Enhancing NetConnection connect Command": codecs that are forwarded as they come, and headers that are read.
+fn capabilities() -> Vec<(String, Value)> {
+    const CAN_FORWARD: f64 = 4.0;
+    const MOD_EX: u8 = 4;
+    const TIMESTAMP_NANO_OFFSET: u8 = 8;
+    let name = |codec: &Codec| String::from_utf8_lossy(&fourcc(*codec)).into_owned();
+    let map = |codecs: &[Codec]| Value::Object(codecs.iter().map(|codec| (name(codec), CAN_FORWARD.into())).collect());
+    let list = body::VIDEO.iter().chain(&body::AUDIO).map(|codec| Value::String(name(codec))).collect();
+    object([
+        ("capsEx", f64::from(MOD_EX | TIMESTAMP_NANO_OFFSET).into()),
+        ("fourCcList", Value::StrictArray(list)),
+        ("videoFourCcInfoMap", map(&body::VIDEO)),
+        ("audioFourCcInfoMap", map(&body::AUDIO)),
+    ])
 }
 
 pub fn connect_refused(writer: &ChunkWriter, transaction: f64, description: &str, out: &mut Vec<u8>) {

@@ -126,7 +126,12 @@ enum Phase {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Question {
-    Connect { transaction: f64, object_encoding: f64 },
+    /// `enhanced`: the peer tells what it knows of Enhanced RTMP.
+    Connect {
+        transaction: f64,
+        object_encoding: f64,
+        enhanced: bool,
+    },
     Publish,
     Play,
 }
@@ -184,13 +189,14 @@ impl Session for Server {
         }
         let mut out = Vec::new();
         match question {
-            Question::Connect { transaction, object_encoding } => {
+            Question::Connect { transaction, object_encoding, enhanced } => {
                 let ServerConfig { identity, ack_window, chunk_size, .. } = &self.config;
                 reply::connected(
                     &mut self.writer,
                     identity,
                     transaction,
                     object_encoding,
+                    enhanced,
                     *ack_window,
                     *chunk_size,
                     &mut out,
@@ -323,6 +329,7 @@ impl Server {
         self.wait(now, self.config.normal_timeout, "the next media message");
         let result = self.media.read(message, &mut self.frames);
         self.outputs.extend(self.frames.drain(..).map(|media| Output::Event(Event::Media(media))));
+        self.outputs.extend(self.media.note().map(|note| Output::Event(Event::Note(note))));
         result.map_err(|source| {
             let reason = source.to_string();
             self.say(|writer, out| reply::failed(writer, "NetStream.Publish.Rejected", &reason, out));
@@ -398,7 +405,9 @@ impl Server {
         self.connect =
             Request { page_url: text("pageUrl"), swf_url: text("swfUrl"), ..url::parse(&tc_url, "").request(&tc_url) };
         let object_encoding = field("objectEncoding").and_then(Value::as_f64).unwrap_or_default();
-        let question = Question::Connect { transaction: command.transaction, object_encoding };
+        let enhanced = ["fourCcList", "videoFourCcInfoMap", "audioFourCcInfoMap", "capsEx"];
+        let enhanced = enhanced.into_iter().any(|name| field(name).is_some());
+        let question = Question::Connect { transaction: command.transaction, object_encoding, enhanced };
         self.ask(question, Event::Connect(self.connect.clone()));
     }
 

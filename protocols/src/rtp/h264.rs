@@ -16,6 +16,8 @@ use shardcast_engine::{
 };
 use std::{collections::VecDeque, ops::Range};
 
+pub use access_unit::nal_length_size;
+
 /// The RTP clock of video (RFC 6184 §8.2.1).
 pub const HZ: u32 = 90_000;
 
@@ -30,7 +32,7 @@ const FU_A: u8 = 28;
 /// (§5.7.1) where they fit. A longer NAL unit becomes fragments (FU-A, §5.8) of one size, the last perhaps
 /// shorter, so that one system call with segmentation can send them. Access unit delimiters are left out.
 pub fn packetize(track: &Track, frame: &Frame, max_len: usize) -> Vec<Bytes> {
-    let Some(nal_length_size) = access_unit::nal_length_size(track) else { return Vec::new() };
+    let Some(nal_length_size) = nal_length_size(track) else { return Vec::new() };
     let units = || {
         avc::nal_units(&frame.payload, nal_length_size)
             .map_while(Result::ok)

@@ -74,6 +74,10 @@ impl Format for Ts {
     /// Nothing: the first unit under a new prologue brings its tables.
     fn prologue(&self, _: &Prologue, _: Timestamp, _: &mut Vec<u8>) {}
 
+    fn takes(&self, prologue: &Prologue, kind: Kind) -> bool {
+        psi::carries(prologue, kind)
+    }
+
     fn mux(&mut self, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>) {
         let Some(track) = psi::tracks(prologue).find(|track| track.kind() == frame.kind) else { return };
         let mut unit = std::mem::take(&mut self.unit);
@@ -123,7 +127,7 @@ impl Ts {
     fn write_tables(&mut self, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>) {
         let due = frame.keyframe
             || self.tables.is_none_or(|(at, version)| {
-                version != prologue.version || frame.kind == Kind::Audio && frame.dts - at >= TABLES_SPAN
+                version != prologue.version || frame.kind != Kind::Video && frame.dts - at >= TABLES_SPAN
             });
         if due {
             write_unit(PAT_PID, &mut self.continuity.pat, Adaptation::default(), &psi::pat(), out);
@@ -172,11 +176,11 @@ fn write_pes(track: &Track, frame: &Frame, unit: &mut Vec<u8>) -> bool {
         Kind::Audio | Kind::Opus => sound::write(track, frame, unit),
     }
     let len = unit.len() - header_len;
-    if len == 0 || frame.kind == Kind::Audio && len > MAX_SOUND_LEN {
+    if len == 0 || frame.kind != Kind::Video && len > MAX_SOUND_LEN {
         return false;
     }
     let mut header = Vec::with_capacity(header_len);
-    pes::write_header(frame.kind, pts, dts, len, &mut header);
+    pes::write_header(track.codec, pts, dts, len, &mut header);
     if let Some(room) = unit.get_mut(..header.len()) {
         room.copy_from_slice(&header);
     }

@@ -11,6 +11,7 @@ pub mod reader;
 mod sound;
 
 pub use format::Ts;
+pub use psi::carries;
 pub use reader::{Damage, TsError, TsReader};
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! | 00 00 01 | stream id 8 | length 16 | 10 | … alignment 1 … | PTS, DTS flags 2 … | header length 8 | times | data |
 //! ```
 
-use shardcast_engine::codec::Kind;
+use shardcast_engine::codec::{Codec, Kind};
 
 /// Times count 90 kHz and wrap at 33 bits.
 pub const HZ: u32 = 90_000;
@@ -16,10 +16,12 @@ const LENGTH_END: usize = 6;
 
 /// Appends the header of a packet whose data are `len` bytes. The length is left open, as only pictures may,
 /// where 16 bits cannot tell it.
-pub fn write_header(kind: Kind, pts: i64, dts: i64, len: usize, out: &mut Vec<u8>) {
-    let stream_id = match kind {
-        Kind::Video => 0xe0,
-        Kind::Audio | Kind::Opus => 0xc0,
+pub fn write_header(codec: Codec, pts: i64, dts: i64, len: usize, out: &mut Vec<u8>) {
+    let stream_id = match codec {
+        // private_stream_1, as ATSC A/52 annex A and the mapping of Opus want it.
+        Codec::Ac3 | Codec::Eac3 | Codec::Opus => 0xbd,
+        _ if codec.kind() == Kind::Video => 0xe0,
+        _ => 0xc0,
     };
     let times_len = if pts == dts { 5 } else { 10 };
     let packet_len = u16::try_from(FIXED_LEN - LENGTH_END + times_len + len).unwrap_or(0);
@@ -114,7 +116,7 @@ mod tests {
         for (pts, dts) in [(0, 0), (WRAP - 1, WRAP - 3600), (3600, WRAP - 1), (0x1_2345_6789, 0x1_2345_6789)] {
             for len in [0, 1000, 65_522, 65_523, 1 << 20] {
                 let mut out = Vec::new();
-                write_header(Kind::Video, pts, dts, len, &mut out);
+                write_header(Codec::H264, pts, dts, len, &mut out);
                 let header = header(&out).unwrap();
                 assert_eq!((header.pts, header.dts.unwrap_or(pts), header.data), (Some(pts), dts, out.len()));
                 let told = (out.len() + len <= 6 + 65_535).then_some(out.len() + len);

@@ -22,14 +22,19 @@ const CRC_LEN: usize = 4;
 /// Longest section that these two tables may have (§2.4.4.5, §2.4.4.10).
 const MAX_SECTION_LEN: usize = 1024;
 
-/// The tracks that a transport stream carries; Opus is left out.
+/// The tracks that a transport stream carries; those of other codecs are left out.
 pub fn tracks(prologue: &Prologue) -> impl Iterator<Item = &Track> {
-    [&prologue.video, &prologue.audio].into_iter().flatten().filter(|track| stream_type(track).is_some())
+    [prologue.video.as_ref(), prologue.sound()].into_iter().flatten().filter(|track| stream_type(track).is_some())
+}
+
+/// Whether it carries the prologue's track of this kind.
+pub fn carries(prologue: &Prologue, kind: Kind) -> bool {
+    tracks(prologue).any(|track| track.kind() == kind)
 }
 
 /// The PID that carries the clock.
 pub fn pcr_kind(prologue: &Prologue) -> Kind {
-    if prologue.video.is_some() { Kind::Video } else { Kind::Audio }
+    tracks(prologue).next().map_or(Kind::Video, Track::kind)
 }
 
 pub fn pid(kind: Kind) -> u16 {
@@ -50,7 +55,7 @@ pub fn pat() -> Vec<u8> {
 ///
 /// ```text
 /// | 111 | PCR_PID 13 | 1111 | program info length 12 = 0 |
-/// { stream type 8 | 111 | PID 13 | 1111 | ES info length 12 = 0 }
+/// { stream type 8 | 111 | PID 13 | 1111 | ES info length 12 | descriptors }
 /// ```
 pub fn pmt(prologue: &Prologue) -> Vec<u8> {
     let pcr_pid = if tracks(prologue).next().is_some() { pid(pcr_kind(prologue)) } else { NO_PID };
@@ -59,12 +64,26 @@ pub fn pmt(prologue: &Prologue) -> Vec<u8> {
     for track in tracks(prologue) {
         body.extend(stream_type(track));
         body.extend_from_slice(&(0xe000 | pid(track.kind())).to_be_bytes());
-        body.extend_from_slice(&0xf000u16.to_be_bytes());
+        let descriptors = descriptors(track);
+        body.extend_from_slice(&(0xf000 | descriptors.len() as u16).to_be_bytes());
+        body.extend_from_slice(&descriptors);
     }
     section(PMT, PROGRAM, (prologue.version & 31) as u8, &body)
 }
 
-/// ISO 13818-1 table 2-34.
+/// What a stream type does not say: registrations (§2.6.8), and for Opus how many channels there are ("Carriage of
+/// Opus in ISO/IEC 13818-1" §3.2).
+fn descriptors(track: &Track) -> Vec<u8> {
+    let registration = |name: &[u8; 4]| [&[5, 4][..], name].concat();
+    match (track.codec, &track.shape) {
+        (Codec::Ac3, _) => registration(b"AC-3"),
+        (Codec::Eac3, _) => registration(b"EAC3"),
+        (Codec::Opus, Shape::Audio(sound)) => [registration(b"Opus"), vec![0x7f, 2, 0x80, sound.channels]].concat(),
+        _ => Vec::new(),
+    }
+}
+
+/// ISO 13818-1 table 2-34; AC-3 as ATSC A/52 annex A.
 fn stream_type(track: &Track) -> Option<u8> {
     Some(match (track.codec, &track.shape) {
         (Codec::H264, _) => 0x1b,
@@ -73,7 +92,11 @@ fn stream_type(track: &Track) -> Option<u8> {
         // Rates below 32 kHz are those of ISO 13818-3.
         (Codec::Mp3, Shape::Audio(sound)) if (1..32_000).contains(&sound.sample_rate) => 0x04,
         (Codec::Mp3, _) => 0x03,
-        (Codec::Opus, _) => return None,
+        (Codec::Ac3, _) => 0x81,
+        (Codec::Eac3, _) => 0x87,
+        // PES packets of private data.
+        (Codec::Opus, _) => 0x06,
+        _ => return None,
     })
 }
 

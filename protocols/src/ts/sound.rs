@@ -11,14 +11,21 @@ use shardcast_engine::{
 };
 use std::collections::VecDeque;
 
-/// Appends `frame` as a transport stream has it: AAC behind an ADTS header, MP3 as it is. Nothing where
-/// ADTS cannot tell the configuration.
+/// Appends `frame` as a transport stream has it: AAC behind an ADTS header, Opus behind a control header, others as
+/// they are. Nothing where ADTS cannot tell the configuration.
 pub fn write(track: &Track, frame: &Frame, out: &mut Vec<u8>) {
     if track.codec == Codec::Aac {
         match aac::adts_header(&track.config, frame.payload.len()) {
             Some(header) => out.extend_from_slice(&header),
             None => return,
         }
+    }
+    if track.codec == Codec::Opus {
+        // "Carriage of Opus in ISO/IEC 13818-1" §4: no trimming; the size in bytes of 255 and a last one below.
+        let len = frame.payload.len();
+        out.extend_from_slice(&[0x7f, 0xe0]);
+        out.resize(out.len() + len / 255, 255);
+        out.push((len % 255) as u8);
     }
     out.extend_from_slice(&frame.payload);
 }

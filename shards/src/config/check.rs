@@ -24,6 +24,8 @@ pub enum Illegal {
     Nameless { place: Place },
     #[error("{place}: {vhost} has more than one http_remux")]
     SecondRemux { place: Place, vhost: String },
+    #[error("{file}: daemon and asprocess exclude each other: say `daemon off`, or leave asprocess out")]
+    DaemonAsProcess { file: String },
     #[error("{place}: is_full marks a file that only documents; write one with what you need")]
     Full { place: Place },
 }

@@ -268,7 +268,10 @@ vhost __defaultVhost__ {
 A variable wins over the file. Its name is `SRS_` and the path of the directive in capitals: `http_api.listen`
 is `SRS_HTTP_API_LISTEN`. Directives of a vhost leave out its name (`SRS_VHOST_PLAY_GOP_CACHE`) and apply to
 every vhost. A list is split at blanks, and an empty variable counts as unset. The table has every name,
-strongest first. `SHARDCAST_SHARDS` sets our own directive `shards`.
+strongest first. `SHARDCAST_SHARDS` and `SHARDCAST_GRACE_SESSIONS_WAIT` set directives of our own.
+
+With `-e` or `SRS_ENV_ONLY` no file is read: the variables alone speak, for the default vhost. What they do not turn
+on is off, `listen` too; `daemon` is off and the log goes to the console unless they say otherwise.
 
 ## Values
 
@@ -321,6 +324,10 @@ https refuses, with a warning at start. Viewers by HLS are in no session yet, so
 - `vhost.play.queue_length` is 10 seconds instead of 30. A viewer further behind than this continues at the
   newest keyframe.
 - `vhost.play.mw_latency` is 0 in a vhost with `min_latency on`, unless it is set.
+- `grace_sessions_wait` is ours: how long sessions may go on in a graceful end. By itself, as in SRS, until they go.
+- `daemon` waits until the server serves, and ends with its status where it does not.
+- A reload that cannot be done changes nothing; SRS ends where it fails half-way. See [operations.md](operations.md).
+- `pid` is written only where there is a file, `-e` or the directive itself.
 - `max_connections` has no default.
 - `rtmp { }` wins over `listen` and `chunk_size` of the file itself. A file with neither `listen` listens on
   1935.

@@ -87,19 +87,18 @@ pub enum Fault {
     BlockTooDeep,
 }
 
-/// The directives of a file and of all it includes. Relative paths start at the working directory, those
-/// of includes too.
-pub fn parse_file(path: &Path) -> Result<Vec<Directive>, SyntaxError> {
-    let text = read(path).map_err(|source| match source.kind() {
+/// The directives of a file and of all it includes. Relative paths start at `folder`, those of includes too.
+pub fn parse_file(path: &Path, folder: &Path) -> Result<Vec<Directive>, SyntaxError> {
+    let text = read(&folder.join(path)).map_err(|source| match source.kind() {
         io::ErrorKind::NotFound => SyntaxError::Missing { path: path.into() },
         _ => SyntaxError::Unreadable { path: path.into(), source },
     })?;
-    parse_text(&path.display().to_string(), &text)
+    Parser::new(&path.display().to_string(), &text, folder, 1, &mut 1).file()
 }
 
 /// The same for a text at hand; `file` is its name in errors.
 pub fn parse_text(file: &str, text: &[u8]) -> Result<Vec<Directive>, SyntaxError> {
-    Parser::new(file, text, 1, &mut 1).file()
+    Parser::new(file, text, Path::new(""), 1, &mut 1).file()
 }
 
 fn read(path: &Path) -> io::Result<Vec<u8>> {
@@ -116,6 +115,8 @@ struct Parser<'a> {
     file: Arc<str>,
     line: u32,
     column: u32,
+    /// Where relative paths start.
+    folder: &'a Path,
     /// Place of this file in its chain of includes, from 1.
     depth: usize,
     /// Files opened so far.
@@ -141,8 +142,8 @@ enum State {
 }
 
 impl<'a> Parser<'a> {
-    fn new(file: &str, text: &'a [u8], depth: usize, files: &'a mut usize) -> Self {
-        Self { rest: text, file: file.into(), line: 1, column: 1, depth, files }
+    fn new(file: &str, text: &'a [u8], folder: &'a Path, depth: usize, files: &'a mut usize) -> Self {
+        Self { rest: text, file: file.into(), line: 1, column: 1, folder, depth, files }
     }
 
     fn file(mut self) -> Result<Vec<Directive>, SyntaxError> {
@@ -189,8 +190,8 @@ impl<'a> Parser<'a> {
                 return fault(place.clone(), Fault::TooManyFiles);
             }
             let path = PathBuf::from(&file);
-            match read(&path) {
-                Ok(text) => block.extend(Parser::new(&file, &text, self.depth + 1, self.files).file()?),
+            match read(&self.folder.join(&path)) {
+                Ok(text) => block.extend(Parser::new(&file, &text, self.folder, self.depth + 1, self.files).file()?),
                 Err(source) => return fault(place.clone(), Fault::Include { path, source }),
             }
         }
@@ -397,7 +398,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let me = dir.path().join("me").display().to_string();
         std::fs::write(&me, format!("include {me};")).unwrap();
-        let error = parse_file(Path::new(&me)).unwrap_err().to_string();
+        let error = parse_file(Path::new(&me), Path::new("")).unwrap_err().to_string();
         assert_eq!(error, format!("{me}:1:1: includes nest deeper than 16"));
 
         // Sixteen levels are fine, but not when each doubles the number of files.
@@ -405,15 +406,15 @@ mod tests {
             let next = if n == 15 { "a;".into() } else { format!("include {0}{1} {0}{1};", me, n + 1) };
             std::fs::write(format!("{me}{n}"), next).unwrap();
         }
-        let error = parse_file(Path::new(&format!("{me}0"))).unwrap_err().to_string();
+        let error = parse_file(Path::new(&format!("{me}0")), Path::new("")).unwrap_err().to_string();
         assert!(error.ends_with("more than 1024 files"), "{error}");
     }
 
     #[test]
     fn a_missing_file_and_an_unreadable_one_are_named() {
-        let error = parse_file(Path::new("/nowhere/srs.conf")).unwrap_err();
+        let error = parse_file(Path::new("/nowhere/srs.conf"), Path::new("")).unwrap_err();
         assert_eq!(error.to_string(), "no config file at /nowhere/srs.conf");
-        let error = parse_file(Path::new("/")).unwrap_err();
+        let error = parse_file(Path::new("/"), Path::new("")).unwrap_err();
         assert_eq!(error.to_string(), "cannot read /: Is a directory (os error 21)");
     }
 }

@@ -4,6 +4,7 @@
 //! `check` (unknown names are refused), and `settings` (typed values; the environment wins). `table` is
 //! the only place that lists directives. Nothing here reloads, listens or logs.
 
+mod change;
 mod check;
 pub mod directives;
 mod env;
@@ -16,12 +17,13 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+pub use change::{Difference, Effect};
 pub use check::Illegal;
 pub use env::Env;
 pub use grammar::{Fault, Place, SyntaxError};
 pub use listen::Listen;
 pub use scope::BadValue;
 pub use settings::{
-    Config, ConfigError, Dvr, DvrPlan, Hls, Hooks, HttpApi, HttpRemux, HttpServer, IpFamily, Level, Log, Rtc,
-    RtcServer, SrtServer, Tank, Vhost,
+    Auth, Config, ConfigError, Dvr, DvrPlan, Hls, Hooks, HttpApi, HttpRemux, HttpServer, IpFamily, Level, Log, Process,
+    RawApi, Rtc, RtcServer, Source, SrtServer, Stats, Tank, Tls, Vhost,
 };

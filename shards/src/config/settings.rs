@@ -8,6 +8,7 @@ use super::{
     scope::Scope,
 };
 use crate::access::{Refer, Rule, Security};
+use crate::net::certificates::Pair;
 use shardcast_engine::{
     key::{DEFAULT_VHOST, StreamKey},
     time::Timestamp,
@@ -30,6 +31,7 @@ use std::{
 /// What a start without a file serves.
 const BUILT_IN: &str = "
     listen 1935;
+    daemon off;
     srs_log_tank console;
     http_server { enabled on; }
     http_api { enabled on; }
@@ -43,16 +45,31 @@ const BUILT_IN: &str = "
     }
 ";
 
+/// What a start by variables alone serves: what they say, for the default vhost.
+const ENV_ONLY: &str = "vhost __defaultVhost__ {}";
+
+/// Where a configuration comes from.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Source {
+    BuiltIn,
+    /// The environment alone.
+    EnvOnly,
+    /// A file of SRS. A relative path starts at the folder of the environment.
+    File(PathBuf),
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Config {
-    /// `None` without a file.
-    pub file: Option<PathBuf>,
+    pub source: Source,
+    pub process: Process,
     /// `None`: one per core.
     pub shards: Option<usize>,
     /// `None`: not set.
     pub max_connections: Option<usize>,
-    /// Never empty.
+    /// Empty only where the environment alone is asked and says nothing.
     pub rtmp_listen: Vec<Listen>,
+    /// RTMP over TLS.
+    pub rtmps: Tls,
     /// RTMP, outgoing, in bytes: 1..=16777215.
     pub chunk_size: u32,
     pub http_server: HttpServer,
@@ -60,12 +77,39 @@ pub struct Config {
     pub srt_server: SrtServer,
     pub rtc_server: RtcServer,
     pub log: Log,
+    pub stats: Stats,
     /// Unique names, disabled ones too: look them up with [`Config::vhost`].
     pub vhosts: Vec<Vhost>,
     /// Dotted names of directives that are there and do nothing in this version, each once.
     pub accepted: Vec<String>,
     /// Old spellings, repetitions and odd values, each with its place.
     pub warnings: Vec<String>,
+    /// What was read, for the difference to what is read later.
+    pub(super) tree: Vec<Directive>,
+}
+
+/// The process: how it starts, ends and is found.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Process {
+    /// It goes into the background.
+    pub daemon: bool,
+    /// `None`: it has no pid file.
+    pub pid: Option<PathBuf>,
+    /// `None`: from the file beside the pid file, else random.
+    pub server_id: Option<String>,
+    pub work_dir: PathBuf,
+    /// It ends when its parent does.
+    pub asprocess: bool,
+    /// A graceful end: the wait before the ports close,
+    pub grace_start_wait: Duration,
+    /// the time that sessions have from then on, `None` for any,
+    pub grace_sessions_wait: Option<Duration>,
+    /// and the wait after the last of them.
+    pub grace_final_wait: Duration,
+    /// SIGTERM means a graceful end.
+    pub force_grace_quit: bool,
+    /// A file that changes is read again.
+    pub auto_reload: bool,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -74,6 +118,16 @@ pub struct HttpServer {
     pub listen: Vec<Listen>,
     pub dir: PathBuf,
     pub crossdomain: bool,
+    pub https: Tls,
+}
+
+/// A protocol's ports with TLS.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    pub enabled: bool,
+    pub listen: Vec<Listen>,
+    /// Never empty: the first one is for clients that name none of the others' hosts.
+    pub pairs: Vec<Pair>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -82,6 +136,30 @@ pub struct HttpApi {
     /// May equal the one of the HTTP server: both then share the port.
     pub listen: Vec<Listen>,
     pub crossdomain: bool,
+    /// Likewise.
+    pub https: Tls,
+    pub raw_api: RawApi,
+    /// Who may use it; `None`: everyone.
+    pub auth: Option<Auth>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RawApi {
+    pub enabled: bool,
+    pub allow_reload: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Auth {
+    Basic {
+        username: String,
+        password: String,
+    },
+    /// With `rtc`, WHIP and WHEP need it too.
+    Bearer {
+        token: String,
+        rtc: bool,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -136,6 +214,14 @@ pub struct Log {
     pub tank: Tank,
     pub level: Level,
     pub file: PathBuf,
+}
+
+/// What the API tells of the machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stats {
+    pub enabled: bool,
+    /// Devices of /proc/diskstats that count.
+    pub disks: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -214,6 +300,8 @@ pub struct Hls {
     pub enabled: bool,
     pub settings: hls::Settings,
     pub names: Names,
+    /// As configured.
+    pub fragment: Duration,
     pub window: Duration,
     /// Where files are written too. SRS always writes some; we do where the configuration says where.
     pub folder: Option<PathBuf>,
@@ -264,16 +352,47 @@ pub enum ConfigError {
     Value(#[from] BadValue),
 }
 
+impl Source {
+    /// The one that counts of a path on the command line, its `-e`, and the environment.
+    pub fn choose(path: Option<PathBuf>, env_only: bool, env: &Env) -> Self {
+        match env.config_file().or(path) {
+            _ if env_only || env.env_only() => Self::EnvOnly,
+            Some(path) => Self::File(path),
+            None => Self::BuiltIn,
+        }
+    }
+
+    /// Reads it; variables of `env` win over it.
+    pub fn read(&self, env: &Env) -> Result<Config, ConfigError> {
+        let tree = match self {
+            Self::BuiltIn => grammar::parse_text("built-in", BUILT_IN.as_bytes())?,
+            Self::EnvOnly => grammar::parse_text("environment", ENV_ONLY.as_bytes())?,
+            Self::File(path) => grammar::parse_file(path, &env.folder)?,
+        };
+        Config::of_tree(self.clone(), tree, env)
+    }
+}
+
+impl std::fmt::Display for Source {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::BuiltIn => f.write_str("built-in"),
+            Self::EnvOnly => f.write_str("environment"),
+            Self::File(path) => path.display().fmt(f),
+        }
+    }
+}
+
 impl Config {
     /// Reads a file of SRS; variables of `env` win over it.
     pub fn load(path: &Path, env: &Env) -> Result<Self, ConfigError> {
-        Self::of_tree(Some(path), grammar::parse_file(path)?, env)
+        Source::File(path.into()).read(env)
     }
 
     /// RTMP on 1935, HTTP-FLV and pages on 8080, the API on 1985, SRT on 10080, WebRTC on 8000, for the default
     /// vhost; variables of `env` win.
     pub fn built_in(env: &Env) -> Result<Self, ConfigError> {
-        Self::of_tree(None, grammar::parse_text("built-in", BUILT_IN.as_bytes())?, env)
+        Source::BuiltIn.read(env)
     }
 
     /// The settings that serve clients of vhost `name`: its own, else those of the default vhost.
@@ -283,54 +402,116 @@ impl Config {
         named(name).or_else(|| named(DEFAULT_VHOST)).filter(|vhost| vhost.enabled)
     }
 
-    fn of_tree(file: Option<&Path>, tree: Vec<Directive>, env: &Env) -> Result<Self, ConfigError> {
+    fn of_tree(source: Source, tree: Vec<Directive>, env: &Env) -> Result<Self, ConfigError> {
         let mut remarks = Remarks::default();
         let tree = legacy::modernise(tree, &mut remarks.warnings);
-        let name = file.map_or("built-in".into(), |file| file.display().to_string());
-        check(&name, &tree, env, &mut remarks)?;
+        check(&source.to_string(), &tree, env, &mut remarks)?;
 
         let root = Scope::root(&tree, env);
         let rtmp = root.block("rtmp");
         // Since 8.0 these two stand in rtmp { }, which wins.
         let holder = |name| if rtmp.given(name).is_some() { rtmp } else { root };
         let chunk_size = chunk_size(holder("chunk_size"), 0, &mut remarks)?;
+        let http_server = HttpServer::of(root.block("http_server"), &mut remarks)?;
         let config = Self {
-            file: file.map(Into::into),
+            process: Process::of(root, &source, env)?,
             shards: root.number("shards")?.map(to_usize),
             max_connections: root.number("max_connections")?.map(to_usize),
-            rtmp_listen: holder("listen").listens("listen")?,
+            rtmp_listen: match holder("listen") {
+                rtmp if source == Source::EnvOnly && rtmp.given("listen").is_none() => Vec::new(),
+                rtmp => rtmp.listens("listen")?,
+            },
             chunk_size,
-            http_server: HttpServer::of(root.block("http_server"))?,
-            http_api: HttpApi::of(root.block("http_api"))?,
+            rtmps: Tls::of(root.block("rtmps"), true, &mut remarks)?,
+            http_api: HttpApi::of(root.block("http_api"), &http_server, &mut remarks)?,
+            http_server,
             srt_server: SrtServer::of(root.block("srt_server"), &mut remarks)?,
             rtc_server: RtcServer::of(root.block("rtc_server"))?,
-            log: Log::of(root)?,
+            log: Log::of(root, &source, env)?,
+            stats: Stats::of(root.block("stats")),
             vhosts: vhosts(root, chunk_size, &mut remarks)?,
             accepted: remarks.accepted,
             warnings: remarks.warnings,
+            source,
+            tree,
         };
         Ok(config)
     }
 }
 
 impl HttpServer {
-    fn of(scope: Scope) -> Result<Self, BadValue> {
+    fn of(scope: Scope, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let enabled = scope.flag("enabled");
         Ok(Self {
-            enabled: scope.flag("enabled"),
+            enabled,
             listen: scope.listens("listen")?,
             dir: scope.word("dir").into(),
             crossdomain: scope.flag("crossdomain"),
+            https: Tls::of(scope.block("https"), enabled, remarks)?,
         })
     }
 }
 
 impl HttpApi {
-    fn of(scope: Scope) -> Result<Self, BadValue> {
-        Ok(Self {
-            enabled: scope.flag("enabled"),
-            listen: scope.listens("listen")?,
-            crossdomain: scope.flag("crossdomain"),
-        })
+    fn of(scope: Scope, server: &HttpServer, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let (enabled, listen) = (scope.flag("enabled"), scope.listens("listen")?);
+        let mut https = Tls::of(scope.block("https"), enabled, remarks)?;
+        if listen == server.listen && scope.block("https").given("listen").is_none() {
+            https.listen.clone_from(&server.https.listen);
+        }
+        let (raw_api, auth) = (RawApi::of(scope.block("raw_api")), Auth::of(scope.block("auth"))?);
+        Ok(Self { enabled, listen, crossdomain: scope.flag("crossdomain"), https, raw_api, auth })
+    }
+}
+
+impl Tls {
+    /// What its ports have to load.
+    pub fn wanted(&self) -> Vec<Pair> {
+        if self.enabled { self.pairs.clone() } else { Vec::new() }
+    }
+
+    /// `plain`: what it belongs to is on.
+    fn of(scope: Scope, plain: bool, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let enabled = scope.flag("enabled");
+        if enabled && !plain {
+            remarks.warnings.push(format!("{} needs what it stands in enabled, it is off", scope.path()));
+        }
+        let (certs, keys) = (scope.every("cert"), scope.every("key"));
+        if certs.len() != keys.len()
+            && let Some(value) = scope.given("cert").or_else(|| scope.given("key"))
+        {
+            return Err(scope.bad("cert", &value, format!("a key for each, {} keys are there", keys.len())));
+        }
+        let pairs = certs.into_iter().zip(keys).map(|(cert, key)| Pair { cert: cert.into(), key: key.into() });
+        Ok(Self { enabled: enabled && plain, listen: scope.listens("listen")?, pairs: pairs.collect() })
+    }
+}
+
+impl RawApi {
+    fn of(scope: Scope) -> Self {
+        Self { enabled: scope.flag("enabled"), allow_reload: scope.flag("allow_reload") }
+    }
+}
+
+impl Auth {
+    /// What cannot keep anyone out is no authentication: it ends the start. SRS 8 wants a type, before that there
+    /// was only `basic`.
+    fn of(scope: Scope) -> Result<Option<Self>, BadValue> {
+        if !scope.flag("enabled") {
+            return Ok(None);
+        }
+        let basic = |word: &str| match word {
+            "" | "basic" => Some(true),
+            "bearer" => Some(false),
+            _ => None,
+        };
+        if scope.one_of("type", basic)?.unwrap_or(true) {
+            let username = scope.needed("username", |word| !word.contains(':'), "a name without a colon")?;
+            let password = scope.needed("password", |word| !word.contains(':'), "a password without a colon")?;
+            return Ok(Some(Self::Basic { username, password }));
+        }
+        let token = scope.needed("token", |_| true, "a token")?;
+        Ok(Some(Self::Bearer { token, rtc: scope.flag("rtc_bearer_enabled") }))
     }
 }
 
@@ -403,6 +584,13 @@ impl RtcServer {
     }
 }
 
+impl Stats {
+    fn of(scope: Scope) -> Self {
+        let disks = scope.given("disk").map_or_else(Vec::new, |value| value.words);
+        Self { enabled: scope.flag("enabled"), disks }
+    }
+}
+
 impl IpFamily {
     fn of(word: &str) -> Option<Self> {
         Some(match word {
@@ -422,9 +610,45 @@ impl IpFamily {
     }
 }
 
+impl Process {
+    fn of(root: Scope, source: &Source, env: &Env) -> Result<Self, ConfigError> {
+        let ms = |name| root.number(name).map(|ms| ms.map(Duration::from_millis));
+        let docker = is_in_docker(root, env);
+        // By itself SRS starts in the background, except where it has no file.
+        let daemon = match root.given("daemon") {
+            None => !matches!(source, Source::EnvOnly),
+            Some(_) => root.flag("daemon"),
+        } && !(docker && root.flag("disable_daemon_for_docker"));
+        let asprocess = root.flag("asprocess");
+        if daemon && asprocess {
+            return Err(Illegal::DaemonAsProcess { file: source.to_string() }.into());
+        }
+        // What needs no configuration leaves nothing behind.
+        let has_pid = *source != Source::BuiltIn || root.given("pid").is_some();
+        Ok(Self {
+            daemon,
+            pid: has_pid.then(|| root.word("pid").into()),
+            server_id: root.given("server_id").map(|_| root.word("server_id")),
+            work_dir: root.word("work_dir").into(),
+            asprocess,
+            grace_start_wait: ms("grace_start_wait")?.unwrap_or_default(),
+            grace_sessions_wait: ms("grace_sessions_wait")?,
+            grace_final_wait: ms("grace_final_wait")?.unwrap_or_default(),
+            force_grace_quit: root.flag("force_grace_quit"),
+            auto_reload: root.flag("inotify_auto_reload") || docker && root.flag("auto_reload_for_docker"),
+        })
+    }
+}
+
+fn is_in_docker(root: Scope, env: &Env) -> bool {
+    env.docker || root.flag("in_docker")
+}
+
 impl Log {
-    fn of(root: Scope) -> Result<Self, BadValue> {
-        let tank = if root.word("srs_log_tank") == "console" { Tank::Console } else { Tank::File };
+    fn of(root: Scope, source: &Source, env: &Env) -> Result<Self, BadValue> {
+        let by_itself = if *source == Source::EnvOnly || is_in_docker(root, env) { "console" } else { "file" };
+        let given = root.given("srs_log_tank").map(|_| root.word("srs_log_tank"));
+        let tank = if given.as_deref().unwrap_or(by_itself) == "console" { Tank::Console } else { Tank::File };
         let v1 = root.one_of("srs_log_level", Level::of_v1)?;
         let level = root.one_of("srs_log_level_v2", Level::of_v2)?.or(v1).unwrap_or(Level::Info);
         Ok(Self { tank, level, file: root.word("srs_log_file").into() })
@@ -682,6 +906,7 @@ impl Hls {
                 bytes: HLS_BYTES,
             },
             names,
+            fragment: Duration::from_secs_f64(fragment),
             window: Duration::from_millis((window * 1000.0) as u64),
             folder: scope.given("hls_path").map(|value| value.words[0].clone().into()),
             cleanup: scope.flag("hls_cleanup"),

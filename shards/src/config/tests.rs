@@ -5,6 +5,7 @@ use super::{
     *,
 };
 use crate::access::{Deed, Refer, Security, judge};
+use crate::net::certificates::Pair;
 use shardcast_engine::time::Timestamp;
 use shardcast_protocols::{
     hls::{self, Names, Template},
@@ -45,7 +46,7 @@ fn line(section: &Section, row: &Row) -> String {
             format!("{name} name {{\n{}}}\n", body(directives::find(&path).unwrap()))
         }
         Kind::Free => format!("{name} {{ any thing; }}\n"),
-        Kind::Bool | Kind::BoolOn if name == "is_full" => format!("{name} off;\n"),
+        Kind::Bool | Kind::BoolOn if matches!(name, "is_full" | "asprocess") => format!("{name} off;\n"),
         Kind::Bool | Kind::BoolOn => format!("{name} on;\n"),
         Kind::Number(_, max, _) => format!("{name} {max};\n"),
         Kind::Int(_) => format!("{name} 7;\n"),
@@ -79,7 +80,7 @@ fn a_file_with_every_directive_is_accepted_and_tells_what_does_not_act() {
     expected.sort();
     accepted.sort();
     assert_eq!(accepted, expected);
-    assert!(accepted.contains(&"daemon".into()) && accepted.contains(&"vhost.dash.enabled".into()));
+    assert!(accepted.contains(&"utc_time".into()) && accepted.contains(&"vhost.dash.enabled".into()));
     assert_eq!(config.chunk_size, 16_777_215);
 }
 
@@ -165,6 +166,7 @@ fn hls() -> Hls {
             segment: Template::of_segment("[app]/[stream]-[seq].ts").unwrap(),
             entry_prefix: String::new(),
         },
+        fragment: Duration::from_secs(10),
         window: Duration::from_secs(60),
         folder: None,
         cleanup: true,
@@ -246,8 +248,12 @@ fn a_file_sets_everything_that_acts() {
     let config = load(
         "listen 1935 [::]:19350; max_connections 77; shards 3; chunk_size 4096;
         srs_log_tank console; srs_log_level info; srs_log_file /var/x.log;
-        http_server { enabled on; listen 127.0.0.1:80; dir /srv; crossdomain off; }
-        http_api { enabled on; listen 81 82; crossdomain off; }
+        http_server { enabled on; listen 127.0.0.1:80; dir /srv; crossdomain off;
+            https { enabled on; listen 443; cert /a.crt; key /a.key; cert /b.crt; key /b.key; } }
+        http_api { enabled on; listen 81 82; crossdomain off; raw_api { enabled on; allow_reload on; }
+            auth { enabled on; type bearer; token t; rtc_bearer_enabled on; } }
+        stats { enabled off; disk sda sdb; }
+        rtmps { enabled on; listen 1444; cert /c.crt; key /c.key; }
         vhost v.io { enabled off; chunk_size 128; tcp_nodelay on; min_latency on;
             play { gop_cache off; gop_cache_max_frames 9; queue_length 8; mw_latency 7; }
             publish { firstpkt_timeout 6; normal_timeout 5; }
@@ -264,9 +270,28 @@ fn a_file_sets_everything_that_acts() {
     assert_eq!((config.shards, config.max_connections, config.chunk_size), (Some(3), Some(77), 4096));
     assert_eq!(config.log, Log { tank: Tank::Console, level: Level::Debug, file: "/var/x.log".into() });
     let listen = |text: &str| text.split(' ').map(|word| word.parse().unwrap()).collect();
-    let http = HttpServer { enabled: true, listen: listen("127.0.0.1:80"), dir: "/srv".into(), crossdomain: false };
+    let pair = |name: &str| Pair { cert: format!("{name}.crt").into(), key: format!("{name}.key").into() };
+    let tls = |ports, names: &[&str]| Tls {
+        enabled: true,
+        listen: listen(ports),
+        pairs: names.iter().map(|name| pair(name)).collect(),
+    };
+    let https = tls("443", &["/a", "/b"]);
+    let http =
+        HttpServer { enabled: true, listen: listen("127.0.0.1:80"), dir: "/srv".into(), crossdomain: false, https };
+    assert_eq!(config.rtmps, tls("1444", &["/c"]));
     assert_eq!(config.http_server, http);
-    assert_eq!(config.http_api, HttpApi { enabled: true, listen: listen("81 82"), crossdomain: false });
+    assert_eq!(config.stats, Stats { enabled: false, disks: vec!["sda".into(), "sdb".into()] });
+    let https = Tls { enabled: false, ..tls("1990", &["./conf/server"]) };
+    let api = HttpApi {
+        enabled: true,
+        listen: listen("81 82"),
+        crossdomain: false,
+        https,
+        raw_api: RawApi { enabled: true, allow_reload: true },
+        auth: Some(Auth::Bearer { token: "t".into(), rtc: true }),
+    };
+    assert_eq!(config.http_api, api);
     let ms = Duration::from_millis;
     assert_eq!(
         config.vhosts,
@@ -312,6 +337,7 @@ fn a_file_sets_everything_that_acts() {
                     segment: Template::of_segment("[stream]/[seq].ts").unwrap(),
                     entry_prefix: "http://cdn".into(),
                 },
+                fragment: ms(2_000),
                 window: ms(9_500),
                 folder: Some("/srv/hls".into()),
                 cleanup: false,
@@ -328,6 +354,27 @@ fn a_file_sets_everything_that_acts() {
         }]
     );
     assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
+}
+
+#[test]
+fn authentication_that_keeps_nobody_out_ends_the_start() {
+    let auth = |inner: &str| format!("http_api {{ auth {{ enabled on; {inner} }} }}");
+    for (inner, error) in [
+        ("", "SRS_HTTP_API_AUTH_USERNAME: http_api.auth.username is not set: expecting a name without a colon"),
+        (
+            "username a;",
+            "SRS_HTTP_API_AUTH_PASSWORD: http_api.auth.password is not set: expecting a password without a colon",
+        ),
+        ("username a; password b:c;", "t.conf:1:43: http_api.auth.password b:c: expecting a password without a colon"),
+        ("type bearer;", "SRS_HTTP_API_AUTH_TOKEN: http_api.auth.token is not set: expecting a token"),
+        ("type digest;", "t.conf:1:31: http_api.auth.type digest: expecting one of basic, bearer"),
+    ] {
+        assert_eq!(refusal(&auth(inner)), error);
+    }
+    // As before SRS 8, which wants a type.
+    let basic = Auth::Basic { username: "a".into(), password: "b".into() };
+    assert_eq!(load(&auth("username a; password b;")).http_api.auth, Some(basic));
+    assert_eq!(load("http_api { auth { username a; } }").http_api.auth, None);
 }
 
 fn srt_server() -> SrtServer {
@@ -626,7 +673,8 @@ fn variables_win_over_the_file_and_over_the_built_in() {
         srs_log_level error; daemon on;
         vhost a { play { gop_cache on; } } vhost b { }";
     let loaded = load_with(text, &env).unwrap();
-    assert_eq!(loaded.accepted, ["daemon", "vhost.dash.enabled"]);
+    assert_eq!(loaded.accepted, ["vhost.dash.enabled"]);
+    assert!(!loaded.process.daemon);
     let built_in = Config::built_in(&env.into_iter().collect()).unwrap();
     for config in [&loaded, &built_in] {
         assert_eq!(shown(&config.rtmp_listen), "0.0.0.0:1 [::1]:2");
@@ -666,7 +714,19 @@ fn every_variable_of_what_acts_has_an_effect() {
             _ => ("x".into(), "y".into()),
         };
         for variable in row.env_names(section) {
-            let config = |value: String| Config::built_in(&[(variable.clone(), value)].into_iter().collect()).unwrap();
+            // Authentication is whole, or ends the start.
+            let kind = if matches!(row.name, "token" | "rtc_bearer_enabled") { "bearer" } else { "basic" };
+            let whole = [("ENABLED", "on"), ("TYPE", kind), ("USERNAME", "u"), ("PASSWORD", "p"), ("TOKEN", "t")];
+            let company = whole.map(|(name, value)| (format!("SRS_HTTP_API_AUTH_{name}"), value.to_owned()));
+            let company = company.into_iter().filter(|_| section.path == "http_api.auth");
+            // Of these, what they are about must be there too.
+            let about = variable.ends_with("_FOR_DOCKER").then_some(["SRS_IN_DOCKER", "SRS_DAEMON"]);
+            let about = about.into_iter().flatten().map(|name| (name.to_owned(), "on".to_owned()));
+            let company: Vec<_> = company.chain(about).collect();
+            let config = |value: String| {
+                let env = company.iter().cloned().chain([(variable.clone(), value)]).collect();
+                Config::built_in(&env).unwrap()
+            };
             let (one, other) = (config(one.clone()), config(other.clone()));
             assert_ne!(Config { warnings: vec![], ..one }, Config { warnings: vec![], ..other }, "{variable}");
         }
@@ -676,7 +736,7 @@ fn every_variable_of_what_acts_has_an_effect() {
 #[test]
 fn without_a_file_the_default_vhost_is_served() {
     let config = Config::built_in(&Env::default()).unwrap();
-    assert_eq!((config.file.as_ref(), shown(&config.rtmp_listen).as_str()), (None, "0.0.0.0:1935"));
+    assert_eq!((&config.source, shown(&config.rtmp_listen).as_str()), (&Source::BuiltIn, "0.0.0.0:1935"));
     assert!(config.http_server.enabled && config.http_api.enabled && config.log.tank == Tank::Console);
     assert!(config.vhost("any.host").is_some_and(|vhost| vhost.http_remux.enabled));
     assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
@@ -783,4 +843,72 @@ fn an_included_vhost_is_a_vhost() {
     assert_eq!(error, format!("{}:2:12: illegal vhost.play.nope of v.io", part.display()));
     std::fs::write(&part, "vhost v.io { min_latency on; }").unwrap();
     assert!(Config::load(&main, &Env::default()).unwrap().vhost("v.io").is_some_and(|v| v.min_latency));
+}
+
+#[test]
+fn tls_needs_its_plain_port_and_pairs() {
+    let config = load(
+        "http_server { enabled on; listen 80; https { enabled on; listen 443; } }
+        http_api { enabled on; listen 80; https { enabled on; } }",
+    );
+    assert_eq!(shown(&config.http_api.https.listen), "0.0.0.0:443", "the API shares both ports");
+    let config = load("http_api { https { enabled on; } }");
+    assert!(!config.http_api.https.enabled);
+    assert!(config.warnings[0].contains("http_api.https needs what it stands in enabled"), "{:?}", config.warnings);
+    assert!(
+        refusal("rtmps { enabled on; cert /a; cert /b; key /c; }").contains("rtmps.cert /a: expecting a key for each")
+    );
+    let env = [("SRS_RTMPS_ENABLED", "on"), ("SRS_RTMPS_CERT", "/a /b"), ("SRS_RTMPS_KEY", "/c /d")];
+    let rtmps = load_with("listen 1;", &env).unwrap().rtmps;
+    let pair = |cert: &str, key: &str| Pair { cert: cert.into(), key: key.into() };
+    assert_eq!((rtmps.enabled, rtmps.pairs), (true, vec![pair("/a", "/c"), pair("/b", "/d")]));
+}
+
+#[test]
+fn what_a_start_leaves_out_depends_on_where_it_is() {
+    let of = |text: &str, env: &[(&str, &str)]| {
+        let config = load_with(text, env).unwrap();
+        (config.process.daemon, config.log.tank, config.process.auto_reload)
+    };
+    let conf = "listen 1935; vhost a {}";
+    assert_eq!(of(conf, &[]), (true, Tank::File, false));
+    assert_eq!(of(&format!("{conf} in_docker on;"), &[]), (false, Tank::Console, true));
+    let told = "in_docker on; disable_daemon_for_docker off; auto_reload_for_docker off; srs_log_tank file;";
+    assert_eq!(of(&format!("{conf} {told}"), &[]), (true, Tank::File, false));
+    let alone = Source::EnvOnly.read(&Env::default()).unwrap();
+    assert_eq!((alone.process.daemon, alone.log.tank, alone.rtmp_listen.len()), (false, Tank::Console, 0));
+    assert!(!alone.http_server.enabled && !alone.srt_server.enabled && alone.vhost("any.host").is_some());
+    let told = [("SRS_LISTEN", "1935"), ("SRS_DAEMON", "on"), ("SRS_LOG_TANK", "file")];
+    let told = Source::EnvOnly.read(&told.into_iter().collect()).unwrap();
+    assert_eq!((told.process.daemon, told.log.tank, told.rtmp_listen.len()), (true, Tank::File, 1));
+    assert_eq!(refusal("listen 1; asprocess on;").split(": ").nth(1), Some("daemon and asprocess exclude each other"));
+}
+
+#[test]
+fn differences_are_told_by_directive_and_by_what_becomes_of_them() {
+    let old = "listen 1935; daemon off; pid a; vhost a { play { gop_cache on; } } vhost gone { min_latency on; }";
+    let new =
+        "listen 1935 1936; daemon off; pid b; utc_time on; max_connections 5; vhost a { play { queue_length 3; } }
+        vhost b { hls { enabled on; } }";
+    let env: Env = [("SRS_MAX_CONNECTIONS", "7")].into_iter().collect();
+    let (old, new) = (load(old), load(new));
+    let mut told: Vec<_> = old.differences(&new, &env).iter().map(|difference| difference.to_string()).collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            "listen: 1935 1936, was 1935",
+            "max_connections: 5, was not there; the environment says otherwise and wins",
+            "pid: b, was a; this needs a restart",
+            "utc_time: on, was not there; accepted, not supported yet",
+            "vhost b: new",
+            "vhost gone: gone",
+            "vhost.play.gop_cache of a: gone, was on",
+            "vhost.play.queue_length of a: 3, was not there",
+        ]
+    );
+    assert!(old.differences(&old.clone(), &env).is_empty());
+    let mut kept = new.clone();
+    kept.keep_of(&old);
+    assert_eq!((&kept.process.pid, &kept.vhosts), (&old.process.pid, &new.vhosts));
 }

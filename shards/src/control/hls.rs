@@ -2,7 +2,8 @@
 
 use super::{
     Control,
-    http::{Answer, Asker, text, with_type},
+    api::Asked,
+    http::{Answer, text, with_type},
     pages,
 };
 use crate::{
@@ -18,13 +19,14 @@ use shardcast_protocols::{hls::Content, session::Verdict};
 use tracing::info;
 
 /// `None` where the path is of no stream's window.
-pub async fn answer(control: &Control, path: &str, query: &str, asker: Asker<'_>) -> Option<Answer> {
-    let path = pages::decode(path);
-    let vhost = control.common.config.vhost(vhost_name(asker.host, query)).filter(|vhost| vhost.hls.enabled)?;
+pub async fn answer(control: &Control, request: &Asked<'_>) -> Option<Answer> {
+    let path = pages::decode(request.path);
+    let config = control.config();
+    let vhost = config.vhost(vhost_name(request.host, request.query)).filter(|vhost| vhost.hls.enabled)?;
     let asked = vhost.hls.names.asked(&vhost.name, &path)?;
     let key = StreamKey::new(&vhost.name, &asked.app, &asked.stream);
-    if let Verdict::Refused(why) = access::judge(vhost, Deed::Play, asker.ip, Some(asker.page)) {
-        info!("HLS request of {} for {key} refused: {why}", asker.ip);
+    if let Verdict::Refused(why) = access::judge(vhost, Deed::Play, request.ip, Some(request.page)) {
+        info!("HLS request of {} for {key} refused: {why}", request.ip);
         return Some(text(StatusCode::FORBIDDEN, "Forbidden"));
     }
     let (content_type, cache, bytes) = match control.fetch(&key, &path).await? {

@@ -8,6 +8,7 @@ use crate::{
     hooks::{Call, Client, Event, Segment},
     ingress::candidates::resolve,
     mesh::Mail,
+    net::tls::Stream,
     stream,
 };
 use bytes::Bytes;
@@ -152,7 +153,8 @@ impl Control {
 
     /// Calls all who are to be told, in order; the first that does not say yes says no for all.
     pub(super) async fn consult(&self, call: &Call) -> Verdict {
-        let Some(vhost) = self.common.config.vhost(call.client.key.vhost()) else { return Verdict::Allowed };
+        let config = self.config();
+        let Some(vhost) = config.vhost(call.client.key.vhost()) else { return Verdict::Allowed };
         let mut verdict = Verdict::Allowed;
         let urls = vhost.hooks.urls(call.event.action());
         if !urls.is_empty() {
@@ -219,7 +221,7 @@ impl Control {
         };
         let stream = connect.or(late("connection", within)).await?;
         let ask = async {
-            let io = Io::new(stream, Bytes::new(), Rc::new(Cell::new(Instant::now())));
+            let io = Io::new(Stream::new(stream, None), Bytes::new(), Rc::new(Cell::new(Instant::now())));
             let (mut sender, connection) = http1::handshake(io).await?;
             let answer = async {
                 let (head, mut body) = sender.send_request(request).await?.into_parts();
@@ -281,7 +283,7 @@ impl Control {
                 "stream_id",
             ],
         };
-        let clients = if members.contains(&"clients") { self.clients(client).await } else { 0 };
+        let clients = if members.contains(&"clients") { self.clients_of(client).await } else { 0 };
         let mut body = json!({
             "server_id": self.server_id,
             "service_id": self.service_id,
@@ -318,7 +320,7 @@ impl Control {
     }
 
     /// Those who publish and play its stream, as the API has it.
-    async fn clients(&self, client: &Client) -> usize {
+    async fn clients_of(&self, client: &Client) -> usize {
         let snapshot = self.snapshot().await;
         let shares = snapshot.iter().flat_map(|shard| &shard.streams).filter(|share| share.key == client.key);
         let publishes = |share: &Share| share.home.as_ref().is_some_and(|home| home.publication.is_some());

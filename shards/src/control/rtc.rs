@@ -100,20 +100,16 @@ impl From<OfferError> for Fault {
 
 /// What an offer is for.
 struct Wanted {
-    plays: bool,
-    vhost: String,
-    app: String,
-    stream: String,
-    /// The query; of WHIP and WHEP without its `?`, as SRS has it.
-    param: String,
-    tc_url: String,
-    page_url: String,
+    /// `param` is the query; of WHIP and WHEP without its `?`, as SRS has it.
+    request: Request,
     offer: String,
-    /// By which the client reached the API, with its port.
-    host: String,
-    /// `eip` and `candidate` of the query.
-    exposed: Vec<String>,
     ice: Option<(String, String)>,
+}
+
+impl Wanted {
+    fn plays(&self) -> bool {
+        self.request.client == Client::RtcPlay
+    }
 }
 
 /// A session that was made.
@@ -146,16 +142,17 @@ pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: Soc
     let page_url = request.headers().get(header::REFERER).and_then(|page| page.to_str().ok()).unwrap_or("").to_owned();
     let wanted = match body(request).await {
         Err(fault) => Err(fault),
-        Ok(body) if is_json => wanted_by_json(&body, name == "play", &query, host, page_url),
+        Ok(body) if is_json => wanted_by_json(&body, name == "play", page_url),
         Ok(body) => {
             let plays = name != "whip" || value(&query, "action").as_deref() == Some("play");
-            wanted_by_sdp(body, plays, &query, host, page_url)
+            Ok(wanted_by_sdp(body, plays, &query, &host, page_url))
         }
     };
     let made = match wanted {
         Ok(wanted) => {
-            let what = format!("{} {}/{}", if wanted.plays { "play" } else { "publish" }, wanted.app, wanted.stream);
-            make(control, wanted, peer).await.map_err(|fault| (what, fault))
+            let Request { app, stream, .. } = &wanted.request;
+            let what = format!("{} {app}/{stream}", if wanted.plays() { "play" } else { "publish" });
+            make(control, wanted, &query, &host, peer).await.map_err(|fault| (what, fault))
         }
         Err(fault) => Err((name.to_owned(), fault)),
     };
@@ -196,24 +193,25 @@ async fn body(request: HttpRequest<Incoming>) -> Result<String, Fault> {
     String::from_utf8(bytes.into()).map_err(|_| bad("the body is no text".into()))
 }
 
-fn wanted_by_sdp(offer: String, plays: bool, query: &str, host: String, page_url: String) -> Result<Wanted, Fault> {
+fn client(plays: bool) -> Client {
+    if plays { Client::RtcPlay } else { Client::RtcPublish }
+}
+
+fn wanted_by_sdp(offer: String, plays: bool, query: &str, host: &str, page_url: String) -> Wanted {
     let named = |key: &str, default: &str| value(query, key).unwrap_or_else(|| default.to_owned());
-    Ok(Wanted {
-        plays,
-        vhost: vhost_name(&host, query).to_owned(),
+    let request = Request {
+        vhost: vhost_name(host, query).to_owned(),
         app: named("app", "live"),
         stream: named("stream", "livestream"),
         param: query.to_owned(),
-        tc_url: String::new(),
         page_url,
-        exposed: ["eip", "candidate"].iter().filter_map(|name| value(query, name)).collect(),
-        ice: value(query, "ice-ufrag").zip(value(query, "ice-pwd")),
-        offer,
-        host,
-    })
+        client: client(plays),
+        ..Request::default()
+    };
+    Wanted { request, offer, ice: value(query, "ice-ufrag").zip(value(query, "ice-pwd")) }
 }
 
-fn wanted_by_json(body: &str, plays: bool, query: &str, host: String, page_url: String) -> Result<Wanted, Fault> {
+fn wanted_by_json(body: &str, plays: bool, page_url: String) -> Result<Wanted, Fault> {
     let bad = |why: &str| Fault::new(StatusCode::BAD_REQUEST, 5019, "RtcApiJson", why);
     let body: Value = serde_json::from_str(body).map_err(|error| bad(&error.to_string()))?;
     let text = |name: &str| body[name].as_str().filter(|text| !text.is_empty());
@@ -221,24 +219,13 @@ fn wanted_by_json(body: &str, plays: bool, query: &str, host: String, page_url: 
         return Err(bad("sdp and streamurl are needed"));
     };
     let target = target(url).ok_or_else(|| bad("streamurl names no stream"))?;
-    let mut param = target.param;
+    let mut param = target.param.clone();
     if !plays {
         // As SRS has it, for hooks.
         param.push_str(if param.is_empty() { "?upstream=rtc" } else { "&upstream=rtc" });
     }
-    Ok(Wanted {
-        plays,
-        vhost: target.vhost,
-        app: target.app,
-        stream: target.stream,
-        param,
-        tc_url: url.to_owned(),
-        page_url,
-        offer: offer.to_owned(),
-        exposed: ["eip", "candidate"].iter().filter_map(|name| value(query, name)).collect(),
-        ice: None,
-        host,
-    })
+    let request = Request { param, page_url, client: client(plays), ..target.request(url) };
+    Ok(Wanted { request, offer: offer.to_owned(), ice: None })
 }
 
 /// Of `webrtc://host[:port]/app/stream[?key=value]`: the stream is the last segment.
@@ -249,54 +236,50 @@ fn target(stream_url: &str) -> Option<url::Target> {
     (!target.stream.is_empty() && !target.host.is_empty()).then_some(target)
 }
 
-async fn make(control: &Control, wanted: Wanted, peer: SocketAddr) -> Result<(Made, Wanted), Fault> {
-    let config = &control.common.config;
+async fn make(
+    control: &Control,
+    wanted: Wanted,
+    query: &str,
+    host: &str,
+    peer: SocketAddr,
+) -> Result<(Made, Wanted), Fault> {
+    let config = control.config();
+    let (request, plays) = (&wanted.request, wanted.plays());
     let disabled = |why: String| Fault::new(StatusCode::FORBIDDEN, 5021, "RtcDisabled", why);
     if !config.rtc_server.enabled {
         return Err(disabled("rtc_server is off".into()));
     }
+    if control.process.closed.get() {
+        return Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", "the server is ending"));
+    }
     let vhost = config
-        .vhost(&wanted.vhost)
-        .ok_or_else(|| Fault::new(StatusCode::NOT_FOUND, 2014, "NoVhost", format!("no vhost {}", wanted.vhost)))?;
+        .vhost(&request.vhost)
+        .ok_or_else(|| Fault::new(StatusCode::NOT_FOUND, 2014, "NoVhost", format!("no vhost {}", request.vhost)))?;
     if !vhost.rtc.enabled {
         return Err(disabled(format!("vhost {} has rtc off", vhost.name)));
     }
-    if wanted.app.is_empty() || wanted.stream.is_empty() {
+    if request.app.is_empty() || request.stream.is_empty() {
         return Err(Fault::new(StatusCode::BAD_REQUEST, 2051, "StreamNameEmpty", "app and stream are needed"));
     }
-    let deed = if wanted.plays { Deed::Play } else { Deed::Publish };
-    if let Verdict::Refused(refusal) = access::judge(vhost, deed, peer.ip(), Some(&wanted.page_url)) {
+    let deed = if plays { Deed::Play } else { Deed::Publish };
+    if let Verdict::Refused(refusal) = access::judge(vhost, deed, peer.ip(), Some(&request.page_url)) {
         return Err(refusal.into());
     }
-    let request = Request {
-        vhost: wanted.vhost.clone(),
-        app: wanted.app.clone(),
-        stream: wanted.stream.clone(),
-        param: wanted.param.clone(),
-        tc_url: wanted.tc_url.clone(),
-        page_url: wanted.page_url.clone(),
-        client: if wanted.plays { Client::RtcPlay } else { Client::RtcPublish },
-        ..Request::default()
-    };
-    let key = seat::key(vhost, &request);
+    let key = seat::key(vhost, request);
     let id = random_id();
-    let client = Arc::new(hooks::Client::new(&id, peer.ip(), key.clone(), &request));
+    let client = Arc::new(hooks::Client::new(&id, peer.ip(), key.clone(), request));
     let (start, end) = deed.events();
     let sessions = &control.rtc;
     if sessions.waiting() >= WAITING {
         let why = format!("{WAITING} sessions wait for their peers");
         return Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", why));
     }
-    let settings = Settings {
-        candidates: candidates::discover(
-            &config.rtc_server,
-            Asked { wanted: &wanted.exposed.iter().map(String::as_str).collect::<Vec<_>>(), host: &wanted.host },
-        )
-        .await,
-        ice: wanted.ice.clone(),
-    };
+    let exposed: Vec<_> = ["eip", "candidate"].iter().filter_map(|name| value(query, name)).collect();
+    let exposed: Vec<_> = exposed.iter().map(String::as_str).collect();
+    let candidates = candidates::discover(&config.rtc_server, Asked { wanted: &exposed, host }).await;
+    let settings = Settings { candidates, ice: wanted.ice.clone() };
     let now = Instant::now();
-    let (mut session, answer) = if wanted.plays {
+    let (mut session, answer) = if plays {
         let (player, answer) = Player::answer(now, &wanted.offer, &settings)?;
         (Session::Player(Box::new(player)), answer)
     } else {
@@ -306,24 +289,25 @@ async fn make(control: &Control, wanted: Wanted, peer: SocketAddr) -> Result<(Ma
     if let Verdict::Refused(refusal) = control.consult(&Call { event: start, client: client.clone() }).await {
         return Err(refusal.into());
     }
-    let told = control.common.herald.farewell(end, &client);
+    let told = control.herald.farewell(end, &client);
     let ufrag = session.ufrag();
     if sessions.by_ufrag.borrow().contains_key(&ufrag) {
         return Err(Fault::new(StatusCode::CONFLICT, 5035, "RtcUnique", "its ice-ufrag is in use"));
     }
-    let number = if wanted.plays {
+    let number = if plays {
         Publication::number(control.shards(), control.verdicts.number())
     } else {
-        publish(control, &key, &id, request, peer).await?
+        publish(control, &key, &id, request.clone(), peer).await?
     };
     info!(
         cid = %id,
         "WebRTC offer of {peer} to {} {key} answered, candidates {:?}",
-        if wanted.plays { "play" } else { "publish" },
+        if plays { "play" } else { "publish" },
         settings.candidates,
     );
     let token = format!("{}{}", random_id(), random_id());
-    let prepared = Box::new(Prepared { number, id, ufrag: ufrag.clone(), key, session, told });
+    let prepared =
+        Box::new(Prepared { number, id, ufrag: ufrag.clone(), key, request: request.clone(), session, told });
     sessions.add(prepared, token.clone(), now + vhost.rtc.stun_timeout);
     Ok((Made { answer, ufrag, token }, wanted))
 }
@@ -381,8 +365,8 @@ fn created(made: &Made, wanted: &Wanted) -> Answer {
     let location = format!(
         "/rtc/v1/whip/?action=delete&token={}&app={}&stream={}&session={}:{}",
         made.token,
-        encode(&wanted.app),
-        encode(&wanted.stream),
+        encode(&wanted.request.app),
+        encode(&wanted.request.stream),
         made.ufrag,
         encode(remote_ufrag(&wanted.offer)),
     );
@@ -508,7 +492,7 @@ impl Control {
 }
 
 /// A query's value, percent-decoded; `None` where it is not there or empty.
-fn value(query: &str, name: &str) -> Option<String> {
+pub(super) fn value(query: &str, name: &str) -> Option<String> {
     let found = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
     let decoded = super::pages::decode(found);
     (!decoded.is_empty()).then_some(decoded)

@@ -47,6 +47,11 @@ impl Audience {
         }
     }
 
+    /// Zero serves all on each tick that brought bytes.
+    pub fn set_window(&mut self, window: Duration) {
+        self.window = window;
+    }
+
     pub fn viewers(&self) -> impl Iterator<Item = &Rc<Connection>> {
         self.viewers.iter()
     }

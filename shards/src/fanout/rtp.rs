@@ -49,7 +49,7 @@ pub struct RtpAudience {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Odd {
     BFrames,
-    Codec,
+    Codec(Codec),
 }
 
 struct Packets {
@@ -172,7 +172,7 @@ impl RtpAudience {
         let Some(track) = unit.prologue.track(frame.kind) else { return Vec::new() };
         match track.codec {
             Codec::H264 => {
-                let nal_length_size = track.config.get(4).map_or(4, |byte| usize::from(byte & 3) + 1);
+                let Some(nal_length_size) = h264::nal_length_size(track) else { return Vec::new() };
                 let order = self.bframes.look(frame, nal_length_size);
                 if order != Order::Forward {
                     self.note(key, Odd::BFrames);
@@ -183,11 +183,11 @@ impl RtpAudience {
                 }
                 h264::packetize(track, frame, MAX_PAYLOAD_LEN)
             }
-            Codec::Hevc => {
-                self.note(key, Odd::Codec);
+            codec if frame.kind == Kind::Video => {
+                self.note(key, Odd::Codec(codec));
                 Vec::new()
             }
-            Codec::Aac | Codec::Mp3 | Codec::Opus => Vec::new(),
+            _ => Vec::new(),
         }
     }
 
@@ -200,7 +200,9 @@ impl RtpAudience {
             Odd::BFrames => {
                 warn!("{key} has B-frames, which browsers show badly by WebRTC: set bframes=0 (tune zerolatency)")
             }
-            Odd::Codec => warn!("{key} is HEVC, which is not sent by WebRTC: its viewers there see no picture"),
+            Odd::Codec(codec) => {
+                warn!("{key} is {codec}, which is not sent by WebRTC: its viewers there see no picture, publish H.264")
+            }
         }
     }
 

@@ -4,7 +4,7 @@
 use super::seat::Seat;
 use crate::{
     access::Deed,
-    config::Vhost,
+    config::{Config, Vhost},
     connection::{Closed, Connection, Flow},
     mesh::Handover,
     shard::Shard,
@@ -56,15 +56,16 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         connection.received.set(read.len() as u64);
     };
     connection.deadline.set(None);
-    let wanted = match live(shard, &head) {
+    let config = shard.config();
+    let wanted = match live(&config, &head) {
         Some((vhost, _, Body::Ts)) if is_segment(shard, vhost, &head.path).await => None,
         wanted => wanted,
     };
     let Some((vhost, request, body)) = wanted else {
-        match connection.socket.duplicate() {
-            Ok(fd) => {
+        match connection.socket.hand_over() {
+            Ok((fd, session)) => {
                 connection.hand_over();
-                shard.hand_over(Handover { fd, peer: connection.peer, read: read.freeze() });
+                shard.hand_over(Handover { fd, session, peer: connection.peer, read: read.freeze() });
             }
             Err(error) => connection.close(format!("hand-over: {error}")),
         }
@@ -75,7 +76,7 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         let status = if matches!(why, Refusal::Rejected(_)) { "401 Unauthorized" } else { "403 Forbidden" };
         return refuse(connection, status);
     }
-    let crossdomain = shard.config.http_server.crossdomain;
+    let crossdomain = config.http_server.crossdomain;
     if let Some(upgrade) = &head.upgrade {
         match upgrade.answer(&head, crossdomain) {
             Ok(answer) => connection.say(answer.as_bytes()),
@@ -261,13 +262,13 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
 }
 
 /// The stream that a request asks for, where the vhost serves it over HTTP.
-fn live<'s>(shard: &'s Shard, head: &Head) -> Option<(&'s Vhost, Request, Body)> {
+fn live<'c>(config: &'c Config, head: &Head) -> Option<(&'c Vhost, Request, Body)> {
     if !matches!(&*head.method, "GET" | "HEAD") {
         return None;
     }
     let body = Body::of_path(&head.path)?;
     let name = vhost_name(&head.host, &head.query);
-    let vhost = shard.config.vhost(name).filter(|vhost| vhost.http_remux.enabled)?;
+    let vhost = config.vhost(name).filter(|vhost| vhost.http_remux.enabled)?;
     let (app, stream) = mounted(&mount(&vhost.http_remux.mount, body)?, &vhost.name, &head.path)?;
     let request = Request {
         vhost: name.to_owned(),

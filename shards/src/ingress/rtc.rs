@@ -6,31 +6,30 @@
 
 use super::seat::Seat;
 use crate::{
-    connection::Connection,
+    connection::{Connection, Part},
     hooks::Farewell,
     mesh::Mail,
-    net::{link::Link, peer::Peer, sys},
+    net::{datagram, link::Link, peer::Peer, sys},
     shard::Shard,
 };
 use bytes::Bytes;
 use futures_lite::FutureExt;
-use glommio::{spawn_local, timer::sleep, yield_if_needed};
+use glommio::{spawn_local, yield_if_needed};
 use shardcast_engine::{codec::Kind, key::StreamKey};
-use shardcast_protocols::rtc::{Session, stun};
+use shardcast_protocols::{
+    rtc::{Session, stun},
+    session::Request,
+};
 use std::{
     cell::RefCell,
     collections::HashMap,
     net::{SocketAddr, UdpSocket},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::AssertUnwindSafe,
     rc::Rc,
     time::{Duration, Instant},
 };
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
-/// After a receive that failed.
-const PAUSE: Duration = Duration::from_millis(100);
-/// No packet of WebRTC is longer, bytes.
-const LARGEST: usize = 2048;
 /// Requests of strangers that are being asked about.
 const CLAIMS: usize = 1024;
 /// So long one address is asked about once.
@@ -50,6 +49,7 @@ pub struct Prepared {
     pub id: String,
     pub ufrag: String,
     pub key: StreamKey,
+    pub request: Request,
     pub session: Session,
     pub told: Farewell,
 }
@@ -92,23 +92,7 @@ pub async fn run(shard: Rc<Shard>, udp: UdpSocket) {
         sockets.push(Rc::new(udp));
         sockets.len() - 1
     };
-    let mut buffer = vec![0; LARGEST];
-    loop {
-        match incoming.recv_from(&mut buffer).await {
-            Ok((length, source)) => {
-                let bytes = buffer.get(..length).unwrap_or_default();
-                if catch_unwind(AssertUnwindSafe(|| take(&shard, socket, source, bytes, None))).is_err() {
-                    metrics::counter!("shardcast_session_panics_total").increment(1);
-                    error!("a packet of {source} panicked and was dropped; please report this");
-                }
-            }
-            Err(error) => {
-                warn!("receive for WebRTC: {error}; pausing for {} ms", PAUSE.as_millis());
-                sleep(PAUSE).await;
-            }
-        }
-        yield_if_needed().await;
-    }
+    datagram::receive(incoming, "WebRTC", |bytes, source| take(&shard, socket, source, bytes, None)).await;
 }
 
 /// A packet that arrived here, or on shard `via`.
@@ -153,10 +137,10 @@ pub fn take(shard: &Shard, socket: usize, source: SocketAddr, bytes: &[u8], via:
 
 /// A session comes to live here, with the request that brought it.
 pub fn settle(shard: &Rc<Shard>, prepared: Prepared, socket: usize, source: SocketAddr, bytes: &[u8]) {
-    let Prepared { number, id, ufrag, key, session, told } = prepared;
+    let Prepared { number, id, ufrag, key, request, session, told } = prepared;
     let port = &shard.rtc;
     let publishes = matches!(session, Session::Publisher(_));
-    let config = shard.config.clone();
+    let config = shard.config();
     let admitted = (|| {
         let vhost = config.vhost(key.vhost())?;
         let udp = port.sockets.borrow().get(socket)?.clone();
@@ -178,7 +162,7 @@ pub fn settle(shard: &Rc<Shard>, prepared: Prepared, socket: usize, source: Sock
     let member = Member { ufrag, peer: peer.clone(), addresses: Vec::new(), keyframes };
     port.members.borrow_mut().insert(number, member);
     port.open(number, source);
-    let begins = Begins { number, key, publishes, told };
+    let begins = Begins { number, part: Part { key, request, publishes, wire: None }, told };
     spawn_local(guard(shard.clone(), connection, peer.clone(), begins)).detach();
     peer.input(Instant::now(), source, bytes);
     shard.wake();
@@ -231,24 +215,17 @@ impl Port {
 
     /// Every session's clock. True while there are any.
     pub fn tick(&self, now: Instant) -> bool {
-        let mut due = Vec::new();
-        for member in self.members.borrow_mut().values_mut() {
-            let ask = match &mut member.keyframes {
-                Some((every, next)) if *next <= now => {
-                    *next = now + *every;
-                    true
-                }
-                _ => false,
-            };
-            due.push((member.peer.clone(), ask));
-        }
-        for (peer, ask) in &due {
-            peer.tick(now);
-            if *ask {
-                peer.ask_keyframe(now);
+        let mut members = self.members.borrow_mut();
+        for member in members.values_mut() {
+            member.peer.tick(now);
+            if let Some((every, next)) = &mut member.keyframes
+                && *next <= now
+            {
+                *next = now + *every;
+                member.peer.ask_keyframe(now);
             }
         }
-        !due.is_empty()
+        !members.is_empty()
     }
 
     /// Once a second.
@@ -289,8 +266,7 @@ impl Port {
 /// What a session begins with.
 struct Begins {
     number: u64,
-    key: StreamKey,
-    publishes: bool,
+    part: Part,
     told: Farewell,
 }
 
@@ -335,17 +311,13 @@ fn account(connection: &Connection, peer: &Peer) {
     }
 }
 
-async fn serve(
-    shard: &Rc<Shard>,
-    connection: &Rc<Connection>,
-    peer: &Rc<Peer>,
-    Begins { number, key, publishes, told }: Begins,
-) {
+async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, peer: &Rc<Peer>, begins: Begins) {
+    let Begins { number, part, told } = begins;
     let mut seat = Seat::new(shard, connection);
-    if publishes {
-        seat.adopt(key, number, told);
+    if part.publishes {
+        seat.adopt(part, number, told);
     } else {
-        seat.watch(key, peer, told);
+        seat.watch(part, peer, told);
     }
     loop {
         let batch = peer.media().await;

@@ -20,7 +20,7 @@ use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
-use tracing::info;
+use tracing::{info, warn};
 
 /// A peer reads its answers within this time.
 const READING: Duration = Duration::from_secs(10);
@@ -113,7 +113,7 @@ impl Driver<'_> {
 
     /// Starts the play that was allowed: what it is answered with has been said.
     fn start(&mut self) {
-        let config = self.seat.shard.config.clone();
+        let config = self.seat.shard.config();
         if let Some(request) = self.cue.take()
             && let Some(vhost) = config.vhost(&request.vhost)
         {
@@ -122,7 +122,7 @@ impl Driver<'_> {
     }
 
     async fn act(&mut self, event: Event) -> Result<(), ServerError> {
-        let config = &self.seat.shard.config;
+        let config = self.seat.shard.config();
         let verdict = match event {
             Event::Connect(request) => match config.vhost(&request.vhost) {
                 Some(vhost) => {
@@ -136,11 +136,11 @@ impl Driver<'_> {
                 }
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
             },
-            Event::Publish(request) => match config.clone().vhost(&request.vhost) {
+            Event::Publish(request) => match config.vhost(&request.vhost) {
                 Some(vhost) => self.seat.publish(vhost, request).await,
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
             },
-            Event::Play(request) => match config.clone().vhost(&request.vhost) {
+            Event::Play(request) => match config.vhost(&request.vhost) {
                 Some(vhost) => {
                     let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
                     let verdict = self.seat.admit(vhost, Deed::Play, &request).await;
@@ -150,6 +150,10 @@ impl Driver<'_> {
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
             },
             Event::Media(_) => return Ok(()),
+            Event::Note(note) => {
+                warn!(cid = %self.seat.connection.id, "publisher {note}");
+                return Ok(());
+            }
             Event::Pause(paused) => {
                 self.seat.connection.cursor.borrow_mut().park(paused);
                 self.seat.hurry();

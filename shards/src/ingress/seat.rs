@@ -3,7 +3,7 @@
 use crate::{
     access::{self, Deed},
     config::Vhost,
-    connection::Connection,
+    connection::{Connection, Part},
     hooks::{self, Client, Farewell},
     net::peer::Peer,
     shard::Shard,
@@ -88,13 +88,14 @@ impl<'s> Seat<'s> {
         let (key, publisher) = (publication.key.clone(), publication.publisher());
         // Held before the answer is there, so that a session that ends meanwhile leaves nothing behind.
         self.publishing = Some((key.clone(), publisher));
-        let client = publication.request.client;
+        let (client, request) = (publication.request.client, publication.request.clone());
         let verdict = self.shard.publish(publication).await;
         if verdict == Verdict::Allowed {
             info!(
                 cid = %self.connection.id,
                 "{} publishes {key} as {client:?}, home shard {}", self.connection.peer, key.home(self.shard.shards()),
             );
+            self.take_part(Part { key, request, publishes: true, wire: None });
         } else {
             self.publishing = None;
             // Over SRT it is told that this one is gone, elsewhere it never was: so SRS.
@@ -123,28 +124,36 @@ impl<'s> Seat<'s> {
             return self.connection.close("this server has too many streams".into());
         }
         self.shard.play(self.connection, &key, wire, vhost);
+        self.take_part(Part { key: key.clone(), request: request.clone(), publishes: false, wire: Some(wire) });
         self.playing = Some((key, wire));
     }
 
     /// Goes on as publisher `number` of `key`, who has the stream already.
-    pub fn adopt(&mut self, key: StreamKey, number: u64, told: Farewell) {
+    pub fn adopt(&mut self, part: Part, number: u64, told: Farewell) {
         self.told = Some(told);
+        let key = part.key.clone();
         info!(
             cid = %self.connection.id,
             "{} publishes {key} by WebRTC, home shard {}", self.connection.peer, key.home(self.shard.shards()),
         );
+        self.take_part(part);
         self.publishing = Some((key, number));
     }
 
     /// Plays by WebRTC.
-    pub fn watch(&mut self, key: StreamKey, peer: &Rc<Peer>, told: Farewell) {
+    pub fn watch(&mut self, part: Part, peer: &Rc<Peer>, told: Farewell) {
         self.told = Some(told);
-        let config = self.shard.config.clone();
+        let (key, config) = (part.key.clone(), self.shard.config());
         let Some(vhost) = config.vhost(key.vhost()).filter(|_| !self.shard.is_full(&key)) else {
             return self.connection.close("this server has too many streams".into());
         };
         self.shard.watch(self.connection, peer, &key, vhost);
+        self.take_part(part);
         self.watching = Some(key);
+    }
+
+    fn take_part(&self, part: Part) {
+        *self.connection.part.borrow_mut() = Some(Arc::new(part));
     }
 
     /// Sends what was said, at the next boundary of what is playing.
@@ -163,6 +172,7 @@ impl<'s> Seat<'s> {
 
     /// Neither publishes nor plays any more.
     pub fn stop(&mut self) {
+        self.connection.part.take();
         if let Some((key, wire)) = self.playing.take() {
             self.shard.stop(self.connection, &key, wire);
         }

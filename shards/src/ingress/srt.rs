@@ -4,7 +4,7 @@ use super::seat::Seat;
 use crate::{
     access::Deed,
     connection::Connection,
-    net::{link::Link, outlet::Outlet, sys},
+    net::{datagram, link::Link, outlet::Outlet, sys},
     shard::Shard,
     stream::Wire,
 };
@@ -23,18 +23,14 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::AssertUnwindSafe,
     rc::Rc,
     time::{Duration, Instant},
 };
-use tracing::{error, info, warn};
+use tracing::{error, info};
 
 /// How often the sessions' clocks are looked at while there are any.
 const TICK: Duration = Duration::from_millis(10);
-/// After a receive that failed.
-const PAUSE: Duration = Duration::from_millis(100);
-/// No packet of SRT is longer, bytes.
-const LARGEST: usize = 2048;
 
 struct Port {
     shard: Rc<Shard>,
@@ -59,7 +55,7 @@ struct Member {
 
 /// Runs for ever.
 pub async fn run(shard: Rc<Shard>, udp: UdpSocket) {
-    let config = &shard.config.srt_server;
+    let config = &shard.config().srt_server;
     let settings = Settings {
         passphrase: config.passphrase.clone(),
         recv_latency: config.recv_latency,
@@ -102,25 +98,12 @@ pub async fn run(shard: Rc<Shard>, udp: UdpSocket) {
         }
     })
     .detach();
-    let mut buffer = vec![0; LARGEST];
-    loop {
-        match incoming.recv_from(&mut buffer).await {
-            Ok((length, peer)) => {
-                let bytes = buffer.get(..length).unwrap_or_default();
-                if catch_unwind(AssertUnwindSafe(|| port.take(bytes, peer))).is_err() {
-                    metrics::counter!("shardcast_session_panics_total").increment(1);
-                    error!("a packet of {peer} panicked and was dropped; please report this");
-                }
-                // Full means that it is awake already.
-                let _ = awake.try_send(());
-            }
-            Err(error) => {
-                warn!("receive for SRT: {error}; pausing for {} ms", PAUSE.as_millis());
-                sleep(PAUSE).await;
-            }
-        }
-        yield_if_needed().await;
-    }
+    datagram::receive(incoming, "SRT", |bytes, peer| {
+        // Full means that it is awake already.
+        let _ = awake.try_send(());
+        port.take(bytes, peer);
+    })
+    .await;
 }
 
 impl Port {
@@ -157,12 +140,12 @@ impl Port {
     }
 
     fn admit(self: &Rc<Self>, now: Instant, caller: &Caller) -> Result<(), Rejection> {
-        let defaults = &self.shard.config.srt_server.defaults;
-        let (mode, mut request) =
-            stream_id::parse(&caller.stream_id, defaults).map_err(|error| Rejection::BadRequest(error.to_string()))?;
+        let config = self.shard.config();
+        let (mode, mut request) = stream_id::parse(&caller.stream_id, &config.srt_server.defaults)
+            .map_err(|error| Rejection::BadRequest(error.to_string()))?;
         request.tc_url = format!("srt://{}/{}", self.host, request.app);
         request.client = if mode == Mode::Publish { Client::SrtPublish } else { Client::SrtPlay };
-        if !self.shard.config.vhost(&request.vhost).is_some_and(|vhost| vhost.srt_enabled) {
+        if !config.vhost(&request.vhost).is_some_and(|vhost| vhost.srt_enabled) {
             return Err(Rejection::Forbidden(format!("vhost {:?} serves no SRT", request.vhost)));
         }
         let id = self.next_id();
@@ -227,7 +210,7 @@ async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, mode: Mode, request
 
 async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, mode: Mode, request: Request) -> Result<(), String> {
     let mut seat = Seat::new(shard, connection);
-    let config = shard.config.clone();
+    let config = shard.config();
     let vhost = config.vhost(&request.vhost).ok_or("its vhost is gone")?;
     if mode == Mode::Play {
         if let Verdict::Refused(why) = seat.admit(vhost, Deed::Play, &request).await {

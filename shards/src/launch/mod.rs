@@ -4,9 +4,18 @@
 mod cgroup;
 pub mod executor;
 mod memlock;
+mod orders;
+pub mod pid_file;
+pub mod ports;
 pub mod probe;
 mod run;
+pub mod security;
 mod shortfall;
+mod supervisor;
+mod watch;
 
-pub use run::{Failure, Options, heed_signals, run};
+pub use orders::Orders;
+pub use run::{Failure, Options, heed_signals, run, tell_remarks};
 pub use shortfall::Shortfall;
+pub use supervisor::Supervisor;
+pub use watch::watch_file;

@@ -150,7 +150,7 @@ fn raise(resource: Resource, wish: u64) -> io::Result<u64> {
     Ok(sys::limit(resource)?.soft)
 }
 
-fn connections(shards: usize, open_files: u64, asked: Option<usize>) -> Result<usize, Shortfall> {
+pub fn connections(shards: usize, open_files: u64, asked: Option<usize>) -> Result<usize, Shortfall> {
     let ours = FILES_PER_SHARD.saturating_mul(shards as u64).saturating_add(FILES_SPARE);
     let possible = open_files.saturating_sub(ours);
     let asked_or_all = asked.unwrap_or(usize::try_from(possible).unwrap_or(usize::MAX)).max(1);

@@ -1,36 +1,33 @@
 //! From a configuration to running shards, and back to nothing at the end.
 
 use super::{
-    Shortfall,
+    Orders, Shortfall, Supervisor,
     executor::{executor, warm_up},
+    pid_file::fresh_id,
+    ports::{MediaPorts, Ports},
     probe,
+    security::Security,
 };
 use crate::{
-    config::{Config, Listen},
-    control::Control,
+    config::{Config, Env},
+    control::{Control, Process},
     fanout::hand,
     files,
-    hooks::{Call, Herald},
-    ingress::{
-        accept::{self, Service},
-        rtc, srt,
-    },
+    hooks::Herald,
+    ingress::{accept, rtc, srt},
     log,
     mesh::{self, Ends, Mesh},
-    net::{datagram, listener, port, sys},
+    net::{certificates::CertificateError, doors::Endpoint, port, sys},
     shard::{Common, Shard},
 };
 use glommio::{channels::local_channel, spawn_local, timer::sleep};
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use std::{
     io,
-    net::{SocketAddr, TcpListener, UdpSocket},
+    net::{SocketAddr, TcpListener},
+    os::unix::process::parent_id,
     rc::Rc,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-        mpsc::Receiver,
-    },
+    sync::{Arc, Weak, atomic::AtomicUsize},
     thread,
     time::{Duration, Instant},
 };
@@ -38,14 +35,13 @@ use tracing::{debug, error, info, warn};
 
 /// How long the shards have to close their connections.
 const PARTING: Duration = Duration::from_millis(300);
+/// How often the control shard looks whether certificates have changed.
+const RENEWAL: Duration = Duration::from_secs(2);
 /// How long the disk has to take the recordings.
 const WRITING: Duration = Duration::from_secs(3);
 
 /// Directives on which an operator relies to keep people out.
-const GUARDS: [&str; 2] = ["http_api.auth.enabled", "vhost.hls.hls_keys"];
-/// How often the control shard looks for WebRTC peers that never came.
-const SWEEP: Duration = Duration::from_secs(1);
-const LETTING_GO: Duration = Duration::from_secs(2);
+const GUARDS: [&str; 1] = ["vhost.hls.hls_keys"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -53,10 +49,14 @@ pub enum Failure {
     Limits(#[from] Shortfall),
     #[error("{0}")]
     Port(#[from] port::Unavailable),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     #[error("listen on {address}: {error}")]
     Listen { address: SocketAddr, error: io::Error },
     #[error("start executor {name}: {error}")]
     Executor { name: String, error: String },
+    #[error("the parent process has gone (asprocess)")]
+    Orphaned,
     #[error("a shard ended badly: {0}")]
     Shard(String),
     #[error("{0}")]
@@ -69,8 +69,29 @@ pub struct Options {
     /// A session that publishes a stream of this name panics at its first frame: for tests of what that
     /// does to others. Neither configuration nor command line can set it.
     pub fault: Option<String>,
-    /// Set, the server ends.
-    pub quit: Arc<AtomicBool>,
+    /// Names the server to clients of the API.
+    pub server_id: String,
+    /// For when the file is read again.
+    pub env: Env,
+    pub orders: Arc<Orders>,
+    pub supervisor: Supervisor,
+    /// The process that started this one.
+    pub parent: u32,
+}
+
+impl Options {
+    /// A server that nobody supervises.
+    pub fn new(config: Config) -> Self {
+        Self {
+            config,
+            fault: None,
+            server_id: fresh_id(),
+            env: Env::default(),
+            orders: Arc::default(),
+            supervisor: Supervisor::default(),
+            parent: parent_id(),
+        }
+    }
 }
 
 /// Runs the server until it is told to end.
@@ -81,26 +102,17 @@ pub fn run(options: Options) -> Result<(), Failure> {
     for note in &limits.notes {
         warn!("{note}");
     }
-    if !config.accepted.is_empty() {
-        info!("accepted, not supported yet: {}", config.accepted.join(", "));
-    }
-    let unguarded: Vec<_> = config.accepted.iter().filter(|name| GUARDS.contains(&name.as_str())).cloned().collect();
-    if !unguarded.is_empty() {
-        warn!("NOT ENFORCED by this version, what they guard is open: {}", unguarded.join(", "));
-    }
-    for warning in &config.warnings {
-        warn!("{warning}");
-    }
+    tell_remarks(&config);
+    let security = Security::load(&config)?;
     let ports = Ports::bind(&config, limits.shards)?;
     let metrics = install_metrics();
-    let wants_files =
-        config.vhosts.iter().any(|vhost| vhost.enabled && vhost.hls.enabled && vhost.hls.folder.is_some());
-    let files = if wants_files { Some(files::Writer::start()?) } else { None };
+    let (writer, files) = files::Writer::start()?;
     let (herald, calls) = Herald::new(config.clone());
     let common = Common {
+        files: writer.clone(),
         herald,
-        files: files.as_ref().map(|(writer, _)| writer.clone()),
         config: config.clone(),
+        security,
         connections_open: Arc::new(AtomicUsize::new(0)),
         connections_max: config.max_connections.unwrap_or(limits.max_connections),
         fault: options.fault,
@@ -111,17 +123,24 @@ pub fn run(options: Options) -> Result<(), Failure> {
     let control_ends = ends.pop();
     let mut handles = Vec::new();
     for ((index, ends), ports) in ends.into_iter().enumerate().zip(ports.media) {
-        let (common, quit) = (common.clone(), options.quit.clone());
+        let (common, orders) = (common.clone(), options.orders.clone());
         let name = format!("shard-{index}");
         let builder = executor(&name, Some(limits.cpus[index]), limits.ring_depth);
         let handle = builder
-            .spawn(move || media(index, common, ends, ports, quit))
+            .spawn(move || media(index, common, ends, ports, orders))
             .map_err(|error| Failure::Executor { name, error: error.to_string() })?;
         handles.push(handle);
     }
-    let rtmp_port = config.rtmp_listen.first().map_or(1935, |listen| listen.port);
-    let api = ports.api;
-    let (quit, control_common) = (options.quit, common);
+    let (api, control_common) = (ports.api, common);
+    let process = Process {
+        server_id: options.server_id,
+        env: options.env,
+        orders: options.orders.clone(),
+        supervisor: options.supervisor,
+        limits: limits.clone(),
+        parent: options.parent,
+        calls,
+    };
     let index = limits.shards;
     let ready = format!(
         "{} is ready after {} ms: {} shards on CPUs {:?}, ring depth {}, at most {} connections; {}",
@@ -134,7 +153,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
         ports.words,
     );
     let control = executor("control", None, limits.ring_depth)
-        .spawn(move || control(index, control_common, calls, control_ends, api, metrics, rtmp_port, quit, ready))
+        .spawn(move || control(index, control_common, control_ends, api, metrics, process, ready))
         .map_err(|error| Failure::Executor { name: "control".into(), error: error.to_string() })?;
     handles.push(control);
     let mut ended = Ok(());
@@ -144,16 +163,28 @@ pub fn run(options: Options) -> Result<(), Failure> {
         }
     }
     // All who hand files to it have ended; what they handed is written.
-    if let Some((writer, thread)) = files {
-        writer.end();
-        thread.join().map_err(|_| Failure::Shard("the writer of files panicked".into()))?;
-    }
+    writer.end();
+    files.join().map_err(|_| Failure::Shard("the writer of files panicked".into()))?;
     info!("{} has ended", crate::SERVER);
-    ended
+    if options.orders.orphaned.is_set() { Err(Failure::Orphaned) } else { ended }
 }
 
-/// Ends the server at SIGINT or SIGTERM, reopens the log at SIGUSR1.
-pub fn heed_signals(signals: sys::Signals, quit: Arc<AtomicBool>, log: Weak<log::Handle>) -> io::Result<()> {
+/// Logs what a configuration is worth saying about.
+pub fn tell_remarks(config: &Config) {
+    if !config.accepted.is_empty() {
+        info!("accepted, not supported yet: {}", config.accepted.join(", "));
+    }
+    let unguarded: Vec<_> = config.accepted.iter().filter(|name| GUARDS.contains(&name.as_str())).cloned().collect();
+    if !unguarded.is_empty() {
+        warn!("NOT ENFORCED by this version, what they guard is open: {}", unguarded.join(", "));
+    }
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+}
+
+/// Brings the operator's signals to the server.
+pub fn heed_signals(signals: sys::Signals, orders: Arc<Orders>, log: Weak<log::Handle>) -> io::Result<()> {
     thread::Builder::new().name("signals".into()).spawn(move || {
         while let Ok(signal) = signals.wait() {
             match signal {
@@ -164,11 +195,10 @@ pub fn heed_signals(signals: sys::Signals, quit: Arc<AtomicBool>, log: Weak<log:
                         error!("reopen the log: {error}");
                     }
                 }
-                sys::Signal::Reload => info!("SIGHUP: reload is not supported yet"),
-                sys::Signal::Stop => {
-                    info!("{signal:?}: ending");
-                    quit.store(true, Ordering::Relaxed);
-                }
+                sys::Signal::Reload => orders.reload.set(),
+                sys::Signal::Interrupt => orders.quit.set(),
+                sys::Signal::Terminate => orders.terminate.set(),
+                sys::Signal::Quit => orders.grace.set(),
             }
         }
     })?;
@@ -176,9 +206,9 @@ pub fn heed_signals(signals: sys::Signals, quit: Arc<AtomicBool>, log: Weak<log:
 }
 
 /// One media shard, until it is told to quit.
-async fn media(index: usize, common: Common, ends: Ends, ports: MediaPorts, quit: Arc<AtomicBool>) {
+async fn media(index: usize, common: Common, ends: Ends, ports: MediaPorts, orders: Arc<Orders>) {
     // A shard that is gone takes its streams along: better the whole server ends, and is started again.
-    let _alarm = Alarm(quit);
+    let _alarm = Alarm(orders);
     let (mesh, inboxes) = Mesh::connect(index, ends).await;
     debug!("shard {index} is connected to {} peers", inboxes.len());
     let shard = Shard::new(common, mesh);
@@ -195,8 +225,8 @@ async fn media(index: usize, common: Common, ends: Ends, ports: MediaPorts, quit
     }
     spawn_local(hand::run(shard.clone())).detach();
     spawn_local(hand::sweep(shard.clone())).detach();
-    for (listener, service) in ports.tcp {
-        spawn_local(accept::run(shard.clone(), listener, service)).detach();
+    for (door, listener) in ports.tcp {
+        accept::open(&shard, door, listener);
     }
     for socket in ports.srt {
         spawn_local(srt::run(shard.clone(), socket)).detach();
@@ -210,158 +240,53 @@ async fn media(index: usize, common: Common, ends: Ends, ports: MediaPorts, quit
     shard.finish_recordings(WRITING).await;
 }
 
-#[allow(clippy::too_many_arguments)] // what the control shard is made of, moved to its thread once
 async fn control(
     index: usize,
     common: Common,
-    calls: Receiver<Call>,
     ends: Option<Ends>,
-    api: Vec<TcpListener>,
+    api: Vec<(Endpoint, TcpListener)>,
     metrics: PrometheusHandle,
-    rtmp_port: u16,
-    quit: Arc<AtomicBool>,
+    process: Process,
     ready: String,
 ) {
     let Some(ends) = ends else { return };
     let (mesh, inboxes) = Mesh::connect(index, ends).await;
-    let control: Rc<Control> = Control::new(common, mesh, metrics, rtmp_port);
-    let deliver = || {
-        control.deliver();
-        calls.try_iter().for_each(|call| control.call(call, None));
-    };
+    let security = common.security.clone();
+    let control: Rc<Control> = Control::new(common, mesh, metrics, process);
     for inbox in inboxes {
         spawn_local(control.clone().receive(inbox)).detach();
     }
-    for listener in api {
-        spawn_local(control.clone().accept(listener)).detach();
+    spawn_local(control.clone().watch_system()).detach();
+    for (endpoint, listener) in api {
+        control.open(endpoint, listener);
     }
+    spawn_local(renew(security)).detach();
     info!("{ready}");
-    let mut swept = Instant::now();
-    while !quit.load(Ordering::Relaxed) {
-        sleep(Duration::from_millis(20)).await;
-        deliver();
-        if swept.elapsed() >= SWEEP {
-            swept = Instant::now();
-            control.sweep_rtc(swept);
-        }
-    }
+    control.rule().await;
     control.quit();
     let parted = Instant::now() + PARTING;
     while Instant::now() < parted {
-        deliver();
+        control.deliver();
         sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Looks after certificates, for ever; the files are read on another thread.
+async fn renew(security: Arc<Security>) {
+    loop {
+        sleep(RENEWAL).await;
+        let security = security.clone();
+        glommio::executor().spawn_blocking(move || security.refresh()).await;
     }
 }
 
 /// Ends the server where the shard that holds it panics.
-struct Alarm(Arc<AtomicBool>);
+struct Alarm(Arc<Orders>);
 
 impl Drop for Alarm {
     fn drop(&mut self) {
         if thread::panicking() {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-}
-
-/// Listening sockets, bound before any shard runs so that a port that is taken stops the start.
-struct Ports {
-    /// By shard.
-    media: Vec<MediaPorts>,
-    api: Vec<TcpListener>,
-    /// For the log.
-    words: String,
-}
-
-/// What one shard listens on.
-struct MediaPorts {
-    tcp: Vec<(TcpListener, Service)>,
-    srt: Vec<UdpSocket>,
-    rtc: Vec<UdpSocket>,
-}
-
-impl Ports {
-    fn bind(config: &Config, shards: usize) -> Result<Self, Failure> {
-        let mut wanted: Vec<(&Listen, Service)> =
-            config.rtmp_listen.iter().map(|listen| (listen, Service::Rtmp)).collect();
-        if config.http_server.enabled {
-            wanted.extend(config.http_server.listen.iter().map(|listen| (listen, Service::Http)));
-        }
-        let api: Vec<&Listen> = config
-            .http_api
-            .listen
-            .iter()
-            // Where the API shares the HTTP server's port, that serves it.
-            .filter(|api| config.http_api.enabled && !wanted.iter().any(|(listen, _)| listen == api))
-            .collect();
-        for listen in wanted.iter().map(|(listen, _)| *listen).chain(api.iter().copied()) {
-            free(|| Ok(port::probe(listen.addr())?))?;
-        }
-        let bind = |listen: &Listen, shared: bool| {
-            let address = listen.addr();
-            listener::listener(address, shared).map_err(|error| Failure::Listen { address, error })
-        };
-        let of = |enabled, listen: &Vec<Listen>| if enabled { listen.clone() } else { Vec::new() };
-        let srt = of(config.srt_server.enabled, &config.srt_server.listen);
-        let rtc = of(config.rtc_server.enabled, &config.rtc_server.listen);
-        // Sharing would hide another server on the port: asked first without, all at once.
-        free(|| datagrams(&[&srt[..], &rtc].concat(), false).map(drop))?;
-        let mut media = Vec::new();
-        for _ in 0..shards {
-            let tcp: Result<Vec<_>, Failure> =
-                wanted.iter().map(|(listen, service)| Ok((bind(listen, true)?, *service))).collect();
-            media.push(MediaPorts { tcp: tcp?, srt: datagrams(&srt, true)?, rtc: datagrams(&rtc, true)? });
-        }
-        let words = |service: Service| {
-            let ports = wanted.iter().filter(|(_, s)| *s == service).map(|(listen, _)| listen.addr().to_string());
-            ports.collect::<Vec<_>>().join(" ")
-        };
-        let api_words = api.iter().map(|listen| listen.addr().to_string()).collect::<Vec<_>>().join(" ");
-        let udp_words = |name, listens: &[Listen]| {
-            let ports: String = listens.iter().map(|listen| format!(" {}/udp", listen.addr())).collect();
-            if ports.is_empty() { ports } else { format!(", {name} on{ports}") }
-        };
-        Ok(Self {
-            media,
-            words: format!(
-                "RTMP on {}, HTTP on {}{}{}, API on {api_words}",
-                words(Service::Rtmp),
-                words(Service::Http),
-                udp_words("SRT", &srt),
-                udp_words("WebRTC", &rtc),
-            ),
-            api: api.into_iter().map(|listen| bind(listen, false)).collect::<Result<_, _>>()?,
-        })
-    }
-}
-
-/// A socket for each address.
-fn datagrams(wanted: &[Listen], shared: bool) -> Result<Vec<UdpSocket>, Failure> {
-    let bind = |listen: &Listen| {
-        let address = listen.addr();
-        datagram::bind(address, shared).map_err(|error| match error.kind() {
-            io::ErrorKind::AddrInUse => {
-                let holder = port::holder(address, &port::UDP);
-                port::Unavailable::Taken(port::PortTaken { addr: address, holder }).into()
-            }
-            _ => Failure::Listen { address, error },
-        })
-    };
-    wanted.iter().map(bind).collect()
-}
-
-/// Refuses a port that is taken. One that nobody seems to hold may be a server's that has just ended: the
-/// kernel lets go of the sockets in its rings a little later.
-fn free(probe: impl Fn() -> Result<(), Failure>) -> Result<(), Failure> {
-    let deadline = Instant::now() + LETTING_GO;
-    loop {
-        match probe() {
-            Err(Failure::Port(port::Unavailable::Taken(taken)))
-                if taken.holder.is_none() && Instant::now() < deadline =>
-            {
-                thread::sleep(Duration::from_millis(20));
-            }
-            probed => return probed,
+            self.0.quit.set();
         }
     }
 }

@@ -2,12 +2,15 @@
 //! behind functions that any caller may use. What the kernel's answers mean is decided elsewhere.
 
 use socket2::SockAddr;
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::fs::File;
-use std::io::{self, IoSlice, Read};
+use std::io::{self, IoSlice, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::time::Duration;
 
 /// The most slices one `sendmsg` takes (`IOV_MAX` of Linux).
 pub const SLICES_MAX: usize = 1024;
@@ -308,8 +311,12 @@ pub fn local_time(unix_seconds: i64) -> Option<LocalTime> {
 /// What the operator tells the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGINT, SIGTERM or SIGQUIT: stop now.
-    Stop,
+    /// SIGINT: stop now.
+    Interrupt,
+    /// SIGTERM: stop now, or with grace where the configuration wants it.
+    Terminate,
+    /// SIGQUIT: stop with grace.
+    Quit,
     /// SIGHUP: read the configuration again.
     Reload,
     /// SIGUSR1: open the log file again.
@@ -317,9 +324,9 @@ pub enum Signal {
 }
 
 const SIGNALS: [(libc::c_int, Signal); 5] = [
-    (libc::SIGINT, Signal::Stop),
-    (libc::SIGTERM, Signal::Stop),
-    (libc::SIGQUIT, Signal::Stop),
+    (libc::SIGINT, Signal::Interrupt),
+    (libc::SIGTERM, Signal::Terminate),
+    (libc::SIGQUIT, Signal::Quit),
     (libc::SIGHUP, Signal::Reload),
     (libc::SIGUSR1, Signal::ReopenLog),
 ];
@@ -378,6 +385,140 @@ fn signal_set() -> libc::sigset_t {
             libc::sigaddset(&mut set, number);
         }
         set
+    }
+}
+
+/// CPU time of the calling thread so far (clock_gettime(2), `CLOCK_THREAD_CPUTIME_ID`).
+pub fn thread_time() -> io::Result<Duration> {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// What the process has used, in the order of `struct rusage` (getrusage(2)): whole seconds of user and system
+/// time, then its counters from `ru_maxrss` (kB) to `ru_nivcsw`.
+pub fn usage() -> io::Result<[i64; 16]> {
+    // SAFETY: plain data for which all zeros is "nothing".
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one rusage.
+    check(unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) })?;
+    Ok([
+        usage.ru_utime.tv_sec,
+        usage.ru_stime.tv_sec,
+        usage.ru_maxrss,
+        usage.ru_ixrss,
+        usage.ru_idrss,
+        usage.ru_isrss,
+        usage.ru_minflt,
+        usage.ru_majflt,
+        usage.ru_nswap,
+        usage.ru_inblock,
+        usage.ru_oublock,
+        usage.ru_msgsnd,
+        usage.ru_msgrcv,
+        usage.ru_nsignals,
+        usage.ru_nvcsw,
+        usage.ru_nivcsw,
+    ])
+}
+
+/// Who started a process that went into the background, and waits to hear how the start went.
+#[derive(Debug)]
+pub struct Starter(File);
+
+impl Starter {
+    /// Lets the one who waits end with `status`.
+    pub fn tell(self, status: u8) {
+        // Fails where nobody waits any more.
+        let _ = (&self.0).write_all(&[status]);
+    }
+}
+
+/// Goes on in the background, in a session of its own, with the working directory and the standard streams it has
+/// (fork(2) twice, as SRS). The process that called waits, and ends with the status that [`Starter::tell`] gives or,
+/// where the background ends without a word, with 1. Call it before any thread is started: a fork has only the
+/// thread that forks.
+pub fn go_to_background() -> io::Result<Starter> {
+    let (mut read, write) = io::pipe()?;
+    // SAFETY: one thread runs, so the child may go on like its parent.
+    if check(unsafe { libc::fork() })? > 0 {
+        drop(write);
+        let mut status = [1];
+        let _ = read.read(&mut status);
+        std::process::exit(status[0].into());
+    }
+    // SAFETY: the calls take nothing; a fresh child leads no group, so it may begin a session. The second fork
+    // leaves the leader of the session, so that no terminal can become its own.
+    unsafe {
+        check(libc::setsid())?;
+        if check(libc::fork())? > 0 {
+            libc::_exit(0);
+        }
+    }
+    Ok(Starter(File::from(OwnedFd::from(write))))
+}
+
+/// Locks a whole file for this process, as SRS does (fcntl(2), `F_SETLK`); false where another has it. The lock ends
+/// with the process, or with any descriptor of the file that is closed.
+pub fn lock(fd: BorrowedFd<'_>) -> io::Result<bool> {
+    // SAFETY: flock is plain data for which all zeros is "from the start to the end".
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    lock.l_type = libc::F_WRLCK as _;
+    lock.l_whence = libc::SEEK_SET as _;
+    // SAFETY: the kernel reads one flock from a pointer to one.
+    match check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETLK, &raw const lock) }) {
+        Ok(_) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EAGAIN)) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Time since the machine started (clock_gettime(2), `CLOCK_MONOTONIC`).
+pub fn uptime() -> io::Result<Duration> {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+fn clock(id: libc::clockid_t) -> io::Result<Duration> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec to a pointer to one.
+    check(unsafe { libc::clock_gettime(id, &mut time) })?;
+    Ok(Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default()))
+}
+
+/// Word of files that were written, made or renamed in one directory (inotify(7)).
+#[derive(Debug)]
+pub struct Watch(File);
+
+impl Watch {
+    pub fn directory(path: &Path) -> io::Result<Self> {
+        let path = CString::new(path.as_os_str().as_bytes())?;
+        // SAFETY: the descriptor is new and ours alone; the path ends in a NUL and outlives the call.
+        unsafe {
+            let watch = Self(File::from(OwnedFd::from_raw_fd(check(libc::inotify_init1(libc::IN_CLOEXEC))?)));
+            let events = libc::IN_CLOSE_WRITE | libc::IN_CREATE | libc::IN_MOVED_TO;
+            check(libc::inotify_add_watch(watch.0.as_raw_fd(), path.as_ptr(), events))?;
+            Ok(watch)
+        }
+    }
+
+    /// Waits, then tells the names of one or more: for a thread that does nothing else.
+    pub fn wait(&self) -> io::Result<Vec<Vec<u8>>> {
+        /// Of struct inotify_event, before its name; the name's length is its last field.
+        const HEADER: usize = size_of::<libc::inotify_event>();
+        let mut buffer = [0; 4096];
+        let read = loop {
+            match (&self.0).read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                other => break other?,
+            }
+        };
+        let mut rest = buffer.get(..read).unwrap_or_default();
+        let mut names = Vec::new();
+        while let Some((header, after)) = rest.split_at_checked(HEADER) {
+            let length = header.last_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes)) as usize;
+            let Some((name, next)) = after.split_at_checked(length) else { break };
+            names.push(name.split(|byte| *byte == 0).next().unwrap_or_default().to_vec());
+            rest = next;
+        }
+        Ok(names)
     }
 }
 
@@ -600,6 +741,19 @@ mod tests {
             assert_eq!(unsafe { libc::raise(number) }, 0);
             assert_eq!(signals.wait().unwrap(), signal);
         }
+    }
+
+    #[test]
+    fn a_watch_names_what_is_written_and_renamed() {
+        let folder = tempfile::tempdir().unwrap();
+        let watch = Watch::directory(folder.path()).unwrap();
+        std::fs::write(folder.path().join("srs.conf"), "x").unwrap();
+        std::fs::rename(folder.path().join("srs.conf"), folder.path().join("..data")).unwrap();
+        let mut names = Vec::new();
+        while names.len() < 3 {
+            names.extend(watch.wait().unwrap());
+        }
+        assert_eq!(names, [&b"srs.conf"[..], b"srs.conf", b"..data"]);
     }
 
     #[test]

@@ -114,7 +114,7 @@ impl Recorder {
     }
 
     fn take(&mut self, unit: &Arc<Unit>, ring: &Ring) {
-        if unit.frame.kind == Kind::Opus {
+        if !unit.prologue.plays(unit.frame.kind) {
             return;
         }
         if self.file.as_ref().is_some_and(|file| file.ends_before(unit, &self.dvr)) {

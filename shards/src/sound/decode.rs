@@ -60,7 +60,7 @@ impl Decoder {
                 expected: None,
                 pcm: vec![[0.0; 2]; OPUS_SAMPLES].into(),
             },
-            picture @ (Codec::H264 | Codec::Hevc) => return Err(SoundError::NoSound(picture)),
+            other => return Err(SoundError::NoDecoder(other)),
         })
     }
 

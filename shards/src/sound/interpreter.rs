@@ -2,13 +2,13 @@
 
 use super::{encode::Target, line::Line};
 use crate::config::Rtc;
-use shardcast_engine::{fanout::Unit, frame::Frame, key::StreamKey, prologue::Prologue, track::Track};
+use shardcast_engine::{codec::Codec, fanout::Unit, frame::Frame, key::StreamKey, prologue::Prologue, track::Track};
 use std::{
     collections::VecDeque,
     sync::Arc,
     time::{Duration, Instant},
 };
-use tracing::info;
+use tracing::{info, warn};
 
 /// What was asked for is wanted for so long.
 const WANTED: Duration = Duration::from_secs(5);
@@ -20,12 +20,15 @@ pub struct Interpreter {
     line: Option<Line>,
     /// When Opus was asked for last.
     asked: Option<Instant>,
+    /// It was told that the publisher's sound cannot be made Opus.
+    told: bool,
 }
 
 impl Interpreter {
     /// A publisher comes.
     pub fn published(&mut self, rtc: Rtc) {
         self.line = None;
+        self.told = false;
         self.rtc = rtc;
     }
 
@@ -80,11 +83,22 @@ impl Interpreter {
         let Rtc { rtmp_to_rtc, rtc_to_rtmp, opus_bitrate, aac_bitrate, .. } = self.rtc;
         let target = match prologue {
             Prologue { opus: Some(_), .. } if rtc_to_rtmp => Target::Aac { bitrate: aac_bitrate },
-            Prologue { opus: None, audio: Some(_), .. } if rtmp_to_rtc && self.is_asked(now) => {
+            Prologue { opus: None, audio: Some(track), .. } if rtmp_to_rtc && self.is_asked(now) => {
+                if !matches!(track.codec, Codec::Aac | Codec::Mp3) {
+                    if !std::mem::replace(&mut self.told, true) {
+                        let codec = track.codec;
+                        warn!(
+                            "{key} sound is {codec}, which is not made Opus: WebRTC has no sound, publish AAC or Opus"
+                        );
+                    }
+                    return;
+                }
                 Target::Opus { bitrate: opus_bitrate }
             }
             _ => return,
         };
+        // The publisher may have changed from one to the other.
+        self.line.take_if(|line| line.target() != target);
         self.line.get_or_insert_with(|| {
             info!("{key} sound is made {}", target.codec());
             Line::new(key.clone(), target)
@@ -95,7 +109,7 @@ impl Interpreter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use shardcast_engine::{codec::Codec, key::DEFAULT_VHOST};
+    use shardcast_engine::key::DEFAULT_VHOST;
     use shardcast_protocols::rtp;
 
     const BOTH: Rtc = Rtc::TEST;

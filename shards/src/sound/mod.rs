@@ -41,8 +41,8 @@ enum SoundError {
     AacEncoder(String),
     #[error("a frame of {0} bytes is too long")]
     TooLong(usize),
-    #[error("{0} is no sound")]
-    NoSound(Codec),
+    #[error("{0} is not decoded here")]
+    NoDecoder(Codec),
     #[error("{0} Hz, {1} channels are not supported")]
     Shape(u32, usize),
 }

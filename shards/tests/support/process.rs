@@ -106,17 +106,12 @@ impl Process {
 
     /// Asks it to end, as a service manager does.
     pub fn terminate(&self) {
-        self.signal("TERM");
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status();
-        assert!(status.is_ok_and(|status| status.success()), "kill {}", self.name);
+        signal(self.id(), "TERM");
     }
 
     /// Holds it: it says nothing more, and its connections stay.
     pub fn freeze(&self) {
-        self.signal("STOP");
+        signal(self.id(), "STOP");
     }
 
     /// Ends it at once.
@@ -132,6 +127,12 @@ impl Process {
             let _ = reader.join();
         }
     }
+}
+
+/// Sends the signal of this name.
+pub fn signal(pid: u32, name: &str) {
+    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
+    assert!(status.is_ok_and(|status| status.success()), "kill -{name} {pid}");
 }
 
 impl Drop for Process {

@@ -3,7 +3,7 @@
 use super::{
     PATIENCE,
     http::{self, Response},
-    process::{Lines, Process},
+    process::{Lines, Process, signal},
     until,
 };
 use serde_json::Value;
@@ -11,7 +11,7 @@ use shardcast_engine::key::{DEFAULT_VHOST, StreamKey};
 use std::{
     fs,
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    process::Command,
+    process::{Command, ExitStatus},
     time::Duration,
 };
 use tempfile::TempDir;
@@ -21,8 +21,11 @@ pub struct Server {
     pub ports: Ports,
     pub shards: usize,
     /// Holds its configuration file.
-    _folder: TempDir,
+    folder: TempDir,
 }
+
+/// The name of that file.
+pub const CONF: &str = "test.conf";
 
 #[derive(Clone, Copy, Debug)]
 pub struct Ports {
@@ -41,17 +44,22 @@ const CHOICES: usize = 5;
 impl Server {
     /// A server with the built-in configuration.
     pub fn start(shards: usize) -> Self {
-        Self::launch(None, shards)
+        Self::launch(|_| None, true, shards)
     }
 
     /// A server with a configuration file. Its ports come from the environment, whatever `conf` says.
     pub fn of_conf(conf: &str, shards: usize) -> Self {
-        Self::launch(Some(conf), shards)
+        Self::launch(|_| Some(conf.to_owned()), true, shards)
     }
 
-    fn launch(conf: Option<&str>, shards: usize) -> Self {
+    /// A server whose ports are those that the configuration names.
+    pub fn of_ports(conf: impl Fn(Ports) -> String, shards: usize) -> Self {
+        Self::launch(|ports| Some(conf(ports)), false, shards)
+    }
+
+    fn launch(conf: impl Fn(Ports) -> Option<String>, by_environment: bool, shards: usize) -> Self {
         for _ in 0..CHOICES {
-            if let Some(server) = Self::attempt(conf, shards) {
+            if let Some(server) = Self::attempt(&conf, by_environment, shards) {
                 return server;
             }
         }
@@ -59,18 +67,23 @@ impl Server {
     }
 
     /// `None` where a port was taken between its choice and the start.
-    fn attempt(conf: Option<&str>, shards: usize) -> Option<Self> {
+    fn attempt(conf: impl Fn(Ports) -> Option<String>, by_environment: bool, shards: usize) -> Option<Self> {
         let ports = Ports::free();
         let folder = tempfile::tempdir().expect("a folder");
         let mut command = command(ports);
-        command.args(["--shards", &shards.to_string()]);
-        if let Some(conf) = conf {
-            let file = folder.path().join("test.conf");
+        command.args(["--shards", &shards.to_string()]).env("SRS_PID", folder.path().join("srs.pid"));
+        if !by_environment {
+            for (name, _) in ports.environment() {
+                command.env_remove(name);
+            }
+        }
+        if let Some(conf) = conf(ports) {
+            let file = folder.path().join(CONF);
             fs::write(&file, conf).expect("write a configuration");
             command.arg("-c").arg(file);
         }
         let process = Process::talking(&mut command);
-        let mut server = Self { process, ports, shards, _folder: folder };
+        let mut server = Self { process, ports, shards, folder };
         let ready = until("the server is ready", || {
             if let Some(status) = server.process.ended() {
                 let log = server.log().all().join("\n");
@@ -82,6 +95,22 @@ impl Server {
             (up && TcpStream::connect(local(ports.rtmp)).is_ok()).then_some(true)
         });
         ready.then_some(server)
+    }
+
+    /// Writes its configuration file anew, at once for who reads it.
+    pub fn rewrite(&self, conf: &str) {
+        let fresh = self.folder.path().join("fresh");
+        fs::write(&fresh, conf).expect("write a configuration");
+        fs::rename(fresh, self.folder.path().join(CONF)).expect("rename a configuration");
+    }
+
+    pub fn signal(&self, name: &str) {
+        signal(self.pid(), name);
+    }
+
+    /// Its exit status, once it ends by itself.
+    pub fn wait_for_end(mut self, limit: Duration) -> ExitStatus {
+        super::within(limit, "the server ends", || self.process.ended())
     }
 
     pub fn log(&self) -> &Lines {
@@ -260,7 +289,8 @@ pub fn command(ports: Ports) -> Command {
     for (name, _) in foreign {
         command.env_remove(name);
     }
-    command.env_remove("SHARDCAST_SHARDS").env("SRS_LOG_TANK", "console").envs(ports.environment());
+    command.env_remove("SHARDCAST_SHARDS").envs(ports.environment());
+    command.envs([("SRS_LOG_TANK", "console"), ("SRS_DAEMON", "off")]);
     command
 }
 

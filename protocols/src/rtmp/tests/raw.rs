@@ -162,6 +162,25 @@ fn connect_is_answered_as_srs_does() {
         assert_eq!(data.field(name), Some(&value.into()));
     }
     assert_eq!((&*done.name, done.transaction), ("onBWDone", 0.0));
+    assert_eq!(info.field("capsEx"), None);
+}
+
+#[test]
+fn who_asks_for_enhanced_rtmp_is_told_what_there_is() {
+    let mut raw = Raw::new(ServerConfig::default());
+    let Value::Object(mut arguments) = connect_arguments().remove(0) else { panic!() };
+    arguments.push(("fourCcList".into(), Value::StrictArray(vec!["*".into()])));
+    raw.command("connect", 1.0, vec![Value::Object(arguments)]).unwrap();
+    assert!(matches!(raw.event(), Event::Connect(_)));
+    raw.server.verdict(raw.now, Verdict::Allowed).unwrap();
+    let messages = raw.messages();
+    let result = Command::read(&messages[3]).unwrap();
+    let info = &result.arguments[1];
+    assert_eq!(info.field("capsEx"), Some(&12.0.into()));
+    let Some(Value::StrictArray(list)) = info.field("fourCcList") else { panic!("{info:?}") };
+    assert!(list.len() == 12 && list.contains(&"av01".into()) && list.contains(&"Opus".into()));
+    assert_eq!(info.field("videoFourCcInfoMap").and_then(|map| map.field("vp09")), Some(&4.0.into()));
+    assert_eq!(info.field("audioFourCcInfoMap").and_then(|map| map.field("fLaC")), Some(&4.0.into()));
 }
 
 #[test]
