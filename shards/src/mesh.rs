@@ -6,6 +6,7 @@
 use crate::{
     config::Config,
     control::snapshot,
+    hooks::Call,
     ingress::{accept::Door, rtc::Prepared},
     net::tls::Session,
     stream::Publication,
@@ -84,6 +85,16 @@ pub enum Mail {
         request: u64,
         content: Option<Content>,
     },
+    /// To the control shard: what do those say who are asked at this event? And the answer.
+    Consult {
+        call: Box<Call>,
+        request: u64,
+        from: usize,
+    },
+    Consulted {
+        request: u64,
+        verdict: Verdict,
+    },
     /// To the home: this shard has viewers who need something of the stream. Opus is asked for each second.
     Ask {
         key: StreamKey,
@@ -135,6 +146,19 @@ pub enum Mail {
         request: u64,
         snapshot: Box<snapshot::Shard>,
     },
+    /// From the control shard, and the answer: who publishes and plays here.
+    Clients {
+        request: u64,
+    },
+    ClientList {
+        request: u64,
+        shard: usize,
+        clients: Vec<snapshot::Client>,
+    },
+    /// From the control shard: the connection of this id is to end.
+    Kick {
+        id: String,
+    },
     /// To the control shard: a connection that asks for something else than a stream.
     Http(Handover),
     /// From the control shard: what an operator changed.
@@ -177,8 +201,13 @@ impl Mail {
             | Mail::Left { .. }
             | Mail::Verdict { .. }
             | Mail::Fetched { .. }
+            | Mail::Consult { .. }
+            | Mail::Consulted { .. }
             | Mail::Snapshot { .. }
             | Mail::Shard { .. }
+            | Mail::Clients { .. }
+            | Mail::ClientList { .. }
+            | Mail::Kick { .. }
             | Mail::Http(_)
             | Mail::Configure(_)
             | Mail::Drain

@@ -2,16 +2,18 @@
 
 use crate::{
     config::{Config, Vhost},
-    connection::Connection,
+    connection::{Connection, METER_STEP},
     control::snapshot,
     fanout::{audience::Audience, rtp::RtpAudience},
     files,
     hls::Hls,
+    hooks::{Call, Client, Event, Herald},
     ingress::{
         accept::{self, Door},
         rtc::{self, Port},
     },
     launch::security::Security,
+    load::Load,
     mesh::{Ask, Change, Handover, Mail, Mesh},
     net::{
         doors::Doors,
@@ -35,7 +37,7 @@ use shardcast_protocols::{
     flv::Flv,
     hls::Content,
     rtmp::format::Rtmp,
-    session::{Client, Refusal, Verdict},
+    session::{Client as Kind, Refusal, Verdict},
     ts::Ts,
     websocket::Framed,
 };
@@ -61,6 +63,8 @@ const STREAMS: usize = 20_000;
 const IDLE: Duration = Duration::from_secs(5);
 /// A home that does not answer in this time has nothing.
 pub const FETCH_TIME: Duration = Duration::from_secs(2);
+/// Who is asked has a time of its own for each call; this bounds the wait for a turn too.
+const CONSULT_TIME: Duration = Duration::from_secs(300);
 
 pub struct Shard {
     config: RefCell<Arc<Config>>,
@@ -83,8 +87,12 @@ pub struct Shard {
     streams: RefCell<HashMap<StreamKey, Stream>>,
     verdicts: RefCell<HashMap<u64, LocalSender<Verdict>>>,
     fetches: Requests<Option<Content>>,
+    consults: Requests<Verdict>,
     files: files::Writer,
+    pub herald: Herald,
     next_number: Cell<u64>,
+    sweeps: Cell<usize>,
+    load: RefCell<Load>,
     /// Writes recordings; there once one was wanted.
     disk: RefCell<Option<Rc<Disk>>>,
     /// There may be something for the hand to do.
@@ -101,6 +109,8 @@ pub struct Common {
     pub connections_max: usize,
     /// Writes the files that the configuration asks for.
     pub files: files::Writer,
+    /// Takes what happens to who is told of it.
+    pub herald: Herald,
     /// For tests: a session that publishes a stream of this name panics at its first frame.
     pub fault: Option<String>,
 }
@@ -123,8 +133,12 @@ impl Shard {
             streams: RefCell::default(),
             verdicts: RefCell::default(),
             fetches: Requests::default(),
+            consults: Requests::default(),
             files: common.files,
+            herald: common.herald,
             next_number: Cell::new(1),
+            sweeps: Cell::default(),
+            load: RefCell::default(),
             disk: RefCell::default(),
             awake: RefCell::default(),
             quit: RefCell::default(),
@@ -184,7 +198,12 @@ impl Shard {
         if self.mesh.flush() {
             self.wake();
         }
+        let sweep = self.sweeps.replace(self.sweeps.get() + 1);
+        self.load.borrow_mut().sample(now);
         for connection in self.connections.borrow().values() {
+            if sweep.is_multiple_of(METER_STEP) {
+                connection.measure();
+            }
             if connection.deadline.get().is_some_and(|deadline| deadline <= now) {
                 connection.expire();
             }
@@ -347,6 +366,19 @@ impl Shard {
         self.fetches.ask(FETCH_TIME, post).await.flatten()
     }
 
+    /// What those say who are asked at `event`.
+    pub async fn consult(&self, event: Event, client: &Arc<Client>) -> Verdict {
+        if !self.herald.is_wanted(&event, client) {
+            return Verdict::Allowed;
+        }
+        let action = event.action();
+        let post = |request| {
+            let call = Box::new(Call { event, client: client.clone() });
+            self.mesh.post(self.mesh.control(), Mail::Consult { call, request, from: self.index() });
+        };
+        self.consults.ask(CONSULT_TIME, post).await.unwrap_or(Verdict::Refused(Refusal::Rejected(action)))
+    }
+
     // --- mail ------------------------------------------------------------------------------------------
 
     /// Posts mail, or acts on it at once where it is for this shard.
@@ -412,6 +444,7 @@ impl Shard {
                 let content = streams.get(&key).and_then(Stream::hls).and_then(|hls| hls.content(&path));
                 self.post(from, Mail::Fetched { request, content });
             }
+            Mail::Consulted { request, verdict } => self.consults.answer(request, verdict),
             Mail::Fetched { request, content } => self.fetches.answer(request, content),
             Mail::Ask { key, what: Ask::Opus } => {
                 self.with_known(&key, |stream| stream.wants_opus(Instant::now()));
@@ -420,7 +453,7 @@ impl Shard {
             Mail::Ask { key, what: Ask::Keyframe } => {
                 let streams = self.streams.borrow();
                 let publication = streams.get(&key).and_then(Stream::publication);
-                if let Some(publisher) = publication.filter(|p| p.request.client == Client::RtcPublish) {
+                if let Some(publisher) = publication.filter(|p| p.request.client == Kind::RtcPublish) {
                     self.mesh.post(self.mesh.control(), Mail::Keyframe { number: publisher.publisher() });
                 }
             }
@@ -437,6 +470,17 @@ impl Shard {
                 let snapshot = Box::new(self.snapshot());
                 self.post(self.mesh.control(), Mail::Shard { request, snapshot });
             }
+            Mail::Clients { request } => {
+                let (shard, clients) = (self.index(), self.clients());
+                self.post(self.mesh.control(), Mail::ClientList { request, shard, clients });
+            }
+            Mail::Kick { id } => {
+                // It may have left meanwhile.
+                if let Some(client) = self.connections.borrow().values().find(|connection| connection.id == id) {
+                    metrics::counter!("shardcast_clients_kicked_total").increment(1);
+                    client.close("kicked through the API".into());
+                }
+            }
             Mail::Configure(change) => self.configure(*change),
             Mail::Drain => {
                 self.draining.set(true);
@@ -450,7 +494,12 @@ impl Shard {
                     let _ = quit.try_send(());
                 }
             }
-            Mail::Http(_) | Mail::Shard { .. } | Mail::Claim { .. } | Mail::Left { .. } => {
+            Mail::Http(_)
+            | Mail::Shard { .. }
+            | Mail::ClientList { .. }
+            | Mail::Consult { .. }
+            | Mail::Claim { .. }
+            | Mail::Left { .. } => {
                 warn!("mail for the control shard came to shard {}", self.index())
             }
         }
@@ -467,8 +516,8 @@ impl Shard {
         }
         for connection in self.connections.borrow().values() {
             let serves = |key: &StreamKey| new.vhost(key.vhost()).is_some_and(|vhost| vhost.name == key.vhost());
-            if let Some(key) = connection.stream.borrow().as_ref().filter(|key| !serves(key)) {
-                connection.close(format!("vhost {} is not served any more", key.vhost()));
+            if let Some(part) = connection.part.borrow().as_ref().filter(|part| !serves(&part.key)) {
+                connection.close(format!("vhost {} is not served any more", part.key.vhost()));
             }
         }
         for stream in self.streams.borrow_mut().values_mut() {
@@ -488,17 +537,17 @@ impl Shard {
             }
         }
         if old.hls != new.hls {
-            let hls = new.hls.enabled.then(|| Hls::new(&stream.key, &new.hls, &self.files));
+            let hls = new.hls.enabled.then(|| Hls::new(&stream.key, &new.hls, &self.files, self.herald.clone()));
             stream.repackage(hls);
         }
         if old.dvr != new.dvr {
             stream.finish_recording();
             let next = stream.ring.next();
             if new.dvr.applies_to(&stream.key)
-                && let Some(cid) = stream.publication().map(|publication| publication.id.clone())
+                && let Some(client) = stream.publication().map(|publication| Arc::new(Client::of(publication)))
                 && let Role::Home(home) = &mut stream.role
             {
-                home.recorder = self.recorder(&stream.key, cid, new, next);
+                home.recorder = self.recorder(&stream.key, client, new, next);
             }
         }
     }
@@ -577,16 +626,16 @@ impl Shard {
                 Verdict::Refused(Refusal::Other("the server has too many streams".into()))
             }
             Some(vhost) => self.with_stream(&publication.key.clone(), vhost, |stream| {
-                let cid = publication.id.clone();
+                let client = Arc::new(Client::of(&publication));
                 match stream.publish(publication, vhost.rtc, &self.mesh) {
                     Ok(()) => {
                         if vhost.hls.enabled {
-                            stream.package(|key| Hls::new(key, &vhost.hls, &self.files));
+                            stream.package(&client, |key| Hls::new(key, &vhost.hls, &self.files, self.herald.clone()));
                         }
                         if vhost.dvr.applies_to(&stream.key)
                             && let Role::Home(home) = &mut stream.role
                         {
-                            home.recorder = self.recorder(&stream.key, cid, vhost, stream.ring.next());
+                            home.recorder = self.recorder(&stream.key, client, vhost, stream.ring.next());
                         }
                         Verdict::Allowed
                     }
@@ -598,16 +647,16 @@ impl Shard {
     }
 
     /// A recorder from the ring's unit `next` on, with the thread that writes its files.
-    fn recorder(&self, key: &StreamKey, cid: String, vhost: &Vhost, next: u64) -> Option<Recorder> {
+    fn recorder(&self, key: &StreamKey, client: Arc<Client>, vhost: &Vhost, next: u64) -> Option<Recorder> {
         let mut slot = self.disk.borrow_mut();
         if slot.is_none() {
-            match Disk::start(format!("disk-{}", self.index())) {
+            match Disk::start(format!("disk-{}", self.index()), self.herald.clone()) {
                 Ok(disk) => *slot = Some(Rc::new(disk)),
-                Err(wrong) => error!(cid, "{key} is not recorded: start a thread: {wrong}"),
+                Err(wrong) => error!(cid = %client.id, "{key} is not recorded: start a thread: {wrong}"),
             }
         }
         let disk = slot.clone()?;
-        Some(Recorder::new(key.clone(), cid, Rc::new(vhost.dvr.clone()), disk, next))
+        Some(Recorder::new(key.clone(), client, Rc::new(vhost.dvr.clone()), disk, next))
     }
 
     /// At the end: finishes all recordings, and gives the disk some time to have them.
@@ -658,7 +707,7 @@ impl Shard {
                 self.mesh.post(home, Mail::Subscribe { key: key.clone(), from: self.index() });
                 Role::Mirror { home }
             };
-            Stream::new(key.clone(), format!("vid-{}", &random_id()[..7]), policy(vhost), role)
+            Stream::new(key.clone(), policy(vhost), role)
         });
         act(stream)
     }
@@ -668,8 +717,21 @@ impl Shard {
             index: self.index(),
             connections: self.connections.borrow().len(),
             frames_crossed: self.mesh.frames_crossed.get(),
+            load: self.load.borrow().share(),
             streams: self.streams.borrow().values().map(snapshot::Share::of).collect(),
         }
+    }
+
+    /// All that publish or play here.
+    fn clients(&self) -> Vec<snapshot::Client> {
+        let (connections, streams) = (self.connections.borrow(), self.streams.borrow());
+        let client = |connection: &Rc<Connection>| {
+            let part = connection.part.borrow().clone()?;
+            let tape = |wire: Wire| Some(&streams.get(&part.key)?.audiences[wire as usize].as_ref()?.tape);
+            let lag = part.wire.and_then(tape).map(|tape| connection.cursor.borrow().lag(tape));
+            Some(snapshot::Client::of(connection, part, lag))
+        };
+        connections.values().filter_map(client).collect()
     }
 }
 

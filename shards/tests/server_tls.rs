@@ -126,12 +126,13 @@ fn ffmpeg_publishes_and_plays_over_rtmps_and_https() {
 #[test]
 fn pages_and_the_api_answer_over_both_versions_and_both_ports() {
     let secure = Secure::start();
-    let script = secure.server.get("/vendor/mpegts.js").body;
-    for port in [secure.https, secure.api] {
+    for (port, path) in [(secure.https, "/vendor/mpegts.js"), (secure.api, "/api/v1/openapi.json")] {
+        let long = secure.server.get(path).body;
+        assert!(long.len() > 16 << 10, "more than a record of TLS");
         for version in [&["--tlsv1.3"][..], &["--tlsv1.2", "--tls-max", "1.2"]] {
             let at = |path: &str| format!("https://127.0.0.1:{port}{path}");
-            let body = secure.curled(&[version, &[&at("/vendor/mpegts.js")]].concat()).clean("curl");
-            assert!(body == script, "{} of {} bytes over {version:?}", body.len(), script.len());
+            let body = secure.curled(&[version, &[&at(path)]].concat()).clean("curl");
+            assert!(body == long, "{} of {} bytes over {version:?}", body.len(), long.len());
             let answer = secure.curled(&[version, &[&at("/api/v1/versions")]].concat()).clean("curl");
             let answer: Value = serde_json::from_slice(&answer).expect("JSON");
             assert!(answer["data"].is_object(), "{answer}");

@@ -114,6 +114,19 @@ impl<'a> Scope<'a> {
         number.filter(|number| (0.0..=1e9).contains(number)).ok_or_else(|| self.bad(name, &value, row.kind.to_string()))
     }
 
+    /// A word that has to be there and to be `good`.
+    pub fn needed(&self, name: &str, good: impl Fn(&str) -> bool, expected: &str) -> Result<String, BadValue> {
+        match self.given(name) {
+            Some(value) if good(&value.words[0]) => Ok(value.words[0].clone()),
+            Some(value) => Err(self.bad(name, &value, expected.into())),
+            None => {
+                let variable = self.row(name).env_names(self.section).into_iter().next().unwrap_or_default();
+                let nothing = Value { words: vec!["is not set".into()], place: Place::Env(variable) };
+                Err(self.bad(name, &nothing, expected.into()))
+            }
+        }
+    }
+
     /// Dotted.
     pub fn path(&self) -> &'static str {
         self.section.path
@@ -152,6 +165,22 @@ impl<'a> Scope<'a> {
             Some(known) => Ok(Some(known)),
             None => Err(self.bad(name, &value, row.kind.to_string())),
         }
+    }
+
+    /// The words of a list; none where nothing is given.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        self.given(name).map(|value| value.words).unwrap_or_default()
+    }
+
+    /// What `read` makes of each `name` in the block, of the file alone.
+    pub fn each<T>(&self, name: &str, read: impl Fn(&[String]) -> Option<T>) -> Result<Vec<T>, BadValue> {
+        let row = self.row(name);
+        let found = self.directives.iter().filter(|directive| directive.name == name);
+        let read = |directive: &Directive| {
+            let value = || Value { words: directive.args.clone(), place: directive.place.clone() };
+            read(&directive.args).ok_or_else(|| self.bad(name, &value(), row.kind.to_string()))
+        };
+        found.map(read).collect()
     }
 
     pub fn bad(&self, name: &str, value: &Value, expected: String) -> BadValue {

@@ -7,6 +7,7 @@ use super::{
     legacy,
     scope::Scope,
 };
+use crate::access::{Refer, Rule, Security};
 use crate::net::certificates::Pair;
 use shardcast_engine::{
     key::{DEFAULT_VHOST, StreamKey},
@@ -20,6 +21,7 @@ use shardcast_protocols::{
     },
 };
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -75,6 +77,7 @@ pub struct Config {
     pub srt_server: SrtServer,
     pub rtc_server: RtcServer,
     pub log: Log,
+    pub stats: Stats,
     /// Unique names, disabled ones too: look them up with [`Config::vhost`].
     pub vhosts: Vec<Vhost>,
     /// Dotted names of directives that are there and do nothing in this version, each once.
@@ -136,12 +139,27 @@ pub struct HttpApi {
     /// Likewise.
     pub https: Tls,
     pub raw_api: RawApi,
+    /// Who may use it; `None`: everyone.
+    pub auth: Option<Auth>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RawApi {
     pub enabled: bool,
     pub allow_reload: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Auth {
+    Basic {
+        username: String,
+        password: String,
+    },
+    /// With `rtc`, WHIP and WHEP need it too.
+    Bearer {
+        token: String,
+        rtc: bool,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -198,6 +216,14 @@ pub struct Log {
     pub file: PathBuf,
 }
 
+/// What the API tells of the machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stats {
+    pub enabled: bool,
+    /// Devices of /proc/diskstats that count.
+    pub disks: Vec<String>,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Tank {
     Console,
@@ -234,6 +260,9 @@ pub struct Vhost {
     pub http_remux: HttpRemux,
     pub hls: Hls,
     pub dvr: Dvr,
+    pub hooks: Hooks,
+    pub refer: Refer,
+    pub security: Security,
     pub srt_enabled: bool,
     pub rtc: Rtc,
 }
@@ -271,6 +300,8 @@ pub struct Hls {
     pub enabled: bool,
     pub settings: hls::Settings,
     pub names: Names,
+    /// As configured.
+    pub fragment: Duration,
     pub window: Duration,
     /// Where files are written too. SRS always writes some; we do where the configuration says where.
     pub folder: Option<PathBuf>,
@@ -397,6 +428,7 @@ impl Config {
             srt_server: SrtServer::of(root.block("srt_server"), &mut remarks)?,
             rtc_server: RtcServer::of(root.block("rtc_server"))?,
             log: Log::of(root, &source, env)?,
+            stats: Stats::of(root.block("stats")),
             vhosts: vhosts(root, chunk_size, &mut remarks)?,
             accepted: remarks.accepted,
             warnings: remarks.warnings,
@@ -427,9 +459,8 @@ impl HttpApi {
         if listen == server.listen && scope.block("https").given("listen").is_none() {
             https.listen.clone_from(&server.https.listen);
         }
-        let raw = scope.block("raw_api");
-        let raw_api = RawApi { enabled: raw.flag("enabled"), allow_reload: raw.flag("allow_reload") };
-        Ok(Self { enabled, listen, crossdomain: scope.flag("crossdomain"), https, raw_api })
+        let (raw_api, auth) = (RawApi::of(scope.block("raw_api")), Auth::of(scope.block("auth"))?);
+        Ok(Self { enabled, listen, crossdomain: scope.flag("crossdomain"), https, raw_api, auth })
     }
 }
 
@@ -453,6 +484,34 @@ impl Tls {
         }
         let pairs = certs.into_iter().zip(keys).map(|(cert, key)| Pair { cert: cert.into(), key: key.into() });
         Ok(Self { enabled: enabled && plain, listen: scope.listens("listen")?, pairs: pairs.collect() })
+    }
+}
+
+impl RawApi {
+    fn of(scope: Scope) -> Self {
+        Self { enabled: scope.flag("enabled"), allow_reload: scope.flag("allow_reload") }
+    }
+}
+
+impl Auth {
+    /// What cannot keep anyone out is no authentication: it ends the start. SRS 8 wants a type, before that there
+    /// was only `basic`.
+    fn of(scope: Scope) -> Result<Option<Self>, BadValue> {
+        if !scope.flag("enabled") {
+            return Ok(None);
+        }
+        let basic = |word: &str| match word {
+            "" | "basic" => Some(true),
+            "bearer" => Some(false),
+            _ => None,
+        };
+        if scope.one_of("type", basic)?.unwrap_or(true) {
+            let username = scope.needed("username", |word| !word.contains(':'), "a name without a colon")?;
+            let password = scope.needed("password", |word| !word.contains(':'), "a password without a colon")?;
+            return Ok(Some(Self::Basic { username, password }));
+        }
+        let token = scope.needed("token", |_| true, "a token")?;
+        Ok(Some(Self::Bearer { token, rtc: scope.flag("rtc_bearer_enabled") }))
     }
 }
 
@@ -522,6 +581,13 @@ impl RtcServer {
             resolve_api_domain: scope.flag("resolve_api_domain"),
             keep_api_domain: scope.flag("keep_api_domain"),
         })
+    }
+}
+
+impl Stats {
+    fn of(scope: Scope) -> Self {
+        let disks = scope.given("disk").map_or_else(Vec::new, |value| value.words);
+        Self { enabled: scope.flag("enabled"), disks }
     }
 }
 
@@ -686,6 +752,72 @@ impl Dvr {
     }
 }
 
+/// Who is told of events, and asked about some.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Hooks {
+    pub enabled: bool,
+    /// URLs in the order of their calls, by directive.
+    urls: BTreeMap<&'static str, Vec<String>>,
+    /// What is read of the answer to `on_hls_notify`, bytes.
+    pub notify_bytes: usize,
+}
+
+impl Hooks {
+    const EVENTS: [&str; 9] = [
+        "on_connect",
+        "on_close",
+        "on_publish",
+        "on_unpublish",
+        "on_play",
+        "on_stop",
+        "on_dvr",
+        "on_hls",
+        "on_hls_notify",
+    ];
+
+    fn of(vhost: &str, scope: Scope, hls: Scope, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let urls: BTreeMap<_, _> = Self::EVENTS.iter().map(|event| (*event, scope.list(event))).collect();
+        let hooks = Self {
+            enabled: scope.flag("enabled"),
+            urls,
+            notify_bytes: to_usize(hls.number("hls_nb_notify")?.unwrap_or_default()),
+        };
+        for event in Self::EVENTS {
+            for url in hooks.urls(event).iter().filter(|url| !url.starts_with("http://")) {
+                let warning = format!("vhost {vhost}: {event} {url}: only http is called, each call of it fails");
+                remarks.warnings.push(warning);
+            }
+        }
+        if !hooks.urls("on_play").is_empty() && hls.flag("enabled") {
+            let warning = format!("vhost {vhost}: on_play is NOT ASKED about viewers by HLS, who are served");
+            remarks.warnings.push(warning);
+        }
+        Ok(hooks)
+    }
+
+    /// Of an event; none where hooks are off.
+    pub fn urls(&self, event: &str) -> &[String] {
+        self.urls.get(event).filter(|_| self.enabled).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn refer(scope: Scope) -> Refer {
+    Refer {
+        enabled: scope.flag("enabled"),
+        all: scope.list("all"),
+        publish: scope.list("publish"),
+        play: scope.list("play"),
+    }
+}
+
+fn security(scope: Scope) -> Result<Security, BadValue> {
+    Ok(Security {
+        enabled: scope.flag("enabled"),
+        deny: scope.each("deny", Rule::of)?,
+        allow: scope.each("allow", Rule::of)?,
+    })
+}
+
 fn vhosts(root: Scope, chunk_size: u32, remarks: &mut Remarks) -> Result<Vec<Vhost>, BadValue> {
     let mut vhosts: Vec<Vhost> = Vec::new();
     for (directive, scope) in root.blocks("vhost") {
@@ -717,6 +849,12 @@ impl Vhost {
             let HttpRemux { mount, .. } = &http_remux;
             remarks.warnings.push(format!("vhost {name}: http_remux mount {mount}: only .flv and .ts are served yet"));
         }
+        let hooks = Hooks::of(&name, scope.block("http_hooks"), scope.block("hls"), remarks)?;
+        let mut hls = Hls::of(&name, scope.block("hls"), remarks)?;
+        if !hooks.urls("on_hls").is_empty() {
+            // Who is told of files is to find them.
+            hls.folder.get_or_insert_with(|| scope.block("hls").default("hls_path").into());
+        }
         Ok(Self {
             enabled: scope.flag("enabled"),
             chunk_size: chunk_size(scope, global_chunk_size, remarks)?,
@@ -729,8 +867,11 @@ impl Vhost {
             first_packet_timeout: Duration::from_millis(number(publish, "firstpkt_timeout")?),
             normal_timeout: Duration::from_millis(number(publish, "normal_timeout")?),
             http_remux,
-            hls: Hls::of(&name, scope.block("hls"), remarks)?,
+            hls,
             dvr: Dvr::of(scope.block("dvr"))?,
+            hooks,
+            refer: refer(scope.block("refer")),
+            security: security(scope.block("security"))?,
             srt_enabled: scope.block("srt").flag("enabled"),
             rtc: Rtc::of(&name, scope.block("rtc"), remarks)?,
             name,
@@ -765,6 +906,7 @@ impl Hls {
                 bytes: HLS_BYTES,
             },
             names,
+            fragment: Duration::from_secs_f64(fragment),
             window: Duration::from_millis((window * 1000.0) as u64),
             folder: scope.given("hls_path").map(|value| value.words[0].clone().into()),
             cleanup: scope.flag("hls_cleanup"),

@@ -4,10 +4,12 @@ use super::{
     directives::{self, Kind, Row, Section, Status, dotted},
     *,
 };
+use crate::access::{Deed, Refer, Security, judge};
 use crate::net::certificates::Pair;
 use shardcast_engine::time::Timestamp;
 use shardcast_protocols::{
     hls::{self, Names, Template},
+    session::Verdict,
     srt::{
         Bandwidth,
         stream_id::{Defaults, Mode},
@@ -51,6 +53,7 @@ fn line(section: &Section, row: &Row) -> String {
         Kind::Float(_) => format!("{name} 1.5;\n"),
         Kind::OneOf(names) => format!("{name} {};\n", names.split(", ").next().unwrap()),
         Kind::Endpoints => format!("{name} 1234 [::]:1235;\n"),
+        Kind::Rule => format!("{name} play 10.0.0.0/8;\n"),
         _ => format!("{name} word;\n"),
     }
 }
@@ -163,6 +166,7 @@ fn hls() -> Hls {
             segment: Template::of_segment("[app]/[stream]-[seq].ts").unwrap(),
             entry_prefix: String::new(),
         },
+        fragment: Duration::from_secs(10),
         window: Duration::from_secs(60),
         folder: None,
         cleanup: true,
@@ -219,6 +223,9 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
             mw_latency: ms(350),
             first_packet_timeout: ms(20_000),
             normal_timeout: ms(5_000),
+            hooks: hooks(),
+            refer: Refer::default(),
+            security: Security::default(),
             srt_enabled: false,
             rtc: rtc(),
             http_remux: HttpRemux { enabled: false, mount: "[vhost]/[app]/[stream].flv".into() },
@@ -243,7 +250,9 @@ fn a_file_sets_everything_that_acts() {
         srs_log_tank console; srs_log_level info; srs_log_file /var/x.log;
         http_server { enabled on; listen 127.0.0.1:80; dir /srv; crossdomain off;
             https { enabled on; listen 443; cert /a.crt; key /a.key; cert /b.crt; key /b.key; } }
-        http_api { enabled on; listen 81 82; crossdomain off; }
+        http_api { enabled on; listen 81 82; crossdomain off; raw_api { enabled on; allow_reload on; }
+            auth { enabled on; type bearer; token t; rtc_bearer_enabled on; } }
+        stats { enabled off; disk sda sdb; }
         rtmps { enabled on; listen 1444; cert /c.crt; key /c.key; }
         vhost v.io { enabled off; chunk_size 128; tcp_nodelay on; min_latency on;
             play { gop_cache off; gop_cache_max_frames 9; queue_length 8; mw_latency 7; }
@@ -272,9 +281,16 @@ fn a_file_sets_everything_that_acts() {
         HttpServer { enabled: true, listen: listen("127.0.0.1:80"), dir: "/srv".into(), crossdomain: false, https };
     assert_eq!(config.rtmps, tls("1444", &["/c"]));
     assert_eq!(config.http_server, http);
-    let off = RawApi { enabled: false, allow_reload: false };
+    assert_eq!(config.stats, Stats { enabled: false, disks: vec!["sda".into(), "sdb".into()] });
     let https = Tls { enabled: false, ..tls("1990", &["./conf/server"]) };
-    let api = HttpApi { enabled: true, listen: listen("81 82"), crossdomain: false, https, raw_api: off };
+    let api = HttpApi {
+        enabled: true,
+        listen: listen("81 82"),
+        crossdomain: false,
+        https,
+        raw_api: RawApi { enabled: true, allow_reload: true },
+        auth: Some(Auth::Bearer { token: "t".into(), rtc: true }),
+    };
     assert_eq!(config.http_api, api);
     let ms = Duration::from_millis;
     assert_eq!(
@@ -291,6 +307,9 @@ fn a_file_sets_everything_that_acts() {
             mw_latency: ms(7),
             first_packet_timeout: ms(6),
             normal_timeout: ms(5),
+            hooks: hooks(),
+            refer: Refer::default(),
+            security: Security::default(),
             srt_enabled: false,
             rtc: Rtc {
                 enabled: true,
@@ -318,6 +337,7 @@ fn a_file_sets_everything_that_acts() {
                     segment: Template::of_segment("[stream]/[seq].ts").unwrap(),
                     entry_prefix: "http://cdn".into(),
                 },
+                fragment: ms(2_000),
                 window: ms(9_500),
                 folder: Some("/srv/hls".into()),
                 cleanup: false,
@@ -334,6 +354,27 @@ fn a_file_sets_everything_that_acts() {
         }]
     );
     assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
+}
+
+#[test]
+fn authentication_that_keeps_nobody_out_ends_the_start() {
+    let auth = |inner: &str| format!("http_api {{ auth {{ enabled on; {inner} }} }}");
+    for (inner, error) in [
+        ("", "SRS_HTTP_API_AUTH_USERNAME: http_api.auth.username is not set: expecting a name without a colon"),
+        (
+            "username a;",
+            "SRS_HTTP_API_AUTH_PASSWORD: http_api.auth.password is not set: expecting a password without a colon",
+        ),
+        ("username a; password b:c;", "t.conf:1:43: http_api.auth.password b:c: expecting a password without a colon"),
+        ("type bearer;", "SRS_HTTP_API_AUTH_TOKEN: http_api.auth.token is not set: expecting a token"),
+        ("type digest;", "t.conf:1:31: http_api.auth.type digest: expecting one of basic, bearer"),
+    ] {
+        assert_eq!(refusal(&auth(inner)), error);
+    }
+    // As before SRS 8, which wants a type.
+    let basic = Auth::Basic { username: "a".into(), password: "b".into() };
+    assert_eq!(load(&auth("username a; password b;")).http_api.auth, Some(basic));
+    assert_eq!(load("http_api { auth { username a; } }").http_api.auth, None);
 }
 
 fn srt_server() -> SrtServer {
@@ -560,6 +601,49 @@ fn stock_files_of_srs_for_rtc_and_srt_load_without_a_warning() {
     }
 }
 
+/// Of a vhost that has none.
+fn hooks() -> Hooks {
+    load("vhost v { }").vhosts[0].hooks.clone()
+}
+
+#[test]
+fn hooks_have_their_urls_in_order_and_are_warned_about_where_they_cannot_act() {
+    let text =
+        "vhost v { http_hooks { enabled on; on_publish http://a/1 http://b/2; on_play https://c/; on_hls http://d/; }
+        hls { enabled on; hls_nb_notify 7; } }";
+    let Vhost { hooks, hls, .. } = &load(text).vhosts[0];
+    assert_eq!(hooks.urls("on_publish"), ["http://a/1", "http://b/2"]);
+    assert_eq!((hooks.urls("on_stop"), hooks.notify_bytes), (&[][..], 7));
+    assert_eq!(hls.folder.as_deref(), Some(std::path::Path::new("./objs/nginx/html")), "its files are told of");
+    assert_eq!(
+        remarks(text, &[]),
+        [
+            "vhost v: on_play https://c/: only http is called, each call of it fails",
+            "vhost v: on_play is NOT ASKED about viewers by HLS, who are served"
+        ]
+    );
+    let off = load(&text.replace("hooks { enabled on;", "hooks { enabled off;"));
+    assert!(off.vhosts[0].hooks.urls("on_publish").is_empty() && off.warnings.is_empty());
+}
+
+#[test]
+fn access_rules_are_read_and_judge() {
+    let config = load(
+        "vhost v { refer a.io b.io; security { enabled on; allow play all; deny play 10.0.0.0/8; allow publish ::1; } }",
+    );
+    let vhost = &config.vhosts[0];
+    assert!(vhost.refer.enabled && vhost.refer.all == ["a.io", "b.io"]);
+    let judged = |deed, ip: &str, page| judge(vhost, deed, ip.parse().unwrap(), Some(page)) == Verdict::Allowed;
+    assert!(judged(Deed::Play, "9.9.9.9", "http://a.io/") && judged(Deed::Publish, "::1", "http://b.io/"));
+    assert!(!judged(Deed::Play, "::ffff:10.1.1.1", "http://a.io/"), "an IPv4 address in an IPv6 one");
+    assert!(!judged(Deed::Publish, "::2", "http://a.io/") && !judged(Deed::Play, "9.9.9.9", "http://c.io/"));
+    let expected = "expecting `publish` or `play`, then `all`, an address or a network";
+    for words in ["deny play 10.0.0.0/33", "allow play", "deny all"] {
+        let refused = refusal(&format!("vhost v {{ security {{ {words}; }} }}"));
+        assert!(refused.starts_with("t.conf:1:22: vhost.security.") && refused.ends_with(expected), "{refused}");
+    }
+}
+
 #[test]
 fn rtmp_block_wins_over_the_older_place() {
     let config = load("listen 1; chunk_size 1000; rtmp { listen 2; } vhost v { }");
@@ -630,11 +714,18 @@ fn every_variable_of_what_acts_has_an_effect() {
             _ => ("x".into(), "y".into()),
         };
         for variable in row.env_names(section) {
+            // Authentication is whole, or ends the start.
+            let kind = if matches!(row.name, "token" | "rtc_bearer_enabled") { "bearer" } else { "basic" };
+            let whole = [("ENABLED", "on"), ("TYPE", kind), ("USERNAME", "u"), ("PASSWORD", "p"), ("TOKEN", "t")];
+            let company = whole.map(|(name, value)| (format!("SRS_HTTP_API_AUTH_{name}"), value.to_owned()));
+            let company = company.into_iter().filter(|_| section.path == "http_api.auth");
             // Of these, what they are about must be there too.
             let about = variable.ends_with("_FOR_DOCKER").then_some(["SRS_IN_DOCKER", "SRS_DAEMON"]);
+            let about = about.into_iter().flatten().map(|name| (name.to_owned(), "on".to_owned()));
+            let company: Vec<_> = company.chain(about).collect();
             let config = |value: String| {
-                let about = about.into_iter().flatten().map(|name| (name.to_owned(), "on".to_owned()));
-                Config::built_in(&about.chain([(variable.clone(), value)]).collect()).unwrap()
+                let env = company.iter().cloned().chain([(variable.clone(), value)]).collect();
+                Config::built_in(&env).unwrap()
             };
             let (one, other) = (config(one.clone()), config(other.clone()));
             assert_ne!(Config { warnings: vec![], ..one }, Config { warnings: vec![], ..other }, "{variable}");

@@ -1,20 +1,25 @@
 //! The control shard: HTTP API, pages and metrics. It never touches media; media shards never wait for it.
 
 pub mod api;
+mod auth;
+mod census;
 mod hls;
+mod hooks;
 pub mod http;
 mod io;
 pub mod pages;
+mod proc;
 mod process;
-mod raw;
 mod reload;
 mod rtc;
 pub mod snapshot;
+mod system;
 
 pub use process::Process;
 
 use crate::{
     config::Config,
+    hooks::Herald,
     launch::security::Security,
     mesh::{Mail, Mesh},
     net::{
@@ -26,30 +31,22 @@ use crate::{
     shard::{Common, FETCH_TIME, random_id},
 };
 use bytes::Bytes;
+use census::Census;
 use futures_lite::FutureExt;
-use glommio::{
-    channels::{
-        local_channel::{self, LocalSender},
-        shared_channel::ConnectedReceiver,
-    },
-    spawn_local,
-    sync::Semaphore,
-    timer::sleep,
-};
+use glommio::{channels::shared_channel::ConnectedReceiver, spawn_local, timer::sleep};
 use metrics_exporter_prometheus::PrometheusHandle;
 use rustls::ServerConfig;
 use shardcast_engine::key::StreamKey;
 use shardcast_protocols::{hls::Content, session::Verdict};
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     net::SocketAddr,
     panic::AssertUnwindSafe,
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 /// What SRS answers to a request of another origin.
 pub const CORS: [(&str, &str); 6] = [
@@ -63,10 +60,6 @@ pub const CORS: [(&str, &str); 6] = [
 
 /// API and page connections at a time.
 const CONNECTIONS: usize = 1024;
-/// A snapshot is good for this time.
-const FRESH: Duration = Duration::from_millis(100);
-/// A shard that does not answer in this time is left out.
-const SNAPSHOT_TIME: Duration = Duration::from_secs(2);
 
 pub struct Control {
     pub metrics: PrometheusHandle,
@@ -84,14 +77,15 @@ pub struct Control {
     security: Arc<Security>,
     process: process::Office,
     connections: Cell<usize>,
-    asking: Semaphore,
-    newest: RefCell<Option<(Instant, Rc<Vec<snapshot::Shard>>)>>,
-    next_request: Cell<u64>,
-    waiting: RefCell<HashMap<u64, LocalSender<snapshot::Shard>>>,
+    pub system: system::System,
+    snapshots: Census<snapshot::Shard>,
+    clients: Census<Vec<snapshot::Client>>,
     fetches: Requests<Option<Content>>,
     /// Asked of the homes of streams that somebody wants to publish by WebRTC.
     verdicts: Requests<Verdict>,
     rtc: rtc::Sessions,
+    hooks: hooks::Hooks,
+    herald: Herald,
 }
 
 impl Control {
@@ -108,13 +102,14 @@ impl Control {
             security: common.security,
             process: process::Office::new(process),
             connections: Cell::new(0),
-            asking: Semaphore::new(1),
-            newest: RefCell::default(),
-            next_request: Cell::new(1),
-            waiting: RefCell::default(),
+            system: system::System::default(),
+            snapshots: Census::default(),
+            clients: Census::default(),
             fetches: Requests::default(),
             verdicts: Requests::default(),
             rtc: rtc::Sessions::default(),
+            hooks: hooks::Hooks::default(),
+            herald: common.herald,
         })
     }
 
@@ -137,13 +132,12 @@ impl Control {
                     self.serve(stream, handover.peer, handover.read);
                 }
                 Mail::Shard { request, snapshot } => {
-                    if let Some(waiting) = self.waiting.borrow().get(&request) {
-                        // It has a place for each shard; one that comes twice is of no use.
-                        let _ = waiting.try_send(*snapshot);
-                    }
+                    self.snapshots.answer(request, snapshot.index, *snapshot);
                 }
+                Mail::ClientList { request, shard, clients } => self.clients.answer(request, shard, clients),
                 Mail::Fetched { request, content } => self.fetches.answer(request, content),
                 Mail::Verdict { session, verdict } => self.verdicts.answer(session, verdict),
+                Mail::Consult { call, request, from } => self.call(*call, Some((from, request))),
                 Mail::Claim { ufrag, socket, source, bytes, from } => self.claim(&ufrag, socket, source, bytes, from),
                 Mail::Left { number } => self.left(number),
                 Mail::Keyframe { number } => self.ask_keyframe(number),
@@ -208,19 +202,9 @@ impl Control {
         .detach();
     }
 
-    /// What each media shard says of itself, in order; asked anew at most ten times a second, however many
-    /// clients want to know.
+    /// What each media shard says of itself, in order.
     pub async fn snapshot(&self) -> Rc<Vec<snapshot::Shard>> {
-        // Closed only with the control shard itself.
-        let _one_at_a_time = self.asking.acquire_permit(1).await;
-        if let Some((at, snapshot)) = &*self.newest.borrow()
-            && at.elapsed() < FRESH
-        {
-            return snapshot.clone();
-        }
-        let snapshot = Rc::new(self.ask().await);
-        *self.newest.borrow_mut() = Some((Instant::now(), snapshot.clone()));
-        snapshot
+        self.snapshots.take(self.shards(), |shard, request| self.mesh.post(shard, Mail::Snapshot { request })).await
     }
 
     /// What HLS has at `path` of a stream, asked of its home.
@@ -232,31 +216,15 @@ impl Control {
         self.fetches.ask(FETCH_TIME, post).await.flatten()
     }
 
-    async fn ask(&self) -> Vec<snapshot::Shard> {
-        let request = self.next_request.replace(self.next_request.get() + 1);
-        let (sender, receiver) = local_channel::new_bounded(self.shards());
-        self.waiting.borrow_mut().insert(request, sender);
-        for shard in 0..self.shards() {
-            self.mesh.post(shard, Mail::Snapshot { request });
-        }
-        let deadline = Instant::now() + SNAPSHOT_TIME;
-        let mut snapshots = Vec::new();
-        while snapshots.len() < self.shards() {
-            let late = async {
-                sleep(deadline.saturating_duration_since(Instant::now())).await;
-                None
-            };
-            match receiver.recv().or(late).await {
-                Some(snapshot) => snapshots.push(snapshot),
-                None => {
-                    warn!("{} of {} shards answered in time", snapshots.len(), self.shards());
-                    break;
-                }
-            }
-        }
-        self.waiting.borrow_mut().remove(&request);
-        snapshots.sort_by_key(|snapshot| snapshot.index);
-        snapshots
+    /// Who publishes and plays, by shard.
+    pub async fn clients(&self) -> Rc<Vec<Vec<snapshot::Client>>> {
+        self.clients.take(self.shards(), |shard, request| self.mesh.post(shard, Mail::Clients { request })).await
+    }
+
+    /// Ends the connection of a client of `shard`.
+    pub fn kick(&self, shard: usize, id: String) {
+        info!(cid = %id, "kicked through the API");
+        self.mesh.post(shard, Mail::Kick { id });
     }
 
     /// Tells all media shards to end.
@@ -266,8 +234,9 @@ impl Control {
         }
     }
 
-    /// Sends what found no place in a channel.
-    pub fn deliver(&self) {
+    /// Sends what found no place in a channel, and tells of events.
+    pub fn deliver(self: &Rc<Self>) {
         self.mesh.flush();
+        self.process.calls.try_iter().for_each(|call| self.call(call, None));
     }
 }
