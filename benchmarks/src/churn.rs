@@ -11,7 +11,7 @@ use crate::{
     stand::{Stand, StandError, counted, listed, row, seconds},
     sys::{self, Epoll, Ready},
     usage::Usage,
-    viewer::{Meter, Viewer},
+    viewer::{Manner, Meter, Viewer},
 };
 use serde_json::{Value, json};
 use std::{
@@ -218,7 +218,7 @@ impl<'a> Churn<'a> {
         }
         if cycle.viewer.is_none() && cycle.outlet.is_live() {
             let endpoint = Endpoint::numbered(self.play, cycle.number as usize)?;
-            cycle.viewer = Some(Viewer::start(&endpoint, false, now));
+            cycle.viewer = Some(Viewer::start(&endpoint, Manner::Discards, now));
         }
         cycle.outlet.watch(&self.epoll, slot * 2)?;
         let viewer = &mut cycle.viewer;

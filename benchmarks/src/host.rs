@@ -6,7 +6,7 @@ use crate::{
     sys,
 };
 use std::{
-    io,
+    fs, io,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::PathBuf,
     process::{Command, ExitStatus, Stdio},
@@ -49,16 +49,22 @@ pub struct Host {
     process: Tied,
     rtmp: u16,
     http: u16,
+    https: u16,
     cpus: Cpus,
+    /// Holds its certificate and its pid file.
+    folder: PathBuf,
 }
 
 impl Host {
     /// `window`: vhost.play.mw_latency, ms; what is built in without it.
     pub fn start(options: &Options, window: Option<u32>) -> Result<Self, HostError> {
-        let held = [tcp()?, tcp()?, tcp()?];
-        let [rtmp, http, api] = held.each_ref().map(|(_, port)| *port);
+        let held = [tcp()?, tcp()?, tcp()?, tcp()?];
+        let [rtmp, http, https, api] = held.each_ref().map(|(_, port)| *port);
         let [srt, rtc] = [udp()?, udp()?];
         drop(held);
+        let folder = std::env::temp_dir().join(format!("shardbench-{}-{rtmp}", std::process::id()));
+        fs::create_dir_all(&folder)?;
+        let file = |name: &str| folder.join(name).display().to_string();
         let mut command = Command::new(&options.server);
         let at = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string();
         command.args(["--shards", &options.server_cpus.0.len().to_string()]).envs([
@@ -69,12 +75,21 @@ impl Host {
             ("SRS_RTC_SERVER_LISTEN", at(rtc)),
             ("SRS_DAEMON", "off".into()),
             ("SRS_LOG_TANK", "console".into()),
-            ("SRS_PID", std::env::temp_dir().join(format!("shardbench-{rtmp}.pid")).display().to_string()),
+            ("SRS_PID", file("pid")),
         ]);
+        if certify(&file("key"), &file("cert")) {
+            command.envs([
+                ("SRS_HTTP_SERVER_HTTPS_ENABLED", "on".into()),
+                ("SRS_HTTP_SERVER_HTTPS_LISTEN", at(https)),
+                ("SRS_HTTP_SERVER_HTTPS_KEY", file("key")),
+                ("SRS_HTTP_SERVER_HTTPS_CERT", file("cert")),
+            ]);
+        }
         command.envs(window.map(|ms| ("SRS_VHOST_PLAY_MW_LATENCY", ms.to_string())));
         command.stdin(Stdio::null()).stdout(Stdio::null());
         sys::pin_child(&mut command, options.server_cpus.0.clone());
-        let mut host = Self { process: Tied::start(&mut command)?, rtmp, http, cpus: options.cpus.clone() };
+        let mut host =
+            Self { process: Tied::start(&mut command)?, rtmp, http, https, cpus: options.cpus.clone(), folder };
         let deadline = Instant::now() + START;
         while TcpStream::connect((Ipv4Addr::LOCALHOST, rtmp)).is_err() {
             if let Some(status) = host.process.ended()? {
@@ -92,10 +107,11 @@ impl Host {
         self.process.id()
     }
 
-    /// Where `way` (rtmp or http) plays the stream of [`Host::publish`].
+    /// Where `way` (rtmp, http, https, ws or wss) plays the stream of [`Host::publish`].
     pub fn url(&self, way: &str) -> String {
         match way {
             "rtmp" => self.rtmp(STREAM),
+            "https" | "wss" => format!("{way}://127.0.0.1:{}/{STREAM}.flv", self.https),
             _ => format!("{way}://127.0.0.1:{}/{STREAM}.flv", self.http),
         }
     }
@@ -116,6 +132,21 @@ impl Host {
         command.args(["--audio-kbps", &SOUND_KBPS.to_string(), "--cpus", &self.cpus.to_string()]).args(more);
         Tied::start(command.stdout(Stdio::null()))
     }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // What is left of it is in a folder for such.
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Writes a key and a certificate for it; false where there is no openssl: then nothing is served over TLS.
+fn certify(key: &str, cert: &str) -> bool {
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-nodes", "-days", "2", "-newkey", "ec", "-pkeyopt"]);
+    openssl.args(["ec_paramgen_curve:prime256v1", "-subj", "/CN=localhost", "-keyout", key, "-out", cert]);
+    openssl.stdin(Stdio::null()).output().is_ok_and(|output| output.status.success())
 }
 
 /// Held until it is given on: another program may take it then, and the server says so.

@@ -5,7 +5,7 @@ use crate::{
     stand::{Stand, StandError, counted, listed, percents, row, seconds},
     sys::{self, Epoll, Ready},
     usage::Usage,
-    viewer::{Meter, Viewer},
+    viewer::{Manner, Meter, Viewer},
 };
 use serde_json::{Value, json};
 use std::{
@@ -44,6 +44,9 @@ pub struct Options {
     /// So many viewers read and check all they get; the others throw it away unread after their first frame
     #[arg(long, value_name = "VIEWERS", default_value_t = 100)]
     check: u32,
+    /// So many viewers take nothing more after their first frame, and stay; what the others get is measured
+    #[arg(long, value_name = "VIEWERS", default_value_t = 0)]
+    stall: u32,
     #[command(flatten)]
     stand: Stand,
 }
@@ -80,6 +83,7 @@ struct Audience<'a> {
     settle: Duration,
     duration: Option<Duration>,
     checked: usize,
+    stalled: usize,
     viewers: Vec<Viewer>,
     meter: Meter,
     epoll: Epoll,
@@ -121,6 +125,7 @@ impl<'a> Audience<'a> {
             settle: seconds(options.settle)?,
             duration: options.duration.map(seconds).transpose()?,
             checked: options.check.min(options.number) as usize,
+            stalled: options.stall.min(options.number) as usize,
             viewers: Vec::new(),
             meter: Meter::default(),
             epoll: Epoll::new()?,
@@ -182,9 +187,14 @@ impl<'a> Audience<'a> {
             }
         };
         for number in there..due {
-            // Those that check are spread over all.
-            let checks = (number + 1) * self.checked / all > number * self.checked / all;
-            let mut viewer = Viewer::start(&self.endpoints[number], checks, Instant::now());
+            // Those that differ are spread over all.
+            let is_one = |of: usize| (number + 1) * of / all > number * of / all;
+            let manner = match (is_one(self.stalled), is_one(self.checked)) {
+                (true, _) => Manner::Stalls,
+                (false, true) => Manner::Checks,
+                (false, false) => Manner::Discards,
+            };
+            let mut viewer = Viewer::start(&self.endpoints[number], manner, Instant::now());
             viewer.watch(&self.epoll, number)?;
             self.viewers.push(viewer);
         }
@@ -254,14 +264,16 @@ impl<'a> Audience<'a> {
         };
         let lasted = to.at.saturating_duration_since(from.at).as_secs_f64().max(1e-3);
         let got = |nth: usize, viewer: &Viewer| viewer.tally.bytes - before.get(nth).copied().unwrap_or_default();
-        let playing = || self.viewers.iter().enumerate().filter(|(_, viewer)| viewer.tally.error.is_none());
+        let of = |manner: Manner| self.viewers.iter().filter(move |viewer| viewer.manner() == manner);
+        let plays = |viewer: &Viewer| viewer.tally.error.is_none() && viewer.manner() != Manner::Stalls;
+        let playing = || self.viewers.iter().enumerate().filter(|(_, viewer)| plays(viewer));
         let kbps = sorted(playing().map(|(nth, viewer)| got(nth, viewer) as f64 * 8e-3 / lasted));
         let usual = quantile(&kbps, 0.5);
         let least = usual * (1.0 - SHORT.as_secs_f64() / lasted);
         let short = kbps.iter().filter(|kbps| **kbps < least).count();
         let bytes: u64 = self.viewers.iter().enumerate().map(|(nth, viewer)| got(nth, viewer)).sum();
         let first = sorted(self.viewers.iter().filter_map(|v| Some(v.tally.first_frame?.as_secs_f64() * 1e3)));
-        let checking = || self.viewers.iter().map(|viewer| &viewer.tally);
+        let checking = || of(Manner::Checks).map(|viewer| &viewer.tally);
         let tool = to.tool.since(&from.tool);
         let errors = counted(self.viewers.iter().filter_map(|viewer| viewer.tally.error.as_ref()));
         let server = to.server.zip(from.server).map(|(now, then)| {
@@ -287,6 +299,7 @@ impl<'a> Audience<'a> {
             "viewers": self.endpoints.len(),
             "playing": kbps.len(),
             "failed": self.failed(),
+            "stalled": of(Manner::Stalls).count(),
             "short_of_data": short,
             "measured_s": self.measured.is_some().then_some(lasted),
             "first_frame_ms": spread(&first),
@@ -296,7 +309,7 @@ impl<'a> Audience<'a> {
             })),
             "viewer_kbps": { "min": quantile(&kbps, 0.0), "p5": quantile(&kbps, 0.05), "p50": usual },
             "total_mbps": bytes as f64 * 8e-6 / lasted,
-            "checked": self.checked,
+            "checked": of(Manner::Checks).count(),
             "frames": checking().map(|tally| tally.frames).sum::<u64>(),
             "lost": checking().map(|tally| tally.lost).sum::<u64>(),
             "server": server,
@@ -323,7 +336,13 @@ fn table(figures: &Value) -> String {
     let mut rows = vec![
         (
             "viewers",
-            format!("{} playing, {} failed, {} short of data", n("/playing"), n("/failed"), n("/short_of_data")),
+            format!(
+                "{} playing, {} failed, {} stalled, {} short of data",
+                n("/playing"),
+                n("/failed"),
+                n("/stalled"),
+                n("/short_of_data")
+            ),
         ),
         ("first frame", ms("/first_frame_ms")),
     ];

@@ -62,20 +62,27 @@ struct Row {
     number: u32,
     kbps: u32,
     window: Option<u32>,
+    /// Percentage of viewers that stop to read.
+    stalled: u32,
     /// Fewer would be another row.
     whole: bool,
 }
 
-const ROWS: [Row; 9] = [
-    Row { name: "http-1m", way: "http", number: 2000, kbps: 1000, window: Some(350), whole: false },
-    Row { name: "rtmp-1m", way: "rtmp", number: 2000, kbps: 1000, window: Some(350), whole: false },
-    Row { name: "rtmp-240k", way: "rtmp", number: 10_000, kbps: 240, window: Some(350), whole: false },
-    Row { name: "http-240k", way: "http", number: 10_000, kbps: 240, window: Some(350), whole: false },
-    Row { name: "http-2m", way: "http", number: 4000, kbps: 2000, window: Some(350), whole: false },
-    Row { name: "http-unmerged", way: "http", number: 1000, kbps: 240, window: Some(20), whole: false },
-    Row { name: "rtmp-idle-1", way: "rtmp", number: 1, kbps: 1000, window: None, whole: true },
-    Row { name: "rtmp-idle-100", way: "rtmp", number: 100, kbps: 1000, window: None, whole: true },
-    Row { name: "rtmp-adaptive", way: "rtmp", number: 5000, kbps: 240, window: None, whole: false },
+const FIXED: Row = Row { name: "", way: "http", number: 2000, kbps: 1000, window: Some(350), stalled: 0, whole: false };
+const IDLE: Row = Row { way: "rtmp", window: None, whole: true, ..FIXED };
+
+const ROWS: [Row; 11] = [
+    Row { name: "http-1m", ..FIXED },
+    Row { name: "http-1m-stalled", stalled: 20, ..FIXED },
+    Row { name: "https-1m", way: "https", number: 1000, ..FIXED },
+    Row { name: "rtmp-1m", way: "rtmp", ..FIXED },
+    Row { name: "rtmp-240k", way: "rtmp", number: 10_000, kbps: 240, ..FIXED },
+    Row { name: "http-240k", number: 10_000, kbps: 240, ..FIXED },
+    Row { name: "http-2m", number: 4000, kbps: 2000, ..FIXED },
+    Row { name: "http-unmerged", number: 1000, kbps: 240, window: Some(20), ..FIXED },
+    Row { name: "rtmp-idle-1", number: 1, ..IDLE },
+    Row { name: "rtmp-idle-100", number: 100, ..IDLE },
+    Row { name: "rtmp-adaptive", number: 5000, kbps: 240, whole: false, ..IDLE },
 ];
 const PUBLISHERS: &str = "publishers";
 const PUBLISHERS_NUMBER: u32 = 3000;
@@ -85,7 +92,7 @@ const CHURN_NUMBER: u32 = 20_000;
 
 pub fn run(options: &Options) -> Result<(), ReportError> {
     println!(
-        "{:<14} {:>7} {:>7} {:>10} {:>8} {:>7} {:>16} {:>8} {:>9} {:>13}",
+        "{:<16} {:>7} {:>7} {:>10} {:>8} {:>7} {:>16} {:>8} {:>9} {:>13}",
         "row",
         "number",
         "CPU %",
@@ -114,7 +121,7 @@ pub fn run(options: &Options) -> Result<(), ReportError> {
             }
             Err(error) => {
                 failed += 1;
-                println!("{name:<14} failed: {error}");
+                println!("{name:<16} failed: {error}");
             }
         }
     }
@@ -132,7 +139,8 @@ fn viewers(options: &Options, row: &Row) -> Result<Value, ReportError> {
     let mut figures = {
         let host = Host::start(&options.host, row.window)?;
         let _publisher = host.publish(row.kbps)?;
-        let arguments = host::viewers(&host, row.way, number, options.duration);
+        let mut arguments = host::viewers(&host, row.way, number, options.duration);
+        arguments.extend(["--stall".into(), (number * row.stalled / 100).to_string()]);
         Measurement::start("play", &arguments, true)?.wait()?
     };
     figures["stream_kbps"] = row.kbps.into();
@@ -221,7 +229,7 @@ fn line(name: &str, figures: &Value) -> String {
         cells.into_iter().find(|cell| cell != "-").unwrap_or_else(|| "-".into())
     };
     format!(
-        "{name:<14} {:>7} {:>7} {:>10} {:>8} {:>7} {:>16} {:>8} {:>9} {:>13}",
+        "{name:<16} {:>7} {:>7} {:>10} {:>8} {:>7} {:>16} {:>8} {:>9} {:>13}",
         first(&["/viewers", "/publishers", "/cycles"], 0, 1.0),
         cell("/server/cpu_percent", 1, 1.0),
         first(&["/server/us_per_viewer_second", "/server/us_per_publisher_second", "/server/cpu_us_per_cycle"], 1, 1.0),

@@ -68,6 +68,11 @@ impl Epoll {
         self.control(libc::EPOLL_CTL_MOD, fd, token, write)
     }
 
+    /// Waits for `fd` no more.
+    pub fn forget(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.control(libc::EPOLL_CTL_DEL, fd, 0, false)
+    }
+
     fn control(&self, operation: libc::c_int, fd: BorrowedFd<'_>, token: usize, write: bool) -> io::Result<()> {
         let events = libc::EPOLLIN | if write { libc::EPOLLOUT } else { 0 };
         let mut event = libc::epoll_event { events: events as u32, u64: token as u64 };

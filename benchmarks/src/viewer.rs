@@ -65,11 +65,21 @@ pub enum ViewerError {
 
 pub struct Viewer {
     state: State,
-    /// Reads and checks all that comes.
-    checks: bool,
+    manner: Manner,
     started: Instant,
     heard: Instant,
     pub tally: Tally,
+}
+
+/// What a viewer does after its first frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Reads and checks all that comes.
+    Checks,
+    /// Throws it away unread.
+    Discards,
+    /// Takes nothing more, and stays.
+    Stalls,
 }
 
 #[derive(Debug, Default)]
@@ -100,6 +110,7 @@ pub struct Meter {
 enum State {
     Reading { wire: Wire, protocol: Box<Protocol> },
     Discarding { wire: Wire, acks: Option<Acks> },
+    Stalled { wire: Wire },
     Failed,
 }
 
@@ -118,9 +129,9 @@ enum Protocol {
 
 impl Viewer {
     /// Dials `endpoint`.
-    pub fn start(endpoint: &Endpoint, checks: bool, now: Instant) -> Self {
+    pub fn start(endpoint: &Endpoint, manner: Manner, now: Instant) -> Self {
         let opened = open(endpoint);
-        let mut viewer = Self { state: State::Failed, checks, started: now, heard: now, tally: Tally::default() };
+        let mut viewer = Self { state: State::Failed, manner, started: now, heard: now, tally: Tally::default() };
         match opened {
             Ok((wire, protocol)) => viewer.state = State::Reading { wire, protocol: Box::new(protocol) },
             Err(error) => viewer.tally.error = Some(error),
@@ -133,7 +144,7 @@ impl Viewer {
     pub fn step(&mut self, now: Instant) {
         let late = |since| now.saturating_duration_since(since) > SILENCE_MAX;
         self.settle(match &self.state {
-            State::Failed => Ok(()),
+            State::Failed | State::Stalled { .. } => Ok(()),
             _ if late(self.heard) => Err(ViewerError::Silent(SILENCE_MAX)),
             _ if self.tally.first_frame.is_none() && late(self.started) => Err(ViewerError::NoFrame),
             _ => Ok(()),
@@ -157,6 +168,7 @@ impl Viewer {
     pub fn watch(&mut self, epoll: &Epoll, token: usize) -> io::Result<()> {
         match &mut self.state {
             State::Reading { wire, .. } | State::Discarding { wire, .. } => wire.watch(epoll, token),
+            State::Stalled { wire } => wire.forget(epoll),
             State::Failed => Ok(()),
         }
     }
@@ -167,7 +179,7 @@ impl Viewer {
         let result = match &mut self.state {
             State::Reading { wire, protocol } => read(wire, protocol, readable, meter, &mut self.tally, self.started),
             State::Discarding { wire, acks } => discard(wire, acks, readable, &mut self.tally.bytes),
-            State::Failed => return,
+            State::Stalled { .. } | State::Failed => return,
         };
         if self.tally.bytes > before {
             let now = Instant::now();
@@ -177,8 +189,9 @@ impl Viewer {
             self.heard = now;
         }
         self.settle(result);
-        if !self.checks && self.tally.first_frame.is_some() {
+        if self.manner != Manner::Checks && self.tally.first_frame.is_some() {
             self.state = match std::mem::replace(&mut self.state, State::Failed) {
+                State::Reading { wire, .. } if self.manner == Manner::Stalls => State::Stalled { wire },
                 State::Reading { wire, protocol } => {
                     let rtmp = matches!(*protocol, Protocol::Rtmp(_));
                     State::Discarding { wire, acks: rtmp.then_some(Acks { due_at: 0 }) }
@@ -186,6 +199,10 @@ impl Viewer {
                 other => other,
             };
         }
+    }
+
+    pub fn manner(&self) -> Manner {
+        self.manner
     }
 
     /// The end of the measurement: who has seen nothing by now has failed.

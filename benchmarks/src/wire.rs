@@ -181,6 +181,11 @@ impl Wire {
             Some(_) => Ok(()),
         }
     }
+
+    /// Has `epoll` wait no more.
+    pub fn forget(&mut self, epoll: &Epoll) -> io::Result<()> {
+        self.watched.take().map_or(Ok(()), |_| epoll.forget(self.socket.as_fd()))
+    }
 }
 
 fn connect(to: SocketAddr) -> io::Result<TcpStream> {
