@@ -187,13 +187,7 @@ impl<'a> Audience<'a> {
             }
         };
         for number in there..due {
-            // Those that differ are spread over all.
-            let is_one = |of: usize| (number + 1) * of / all > number * of / all;
-            let manner = match (is_one(self.stalled), is_one(self.checked)) {
-                (true, _) => Manner::Stalls,
-                (false, true) => Manner::Checks,
-                (false, false) => Manner::Discards,
-            };
+            let manner = manner(number, all, self.stalled, self.checked);
             let mut viewer = Viewer::start(&self.endpoints[number], manner, Instant::now());
             viewer.watch(&self.epoll, number)?;
             self.viewers.push(viewer);
@@ -319,6 +313,16 @@ impl<'a> Audience<'a> {
     }
 }
 
+/// Of viewer `number`: those that stall are spread over all, those that check over the others.
+fn manner(number: usize, all: usize, stalled: usize, checked: usize) -> Manner {
+    let is_one = |number: usize, of: usize, all: usize| (number + 1) * of / all > number * of / all;
+    if is_one(number, stalled, all) {
+        return Manner::Stalls;
+    }
+    let (number, all) = (number - number * stalled / all, all - stalled);
+    if is_one(number, checked.min(all), all) { Manner::Checks } else { Manner::Discards }
+}
+
 fn table(figures: &Value) -> String {
     let n = |pointer: &str| figures.pointer(pointer).and_then(Value::as_f64).unwrap_or_default();
     let ms = |name: &str| {
@@ -405,6 +409,18 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn manners_are_spread_and_as_many_as_asked_for() {
+        for (all, stalled, checked, left) in
+            [(500, 100, 100, 300), (10, 3, 10, 0), (7, 0, 2, 5), (4, 4, 1, 0), (1, 0, 1, 0)]
+        {
+            let manners: Vec<Manner> = (0..all).map(|number| manner(number, all, stalled, checked)).collect();
+            let count = |wanted| manners.iter().filter(|manner| **manner == wanted).count();
+            assert_eq!((count(Manner::Stalls), count(Manner::Discards)), (stalled, left), "of {all}");
+        }
+        assert_eq!([0, 1].map(|number| manner(number, 2, 0, 1)), [Manner::Discards, Manner::Checks]);
+    }
 
     #[test]
     fn quantiles_of_few_values() {
