@@ -2,8 +2,10 @@
 
 mod support;
 
-use std::{net::UdpSocket, process::Command};
+use serde_json::Value;
+use std::{net::UdpSocket, path::Path, process::Command};
 use support::{
+    PATIENCE,
     http::post,
     judge::{self, Judge},
     media::Media,
@@ -121,6 +123,65 @@ fn publisher_whose_packets_never_come_leaves_its_name() {
     let location = made.header("location").expect("a Location").to_owned();
     assert_eq!(post(server.ports.api, "DELETE", &location, "").status, 200);
     until("the name is free at once", || Some(publish()).filter(|answer| answer.status == 201));
+    server.stop();
+}
+
+/// aiortc's players by WHEP, until [`seen`].
+fn play(python: &Path, url: &str, count: usize) -> Process {
+    Process::start(judge::script(python, "webrtc").args(["many", url, &count.to_string()]))
+}
+
+/// What each has seen.
+fn seen(players: Process) -> Vec<Value> {
+    players.terminate();
+    serde_json::from_slice(&players.finish(PATIENCE).clean("players")).expect("JSON")
+}
+
+#[test]
+fn fifty_players_on_both_shards_see_each_picture_and_are_gone_afterwards() {
+    let Some(python) = judge::python() else { return };
+    const PLAYERS: usize = 50;
+    let server = Server::start(2);
+    let _publisher = Publisher::looping(&server, "live/many", Media::Tiny);
+    server.wait_until_live("live/many");
+    let players = play(&python, &server.whep("live/many"), PLAYERS);
+    server.wait_for_clients("live/many", 1 + PLAYERS as u64);
+    // So some are on another shard than the publisher, and some on another than the stream's.
+    let viewers = server.metric("shardcast_viewers");
+    assert!(viewers.len() == 2 && viewers.iter().all(|(_, count)| *count > 0.0), "{viewers:?}");
+    // Twice of what each must have seen: they share a core.
+    server.wait_for_pictures("live/many", 60);
+    let verdicts = seen(players);
+    assert_eq!(verdicts.len(), PLAYERS);
+    for seen in verdicts {
+        assert_eq!((&seen["first_is_key"], &seen["size"]), (&true.into(), &serde_json::json!(Media::Tiny.size())));
+        assert!(seen["pictures"].as_u64() >= Some(30), "{seen}");
+        let faults = ["corrupt", "backwards"].map(|name| seen[name].as_u64());
+        assert_eq!((faults, seen["longest_step"].as_u64()), ([Some(0); 2], Some(1)), "{seen}");
+        assert_eq!(seen["holes"], serde_json::json!([]), "{seen}");
+    }
+    server.wait_for_clients("live/many", 1);
+    until("the publisher's connection alone is left", || {
+        let left = [("shardcast_viewers", 0.0), ("shardcast_connections", 1.0)];
+        left.iter().all(|(metric, count)| server.total(metric, "") == *count).then_some(())
+    });
+    server.stop();
+}
+
+#[test]
+fn sei_goes_to_players_unless_told_otherwise() {
+    let Some(python) = judge::python() else { return };
+    let server = server("vhost bare.example { rtc { enabled on; keep_avc_nalu_sei off; } }");
+    for (name, vhost, kept) in [("live/a", "", true), ("bare.example/live/a", "vhost=bare.example", false)] {
+        let _publisher = Publisher::looping(&server, &format!("live/a?{vhost}"), Media::Tiny);
+        server.wait_until_live(name);
+        let player = play(&python, &format!("{}&{vhost}", server.whep("live/a")), 1);
+        server.wait_for_clients(name, 2);
+        server.wait_for_pictures(name, 30);
+        let seen = seen(player).remove(0);
+        assert_eq!((&seen["longest_step"], &seen["corrupt"]), (&1.into(), &0.into()), "{seen}");
+        assert_eq!(seen["views"].as_u64() > Some(0), kept, "{seen}");
+    }
     server.stop();
 }
 

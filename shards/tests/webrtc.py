@@ -4,6 +4,8 @@ Usage: webrtc.py publish URL FILE, by WHIP (RFC 9725): the H.264 of an FLV as it
 over until told to end (SIGTERM).
        webrtc.py play URL [SECONDS], by WHEP: prints what `judge.py` prints. The times of pictures and sound are on one
 clock by the sender reports of each (RFC 3550, 6.4.1), as in any browser.
+       webrtc.py many URL COUNT, by WHEP: so many players at once of pictures, one in five of sound too, until told to
+end. Prints a list of what `judge.py` prints.
 """
 
 import asyncio
@@ -111,12 +113,15 @@ async def publish(end, url, file):
 
 
 async def play(end, url, seconds):
-    connection = RTCPeerConnection()
-    player = Player(connection, seconds, end)
-    resource = await offer(connection, url)
-    await player.played()
-    await leave(connection, resource)
+    player = Player(seconds)
+    await player.play(url, end.wait(), player.ready.wait())
     return player.verdict()
+
+
+async def many(end, url, count):
+    viewers = [Viewer(["video", "audio"] if n % 5 == 0 else ["video"]) for n in range(count)]
+    await asyncio.gather(*(viewer.play(url, end.wait()) for viewer in viewers))
+    return [viewer.judge.verdict() for viewer in viewers]
 
 
 class AbsoluteTimestamps:
@@ -130,24 +135,54 @@ class AbsoluteTimestamps:
         return self.last
 
 
-class Player:
-    """Judges what a connection receives."""
+rtcrtpreceiver.TimestampMapper = AbsoluteTimestamps
 
-    def __init__(self, connection, seconds, end):
+
+class Viewer:
+    """Judges what a connection receives, picture and sound each by themselves."""
+
+    def __init__(self, kinds):
         self.judge = Judge()
-        self.end = end
+        self.connection = RTCPeerConnection()
+        self.receivers = {
+            kind: h264_alone(self.connection.addTransceiver(kind, direction="recvonly")).receiver for kind in kinds
+        }
+        self.tasks = []
+        self.connection.on("track", lambda track: self.tasks.append(asyncio.create_task(self.take(track))))
+
+    async def take(self, track):
+        while True:
+            frame = await track.recv()
+            self.show(track.kind, frame, float(frame.pts * frame.time_base))
+
+    def show(self, kind, frame, time):
+        (self.judge.see if kind == "video" else self.judge.hear)(frame, time)
+
+    async def play(self, url, *ends):
+        """Until one of `ends`."""
+        resource = await offer(self.connection, url)
+        ends = [asyncio.create_task(end) for end in ends]
+        await asyncio.wait([*ends, *self.tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in self.tasks:
+            if task.done():
+                task.result()
+            task.cancel()
+        await leave(self.connection, resource)
+
+
+class Player(Viewer):
+    """Judges picture and sound on one clock."""
+
+    def __init__(self, seconds):
+        super().__init__(["video", "audio"])
         self.seconds = seconds
         # Seconds of the sender's clock and the RTP timestamp for it, by kind.
         self.reports = {"video": [], "audio": []}
         # What came before the second reports: the first are made while a player is given what it starts with.
         self.early = []
         self.ready = asyncio.Event()
-        rtcrtpreceiver.TimestampMapper = AbsoluteTimestamps
-        for kind in ("video", "audio"):
-            receiver = h264_alone(connection.addTransceiver(kind, direction="recvonly")).receiver
+        for kind, receiver in self.receivers.items():
             receiver._handle_rtcp_packet = self.note_reports(kind, receiver._handle_rtcp_packet)
-        self.tasks = []
-        connection.on("track", lambda track: self.tasks.append(asyncio.create_task(self.take(track))))
 
     def note_reports(self, kind, handle):
         async def noted(packet):
@@ -163,7 +198,7 @@ class Player:
             if not self.in_step():
                 continue
             for kind, frame in self.early:
-                (self.judge.see if kind == "video" else self.judge.hear)(frame, self.time_of(kind, frame))
+                self.show(kind, frame, self.time_of(kind, frame))
             self.early.clear()
             start, end = self.judge.span()
             if end - start > self.seconds:
@@ -176,13 +211,6 @@ class Player:
         ntp, rtp = self.reports[kind][-1]
         past = (frame.pts - rtp + 2**31) % 2**32 - 2**31
         return ntp + float(past * frame.time_base)
-
-    async def played(self):
-        await asyncio.wait([asyncio.create_task(self.end.wait()), asyncio.create_task(self.ready.wait()), *self.tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in self.tasks:
-            if task.done():
-                task.result()
-            task.cancel()
 
     def verdict(self):
         if not self.in_step():
@@ -230,6 +258,8 @@ async def main(what, url, *rest):
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
     if what == "publish":
         await publish(end, url, *rest)
+    elif what == "many":
+        print(json.dumps(await many(end, url, *map(int, rest))))
     else:
         print(json.dumps(await play(end, url, float(*rest or ["inf"]))))
 
