@@ -90,7 +90,7 @@ fn road(from: In, media: Media, shards: usize) {
     let stage = Stage::open(python, shards);
     let publisher = stage.publish(from, &stage.stream, media);
     stage.server.wait_until_live(&stage.stream);
-    let settling = if matches!(from, In::Whip | In::WhipFfmpeg) { 2 } else { 0 };
+    let settling = if matches!(from, In::Whip | In::WhipFfmpeg) { 9 } else { 0 };
     let live = OUTS.into_iter().filter(|out| *out != Out::File);
     let judges = live.map(|out| {
         // WebRTC gets no B-frame that others do without: of the clip's pictures each third.
