@@ -4,8 +4,9 @@ Usage: webrtc.py publish URL FILE, by WHIP (RFC 9725): the H.264 of an FLV as it
 over until told to end (SIGTERM).
        webrtc.py play URL [SECONDS], by WHEP: prints what `judge.py` prints. The times of pictures and sound are on one
 clock by the sender reports of each (RFC 3550, 6.4.1), as in any browser.
-       webrtc.py many URL COUNT, by WHEP: so many players at once of pictures, one in five of sound too, until told to
-end. Prints a list of what `judge.py` prints.
+       webrtc.py many URL COUNT PICTURES, by WHEP: so many players at once of pictures, one in five of sound too, until
+told to end and each has seen so many. Prints a list of what `judge.py` prints.
+       webrtc.py ice URL FILE, as publish, but without DTLS.
 """
 
 import asyncio
@@ -21,6 +22,7 @@ import aioice.ice
 import av
 from aiortc import (
     MediaStreamTrack,
+    RTCDtlsTransport,
     RTCPeerConnection,
     RTCRtpReceiver,
     RTCRtpSender,
@@ -114,13 +116,14 @@ async def publish(end, url, file):
 
 async def play(end, url, seconds):
     player = Player(seconds)
-    await player.play(url, end.wait(), player.ready.wait())
+    await player.play(url, {end.wait(), player.ready.wait()}, asyncio.FIRST_COMPLETED)
     return player.verdict()
 
 
-async def many(end, url, count):
-    viewers = [Viewer(["video", "audio"] if n % 5 == 0 else ["video"]) for n in range(count)]
-    await asyncio.gather(*(viewer.play(url, end.wait()) for viewer in viewers))
+async def many(end, url, count, pictures):
+    viewers = [Viewer(["video", "audio"] if n % 5 == 0 else ["video"], pictures) for n in range(count)]
+    plays = (viewer.play(url, {end.wait(), viewer.ready.wait()}, asyncio.ALL_COMPLETED) for viewer in viewers)
+    await asyncio.gather(*plays)
     return [viewer.judge.verdict() for viewer in viewers]
 
 
@@ -141,8 +144,10 @@ rtcrtpreceiver.TimestampMapper = AbsoluteTimestamps
 class Viewer:
     """Judges what a connection receives, picture and sound each by themselves."""
 
-    def __init__(self, kinds):
+    def __init__(self, kinds, pictures=None):
         self.judge = Judge()
+        self.pictures = pictures
+        self.ready = asyncio.Event()
         self.connection = RTCPeerConnection()
         self.receivers = {
             kind: h264_alone(self.connection.addTransceiver(kind, direction="recvonly")).receiver for kind in kinds
@@ -154,15 +159,17 @@ class Viewer:
         while True:
             frame = await track.recv()
             self.show(track.kind, frame, float(frame.pts * frame.time_base))
+            if len(self.judge.numbers) == self.pictures:
+                self.ready.set()
 
     def show(self, kind, frame, time):
         (self.judge.see if kind == "video" else self.judge.hear)(frame, time)
 
-    async def play(self, url, *ends):
-        """Until one of `ends`."""
+    async def play(self, url, ends, when):
+        """Until one of `ends`, or all."""
         resource = await offer(self.connection, url)
-        ends = [asyncio.create_task(end) for end in ends]
-        await asyncio.wait([*ends, *self.tasks], return_when=asyncio.FIRST_COMPLETED)
+        over = asyncio.create_task(asyncio.wait(map(asyncio.create_task, ends), return_when=when))
+        await asyncio.wait([over, *self.tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in self.tasks:
             if task.done():
                 task.result()
@@ -180,7 +187,6 @@ class Player(Viewer):
         self.reports = {"video": [], "audio": []}
         # What came before the second reports: the first are made while a player is given what it starts with.
         self.early = []
-        self.ready = asyncio.Event()
         for kind, receiver in self.receivers.items():
             receiver._handle_rtcp_packet = self.note_reports(kind, receiver._handle_rtcp_packet)
 
@@ -256,7 +262,9 @@ async def ask(method, url, sdp=None):
 async def main(what, url, *rest):
     end = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
-    if what == "publish":
+    if what == "ice":
+        RTCDtlsTransport.start = lambda *_: end.wait()
+    if what in ("publish", "ice"):
         await publish(end, url, *rest)
     elif what == "many":
         print(json.dumps(await many(end, url, *map(int, rest))))

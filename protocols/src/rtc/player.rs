@@ -14,7 +14,7 @@ use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
-use str0m::{Event, IceConnectionState, Input, Rtc, rtp::RtpWrite};
+use str0m::{Event, Input, Rtc, rtp::RtpWrite};
 
 #[derive(Debug)]
 pub struct Player {
@@ -24,8 +24,6 @@ pub struct Player {
     audio: Option<Sender>,
     clock: Clock,
     connected: bool,
-    /// When the peer counts as gone unless it is heard.
-    gone: Option<Instant>,
     asked: Option<Instant>,
     deadline: Option<Instant>,
     out: VecDeque<Output>,
@@ -49,10 +47,6 @@ struct Clock {
     anchor: Option<(Instant, u32)>,
 }
 
-/// Without ICE or before its end; SRS's `stun_timeout`.
-const PEER_TIMEOUT: Duration = Duration::from_secs(30);
-/// After so long without a request str0m takes a peer for gone.
-const ICE_TIMEOUT: Duration = Duration::from_secs(15);
 /// Between two wishes for a keyframe.
 const ASK_SPAN: Duration = Duration::from_millis(500);
 /// Packets kept for retransmission, and for how long.
@@ -77,7 +71,6 @@ impl Player {
             audio: tracks.audio.map(Sender::new),
             clock: Clock::default(),
             connected: false,
-            gone: Some(now + PEER_TIMEOUT),
             asked: None,
             deadline: Some(now),
             out: VecDeque::new(),
@@ -112,7 +105,7 @@ impl Player {
 
     /// When `expire` wants to be called, unless input comes first.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.deadline, self.gone].into_iter().flatten().min()
+        self.deadline
     }
 
     /// Whether the peer takes pictures.
@@ -152,7 +145,6 @@ impl Player {
     /// Says goodbye (RTCP BYE, DTLS close_notify). What `poll` gives then is the last.
     pub fn close(&mut self, now: Instant) {
         self.connected = false;
-        self.gone = None;
         // A peer that cannot be told will find out.
         let _ = self.rtc.close().map_err(SessionError::from).and_then(|()| self.drive(now));
     }
@@ -170,16 +162,13 @@ impl Player {
                 str0m::Output::Event(event) => self.event(now, event),
             }
         }
-        if self.gone.is_some_and(|gone| gone <= now) {
-            self.closed();
-        }
         Ok(())
     }
 
     fn event(&mut self, now: Instant, event: Event) {
         match event {
             Event::Connected => {
-                (self.connected, self.gone) = (true, None);
+                self.connected = true;
                 self.out.push_back(Output::Connected);
             }
             Event::KeyframeRequest(_)
@@ -188,18 +177,13 @@ impl Player {
                 self.asked = Some(now);
                 self.out.push_back(Output::KeyframeWanted);
             }
-            Event::IceConnectionStateChange(state) if self.connected => {
-                let silent = state == IceConnectionState::Disconnected;
-                self.gone = silent.then_some(now + (PEER_TIMEOUT - ICE_TIMEOUT));
+            Event::Closed => {
+                self.connected = false;
+                self.out.push_back(Output::Closed);
             }
-            Event::Closed => self.closed(),
+            // Silence is judged by who moves the datagrams.
             _ => {}
         }
-    }
-
-    fn closed(&mut self) {
-        (self.connected, self.gone) = (false, None);
-        self.out.push_back(Output::Closed);
     }
 }
 
