@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Config, Vhost},
-    connection::Connection,
+    connection::{Connection, METER_STEP},
     control::snapshot,
     fanout::{audience::Audience, rtp::RtpAudience},
     files,
@@ -11,6 +11,8 @@ use crate::{
         accept::{self, Door},
         rtc::{self, Port},
     },
+    launch::security::Security,
+    load::Load,
     mesh::{Ask, Change, Handover, Mail, Mesh},
     net::{
         doors::Doors,
@@ -36,6 +38,7 @@ use shardcast_protocols::{
     rtmp::format::Rtmp,
     session::{Client, Refusal, Verdict},
     ts::Ts,
+    websocket::Framed,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -65,6 +68,7 @@ pub struct Shard {
     pub mesh: Mesh,
     /// Where it accepts connections.
     pub doors: Doors<Door>,
+    pub security: Arc<Security>,
     pub buffer: ReadBuffer,
     pub fault: Option<String>,
     /// Its WebRTC sessions.
@@ -82,6 +86,8 @@ pub struct Shard {
     fetches: Requests<Option<Content>>,
     files: files::Writer,
     next_number: Cell<u64>,
+    sweeps: Cell<usize>,
+    load: RefCell<Load>,
     /// Writes recordings; there once one was wanted.
     disk: RefCell<Option<Rc<Disk>>>,
     /// There may be something for the hand to do.
@@ -93,6 +99,7 @@ pub struct Shard {
 #[derive(Clone)]
 pub struct Common {
     pub config: Arc<Config>,
+    pub security: Arc<Security>,
     pub connections_open: Arc<AtomicUsize>,
     pub connections_max: usize,
     /// Writes the files that the configuration asks for.
@@ -107,6 +114,7 @@ impl Shard {
             config: RefCell::new(common.config),
             mesh,
             doors: Doors::default(),
+            security: common.security,
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
             fault: common.fault,
             rtc: Port::default(),
@@ -120,6 +128,8 @@ impl Shard {
             fetches: Requests::default(),
             files: common.files,
             next_number: Cell::new(1),
+            sweeps: Cell::default(),
+            load: RefCell::default(),
             disk: RefCell::default(),
             awake: RefCell::default(),
             quit: RefCell::default(),
@@ -179,7 +189,12 @@ impl Shard {
         if self.mesh.flush() {
             self.wake();
         }
+        let sweep = self.sweeps.replace(self.sweeps.get() + 1);
+        self.load.borrow_mut().sample(now);
         for connection in self.connections.borrow().values() {
+            if sweep.is_multiple_of(METER_STEP) {
+                connection.measure();
+            }
             if connection.deadline.get().is_some_and(|deadline| deadline <= now) {
                 connection.expire();
             }
@@ -227,6 +242,8 @@ impl Shard {
                     Wire::ChunkedFlv => Box::new(Chunked(Flv)),
                     Wire::Ts | Wire::Srt => Box::<Ts>::default(),
                     Wire::ChunkedTs => Box::<Chunked<Ts>>::default(),
+                    Wire::WsFlv => Box::new(Framed(Flv)),
+                    Wire::WsTs => Box::<Framed<Ts>>::default(),
                 };
                 Audience::new(Tape::new(format, &stream.ring), window(vhost, wire))
             });
@@ -430,6 +447,17 @@ impl Shard {
                 let snapshot = Box::new(self.snapshot());
                 self.post(self.mesh.control(), Mail::Shard { request, snapshot });
             }
+            Mail::Clients { request } => {
+                let (shard, clients) = (self.index(), self.clients());
+                self.post(self.mesh.control(), Mail::ClientList { request, shard, clients });
+            }
+            Mail::Kick { id } => {
+                // It may have left meanwhile.
+                if let Some(client) = self.connections.borrow().values().find(|connection| connection.id == id) {
+                    metrics::counter!("shardcast_clients_kicked_total").increment(1);
+                    client.close("kicked through the API".into());
+                }
+            }
             Mail::Configure(change) => self.configure(*change),
             Mail::Drain => {
                 self.draining.set(true);
@@ -443,7 +471,7 @@ impl Shard {
                     let _ = quit.try_send(());
                 }
             }
-            Mail::Http(_) | Mail::Shard { .. } | Mail::Claim { .. } | Mail::Left { .. } => {
+            Mail::Http(_) | Mail::Shard { .. } | Mail::ClientList { .. } | Mail::Claim { .. } | Mail::Left { .. } => {
                 warn!("mail for the control shard came to shard {}", self.index())
             }
         }
@@ -460,8 +488,8 @@ impl Shard {
         }
         for connection in self.connections.borrow().values() {
             let serves = |key: &StreamKey| new.vhost(key.vhost()).is_some_and(|vhost| vhost.name == key.vhost());
-            if let Some(key) = connection.stream.borrow().as_ref().filter(|key| !serves(key)) {
-                connection.close(format!("vhost {} is not served any more", key.vhost()));
+            if let Some(part) = connection.part.borrow().as_ref().filter(|part| !serves(&part.key)) {
+                connection.close(format!("vhost {} is not served any more", part.key.vhost()));
             }
         }
         for stream in self.streams.borrow_mut().values_mut() {
@@ -661,8 +689,21 @@ impl Shard {
             index: self.index(),
             connections: self.connections.borrow().len(),
             frames_crossed: self.mesh.frames_crossed.get(),
+            load: self.load.borrow().share(),
             streams: self.streams.borrow().values().map(snapshot::Share::of).collect(),
         }
+    }
+
+    /// All that publish or play here.
+    fn clients(&self) -> Vec<snapshot::Client> {
+        let (connections, streams) = (self.connections.borrow(), self.streams.borrow());
+        let client = |connection: &Rc<Connection>| {
+            let part = connection.part.borrow().clone()?;
+            let tape = |wire: Wire| Some(&streams.get(&part.key)?.audiences[wire as usize].as_ref()?.tape);
+            let lag = part.wire.and_then(tape).map(|tape| connection.cursor.borrow().lag(tape));
+            Some(snapshot::Client::of(connection, part, lag))
+        };
+        connections.values().filter_map(client).collect()
     }
 }
 

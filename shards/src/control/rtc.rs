@@ -293,7 +293,7 @@ async fn make(
         settings.candidates,
     );
     let token = format!("{}{}", random_id(), random_id());
-    let prepared = Box::new(Prepared { number, id, ufrag: ufrag.clone(), key, session });
+    let prepared = Box::new(Prepared { number, id, ufrag: ufrag.clone(), key, request: request.clone(), session });
     sessions.add(prepared, token.clone(), now + vhost.rtc.stun_timeout);
     Ok((Made { answer, ufrag, token }, wanted))
 }
@@ -470,7 +470,7 @@ impl Control {
 }
 
 /// A query's value, percent-decoded; `None` where it is not there or empty.
-fn value(query: &str, name: &str) -> Option<String> {
+pub(super) fn value(query: &str, name: &str) -> Option<String> {
     let found = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
     let decoded = super::pages::decode(found);
     (!decoded.is_empty()).then_some(decoded)

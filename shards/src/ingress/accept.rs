@@ -2,14 +2,24 @@
 
 use super::{http, rtmp};
 use crate::{
-    config::Listen,
-    connection::Connection,
-    net::{link::Link, socket::Socket, sys},
+    connection::{Closed, Connection},
+    net::{
+        doors::Endpoint,
+        link::Link,
+        socket::Socket,
+        sys,
+        tls::{self, Secure},
+    },
     shard::Shard,
 };
 use futures_lite::FutureExt;
 use glommio::{spawn_local, timer::sleep, yield_if_needed};
-use std::{cell::Cell, panic::AssertUnwindSafe, rc::Rc, time::Duration};
+use std::{
+    cell::Cell,
+    panic::AssertUnwindSafe,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 use tracing::{error, info, warn};
 
 /// What a listening socket serves.
@@ -22,9 +32,12 @@ pub enum Service {
 /// A listening socket, as the configuration asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Door {
-    pub listen: Listen,
+    pub endpoint: Endpoint,
     pub service: Service,
 }
+
+/// A TLS handshake may take so long.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// After an accept that failed, as it does while descriptors are short.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -34,22 +47,33 @@ pub fn open(shard: &Rc<Shard>, door: Door, listener: std::net::TcpListener) {
     match listener.try_clone() {
         Ok(handle) => {
             let open = shard.doors.open(door, handle);
-            spawn_local(run(shard.clone(), listener, door.service, open)).detach();
+            spawn_local(run(shard.clone(), listener, door, open)).detach();
         }
-        Err(error) => error!("{:?} on {} is off on this shard: {error}", door.service, door.listen),
+        Err(error) => error!("{:?} on {} is off on this shard: {error}", door.service, door.endpoint),
     }
 }
 
-async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, service: Service, open: Rc<Cell<bool>>) {
+async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, door: Door, open: Rc<Cell<bool>>) {
     let listener = sys::adopt_listener(listener);
+    let service = door.service;
+    let secured = match service {
+        Service::Rtmp => &shard.security.rtmps,
+        Service::Http => &shard.security.https,
+    };
+    let tls = door.endpoint.tls.then_some(&secured.config);
     loop {
         let accepted = listener.accept().await.map_err(std::io::Error::from).and_then(|stream| {
             let peer = stream.peer_addr().map_err(std::io::Error::from)?;
-            Ok((Socket::new(stream)?, peer))
+            let socket = Socket::new(stream)?;
+            let link = match tls {
+                Some(config) => Link::Tls(Secure::new(socket, tls::session(config)?)),
+                None => Link::Tcp(socket),
+            };
+            Ok((link, peer))
         });
         match accepted {
-            Ok((socket, peer)) => {
-                if let Some(connection) = shard.admit(Link::Tcp(socket), peer) {
+            Ok((link, peer)) => {
+                if let Some(connection) = shard.admit(link, peer) {
                     spawn_local(guard(shard.clone(), connection, service)).detach();
                 }
             }
@@ -66,8 +90,12 @@ async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, service: Service
 
 /// Serves a connection to its end; a panic ends it and nothing else.
 async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, service: Service) {
-    info!(cid = %connection.id, "{service:?} connection from {}", connection.peer);
+    let over = if connection.socket.is_tls() { " over TLS" } else { "" };
+    info!(cid = %connection.id, "{service:?} connection{over} from {}", connection.peer);
     let session = async {
+        if !agree(&shard, &connection).await {
+            return shard.dismiss(&connection);
+        }
         match service {
             Service::Rtmp => rtmp::serve(&shard, &connection).await,
             Service::Http => http::serve(&shard, &connection).await,
@@ -77,5 +105,24 @@ async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, service: Service) {
         metrics::counter!("shardcast_session_panics_total").increment(1);
         error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer);
         connection.close("internal error".into());
+        // Its seat has done so, unless it had none yet.
+        shard.dismiss(&connection);
     }
+}
+
+/// The TLS handshake, where there is one; false where it failed.
+async fn agree(shard: &Shard, connection: &Connection) -> bool {
+    let Link::Tls(secure) = &connection.socket else { return true };
+    connection.deadline.set(Some(Instant::now() + HANDSHAKE));
+    let agreed = secure.handshake(&shard.buffer).await;
+    connection.deadline.set(None);
+    tls::count_handshake(if agreed.is_ok() { "ok" } else { "failed" });
+    if let Err(error) = &agreed {
+        let why = match connection.closed() {
+            Some(Closed::Expired) => format!("not done within {} s", HANDSHAKE.as_secs()),
+            _ => error.to_string(),
+        };
+        connection.close(format!("TLS handshake: {why}"));
+    }
+    agreed.is_ok()
 }

@@ -388,6 +388,38 @@ fn signal_set() -> libc::sigset_t {
     }
 }
 
+/// CPU time of the calling thread so far (clock_gettime(2), `CLOCK_THREAD_CPUTIME_ID`).
+pub fn thread_time() -> io::Result<Duration> {
+    clock(libc::CLOCK_THREAD_CPUTIME_ID)
+}
+
+/// What the process has used, in the order of `struct rusage` (getrusage(2)): whole seconds of user and system
+/// time, then its counters from `ru_maxrss` (kB) to `ru_nivcsw`.
+pub fn usage() -> io::Result<[i64; 16]> {
+    // SAFETY: plain data for which all zeros is "nothing".
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one rusage.
+    check(unsafe { libc::getrusage(libc::RUSAGE_SELF, &mut usage) })?;
+    Ok([
+        usage.ru_utime.tv_sec,
+        usage.ru_stime.tv_sec,
+        usage.ru_maxrss,
+        usage.ru_ixrss,
+        usage.ru_idrss,
+        usage.ru_isrss,
+        usage.ru_minflt,
+        usage.ru_majflt,
+        usage.ru_nswap,
+        usage.ru_inblock,
+        usage.ru_oublock,
+        usage.ru_msgsnd,
+        usage.ru_msgrcv,
+        usage.ru_nsignals,
+        usage.ru_nvcsw,
+        usage.ru_nivcsw,
+    ])
+}
+
 /// Who started a process that went into the background, and waits to hear how the start went.
 #[derive(Debug)]
 pub struct Starter(File);
@@ -441,9 +473,13 @@ pub fn lock(fd: BorrowedFd<'_>) -> io::Result<bool> {
 
 /// Time since the machine started (clock_gettime(2), `CLOCK_MONOTONIC`).
 pub fn uptime() -> io::Result<Duration> {
+    clock(libc::CLOCK_MONOTONIC)
+}
+
+fn clock(id: libc::clockid_t) -> io::Result<Duration> {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the kernel writes one timespec to a pointer to one.
-    check(unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) })?;
+    check(unsafe { libc::clock_gettime(id, &mut time) })?;
     Ok(Duration::new(time.tv_sec.try_into().unwrap_or_default(), time.tv_nsec.try_into().unwrap_or_default()))
 }
 
