@@ -16,19 +16,14 @@ pub struct Response {
 
 /// Asks and reads to the end of the connection.
 pub fn request(port: u16, method: &str, path: &str, headers: &[&str]) -> Response {
-    let mut stream = open(port, method, path, headers);
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-    Response::parse(&bytes).unwrap_or_else(|| panic!("{method} {path}: {:?}", String::from_utf8_lossy(&bytes)))
+    Response::read(open(port, method, path, headers), &format!("{method} {path}"))
 }
 
 /// As [`request`], with a body.
 pub fn post(port: u16, method: &str, path: &str, body: &str) -> Response {
     let mut stream = open(port, method, path, &[&format!("Content-Length: {}", body.len())]);
     stream.write_all(body.as_bytes()).expect("send a body");
-    let mut bytes = Vec::new();
-    stream.read_to_end(&mut bytes).unwrap_or_else(|error| panic!("{method} {path}: {error}"));
-    Response::parse(&bytes).unwrap_or_else(|| panic!("{method} {path}: {:?}", String::from_utf8_lossy(&bytes)))
+    Response::read(stream, &format!("{method} {path}"))
 }
 
 /// Asks; the answer is the caller's to read.
@@ -42,6 +37,12 @@ pub fn open(port: u16, method: &str, path: &str, headers: &[&str]) -> TcpStream 
 }
 
 impl Response {
+    fn read(mut stream: TcpStream, what: &str) -> Self {
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).unwrap_or_else(|error| panic!("{what}: {error}"));
+        Self::parse(&bytes).unwrap_or_else(|| panic!("{what}: {:?}", String::from_utf8_lossy(&bytes)))
+    }
+
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
         let head = std::str::from_utf8(&bytes[..end]).ok()?;
