@@ -16,6 +16,8 @@ use tempfile::TempDir;
 
 /// What every player plays at least.
 const SECONDS: u32 = 6;
+/// So late a player may be on a busy machine.
+const LATE_SECONDS: u32 = 4;
 /// How often a player is sent away that the kernel gave to the stream's own shard.
 const TRIES: usize = 30;
 
@@ -98,7 +100,7 @@ fn road(from: In, media: Media, shards: usize) {
         stage.seat(out).settling(settling).by_steps_of(if thinned { 2 } else { 1 })
     });
     let judges: Vec<_> = judges.collect();
-    stage.server.wait_for_pictures(&stage.stream, SECONDS as usize * FRAMES_PER_SECOND);
+    stage.server.wait_for_pictures(&stage.stream, (SECONDS + LATE_SECONDS) as usize * FRAMES_PER_SECOND);
     judges.iter().for_each(Judge::stop);
     judges.into_iter().for_each(Judge::finish);
     publisher.terminate();
