@@ -2,8 +2,10 @@
 
 mod support;
 
-use std::{net::UdpSocket, process::Command};
+use serde_json::Value;
+use std::{net::UdpSocket, path::Path, process::Command};
 use support::{
+    PATIENCE,
     http::post,
     judge::{self, Judge},
     media::Media,
@@ -121,6 +123,92 @@ fn publisher_whose_packets_never_come_leaves_its_name() {
     let location = made.header("location").expect("a Location").to_owned();
     assert_eq!(post(server.ports.api, "DELETE", &location, "").status, 200);
     until("the name is free at once", || Some(publish()).filter(|answer| answer.status == 201));
+    server.stop();
+}
+
+/// How many pictures each of [`play`] sees at least.
+const PICTURES: usize = 30;
+
+/// aiortc's players by WHEP, until [`seen`].
+fn play(python: &Path, url: &str, count: usize) -> Process {
+    let [count, pictures] = [count, PICTURES].map(|number| number.to_string());
+    Process::start(judge::script(python, "webrtc").args(["many", url, &count, &pictures]))
+}
+
+/// What each has seen.
+fn seen(players: Process) -> Vec<Value> {
+    players.terminate();
+    serde_json::from_slice(&players.finish(2 * PATIENCE).clean("players")).expect("JSON")
+}
+
+#[test]
+fn fifty_players_on_both_shards_see_each_picture_and_are_gone_afterwards() {
+    let Some(python) = judge::python() else { return };
+    const PLAYERS: usize = 50;
+    let server = Server::start(2);
+    let _publisher = Publisher::looping(&server, "live/many", Media::Tiny);
+    server.wait_until_live("live/many");
+    let players = play(&python, &server.whep("live/many"), PLAYERS);
+    server.wait_for_clients("live/many", 1 + PLAYERS as u64);
+    // So some are on another shard than the publisher, and some on another than the stream's.
+    let viewers = server.metric("shardcast_viewers");
+    assert!(viewers.len() == 2 && viewers.iter().all(|(_, count)| *count > 0.0), "{viewers:?}");
+    let verdicts = seen(players);
+    assert_eq!(verdicts.len(), PLAYERS);
+    for seen in verdicts {
+        assert_eq!((&seen["first_is_key"], &seen["size"]), (&true.into(), &serde_json::json!(Media::Tiny.size())));
+        assert!(seen["pictures"].as_u64() >= Some(PICTURES as u64), "{seen}");
+        let faults = ["corrupt", "backwards"].map(|name| seen[name].as_u64());
+        assert_eq!((faults, seen["longest_step"].as_u64()), ([Some(0); 2], Some(1)), "{seen}");
+        assert_eq!(seen["holes"], serde_json::json!([]), "{seen}");
+    }
+    server.wait_for_clients("live/many", 1);
+    until("the publisher's connection alone is left", || {
+        let left = [("shardcast_viewers", 0.0), ("shardcast_connections", 1.0)];
+        left.iter().all(|(metric, count)| server.total(metric, "") == *count).then_some(())
+    });
+    server.stop();
+}
+
+#[test]
+fn a_silent_player_is_over_after_stun_timeout() {
+    let Some(python) = judge::python() else { return };
+    let server = server("");
+    let _publisher = Publisher::looping(&server, "live/a", Media::Tiny);
+    server.wait_until_live("live/a");
+    let player = play(&python, &server.whep("live/a"), 1);
+    server.wait_for_clients("live/a", 2);
+    player.freeze();
+    server.wait_for_log(&["nothing was heard of it for 2 s"]);
+    server.wait_for_clients("live/a", 1);
+    server.stop();
+}
+
+#[test]
+fn a_publisher_that_agrees_on_no_keys_leaves_its_name() {
+    let Some(python) = judge::python() else { return };
+    let server = Server::start(2);
+    let mut publish = judge::script(&python, "webrtc");
+    let _publisher = Process::start(publish.args(["ice", &server.whip("live/a")]).arg(Media::Marked.file()));
+    server.wait_for_log(&["publishes /live/a by WebRTC"]);
+    server.log().wait_for(&["no keys were agreed on in 30 s"], 2 * PATIENCE);
+    server.wait_until_over("live/a");
+    server.stop();
+}
+
+#[test]
+fn sei_goes_to_players_unless_told_otherwise() {
+    let Some(python) = judge::python() else { return };
+    let server = server("vhost bare.example { rtc { enabled on; keep_avc_nalu_sei off; } }");
+    for (name, vhost, kept) in [("live/a", "", true), ("bare.example/live/a", "vhost=bare.example", false)] {
+        let _publisher = Publisher::looping(&server, &format!("live/a?{vhost}"), Media::Tiny);
+        server.wait_until_live(name);
+        let player = play(&python, &format!("{}&{vhost}", server.whep("live/a")), 1);
+        server.wait_for_clients(name, 2);
+        let seen = seen(player).remove(0);
+        assert_eq!((&seen["longest_step"], &seen["corrupt"]), (&1.into(), &0.into()), "{seen}");
+        assert_eq!(seen["views"].as_u64() > Some(0), kept, "{seen}");
+    }
     server.stop();
 }
 

@@ -191,7 +191,8 @@ fn garbage_from_the_callers_own_address_harms_no_other() {
         let mut player = play_by_libsrt(&by(&roads[1], server.srt("live/clean")));
         let judges = [server.srt("live/clean"), server.flv("live/clean")].map(|url| Judge::of(&python, url, SECONDS));
         until("packets are spoiled", || {
-            let enough = |relay: &Relay, client: &mut Process| relay.spoiled() > 100 || client.ended().is_some();
+            // A player only acknowledges, on a busy machine a dozen times a second.
+            let enough = |relay: &Relay, client: &mut Process| relay.spoiled() > 50 || client.ended().is_some();
             (enough(&roads[0], &mut publisher) && enough(&roads[1], &mut player)).then_some(())
         });
         judges.into_iter().for_each(Judge::finish);

@@ -24,6 +24,9 @@ pub enum Media {
     Marked,
     /// The same with B-frames.
     MarkedReordered,
+    /// 160×90, 10 a second, a keyframe a second, without B-frames. Pictures are numbered, and SEI says of each keyframe
+    /// that it is of two views. 20 s.
+    Tiny,
 }
 
 /// White flashes over the pictures 12 and 13 of each second at the top, the number of the picture in
@@ -39,6 +42,7 @@ const BEEPS: &str = "aevalsrc='0.05*sin(2*PI*440*t)+0.4*sin(2*PI*1000*t)*between
 const BASELINE: [&str; 4] = ["-profile:v", "baseline", "-bf", "0"];
 const REORDERED: [&str; 6] = ["-profile:v", "main", "-bf", "2", "-b_strategy", "0"];
 
+/// Of all but the tiny one.
 pub const FRAMES_PER_SECOND: usize = 25;
 
 impl Media {
@@ -57,18 +61,21 @@ impl Media {
         match self {
             Media::Heavy => (1280, 720),
             Media::Marked | Media::MarkedReordered => (320, 180),
+            Media::Tiny => (160, 90),
             Media::Plain | Media::Reordered | Media::Short => (640, 360),
         }
     }
 
     fn make(self, folder: &Path, file: &Path) {
         let (width, height) = self.size();
+        let rate = if self == Media::Tiny { 10 } else { FRAMES_PER_SECOND }.to_string();
         let (seconds, picture, coding): (u32, &str, &[&str]) = match self {
             Media::Plain => (10, "", &BASELINE),
             Media::Short => (4, "", &BASELINE),
             Media::Marked => (8, MARKS, &BASELINE),
             Media::Reordered => (10, "", &REORDERED),
             Media::MarkedReordered => (8, MARKS, &REORDERED),
+            Media::Tiny => (20, MARKS, &["-profile:v", "baseline", "-bf", "0", "-x264-params", "frame-packing=3"]),
             // Noise that changes with each picture fills the rate.
             Media::Heavy => {
                 (20, ",noise=alls=60:allf=t", &["-bf", "0", "-b:v", "20M", "-maxrate", "20M", "-bufsize", "4M"])
@@ -80,11 +87,11 @@ impl Media {
         let made = Process::start(
             Command::new("ffmpeg")
                 .args(["-v", "error", "-y", "-f", "lavfi", "-i"])
-                .arg(format!("testsrc2=size={width}x{height}:rate={FRAMES_PER_SECOND}{picture}"))
+                .arg(format!("testsrc2=size={width}x{height}:rate={rate}{picture}"))
                 .args(["-f", "lavfi", "-i", if marked { BEEPS } else { TONE }])
                 .args(["-t", &seconds.to_string(), "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast"])
                 .args(coding)
-                .args(["-g", "25", "-keyint_min", "25", "-sc_threshold", "0"])
+                .args(["-g", &rate, "-keyint_min", &rate, "-sc_threshold", "0"])
                 .args(["-c:a", "aac", "-b:a", "96k", "-f", "flv"])
                 .arg(&making),
         );

@@ -2,7 +2,7 @@
 
 use super::{
     PATIENCE,
-    media::Media,
+    media::{FRAMES_PER_SECOND, Media},
     process::{Output, Process},
     tone,
 };
@@ -37,15 +37,19 @@ pub struct Probed {
 /// A running ffprobe.
 pub struct Probe(Process);
 
+/// Of pictures and of sound at 48 kHz.
+const PACKETS_PER_SECOND: f32 = FRAMES_PER_SECOND as f32 + 48_000.0 / 1024.0;
+
 impl Probe {
     /// Of a file, or of a live stream that ends.
     pub fn whole(from: impl AsRef<Path>) -> Self {
         Self::start(from.as_ref(), &[])
     }
 
-    /// Of so many seconds of a live stream.
+    /// Of so many seconds of a live stream. They are counted in packets: ffprobe takes RTMP's script data, whose time is
+    /// zero, for the first packet, and would read no second of a stream that is older.
     pub fn seconds(url: &str, seconds: f32) -> Self {
-        Self::start(Path::new(url), &["-read_intervals", &format!("%+{seconds}")])
+        Self::start(Path::new(url), &["-read_intervals", &format!("%+#{}", (seconds * PACKETS_PER_SECOND).ceil())])
     }
 
     fn start(from: &Path, options: &[&str]) -> Self {

@@ -171,11 +171,11 @@ impl Server {
         http::request(self.ports.http, "GET", path, &[])
     }
 
-    /// The API's entry of a stream `app/name` of the default vhost.
+    /// The API's entry of a stream `app/name` of the default vhost, or `vhost/app/name`.
     pub fn stream(&self, stream: &str) -> Option<Value> {
         let answer = http::request(self.ports.api, "GET", "/api/v1/streams/?count=500", &[]).json();
         let streams = answer["streams"].as_array().expect("streams").clone();
-        streams.into_iter().find(|entry| entry["url"] == format!("/{stream}"))
+        streams.into_iter().find(|entry| entry["url"] == format!("/{stream}") || entry["url"] == stream)
     }
 
     /// Waits until a publisher has brought frames.
