@@ -1,9 +1,6 @@
 //! SRT: ffmpeg and libsrt as publishers and players, judged by the file that was published.
 
-mod support;
-
-use std::{io::Write, net::UdpSocket, path::Path, process::Command};
-use support::{
+use crate::support::{
     PATIENCE,
     judge::{self, Judge},
     media::{FRAMES_PER_SECOND, Media},
@@ -14,6 +11,7 @@ use support::{
     server::{Server, local, stream_at},
     until,
 };
+use std::{io::Write, net::UdpSocket, path::Path, process::Command};
 
 const SECONDS: u32 = 3;
 const MIN_PICTURES: usize = FRAMES_PER_SECOND * SECONDS as usize * 4 / 5;

@@ -1,14 +1,6 @@
 //! SRS's HTTP callbacks: what a receiver is told by real clients, and what its answers do to them.
 
-mod support;
-
-use serde_json::Value;
-use std::{
-    path::Path,
-    process::Command,
-    time::{Duration, Instant},
-};
-use support::{
+use crate::support::{
     PATIENCE, http,
     media::Media,
     process::{Output, Process},
@@ -18,10 +10,16 @@ use support::{
     viewer::Viewer,
     within,
 };
+use serde_json::Value;
+use std::{
+    path::Path,
+    process::Command,
+    time::{Duration, Instant},
+};
 
 /// Recorded offers: to play, and to publish.
-const CHROMIUM: &str = include_str!("../../protocols/src/rtc/offer/chromium.sdp");
-const OBS: &str = include_str!("../../protocols/src/rtc/offer/obs.sdp");
+const CHROMIUM: &str = include_str!("../../../protocols/src/rtc/offer/chromium.sdp");
+const OBS: &str = include_str!("../../../protocols/src/rtc/offer/obs.sdp");
 
 /// A Python that prints what it gets.
 struct Receiver {

@@ -1,10 +1,6 @@
 //! WebRTC's signalling as clients see it, and its UDP port as strangers use it. What plays is in `server_roads.rs`.
 
-mod support;
-
-use serde_json::Value;
-use std::{net::UdpSocket, path::Path, process::Command};
-use support::{
+use crate::support::{
     PATIENCE,
     http::post,
     judge::{self, Judge},
@@ -15,6 +11,8 @@ use support::{
     server::{Server, local},
     until,
 };
+use serde_json::Value;
+use std::{net::UdpSocket, path::Path, process::Command};
 
 const SECONDS: u32 = 3;
 

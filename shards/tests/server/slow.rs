@@ -1,9 +1,6 @@
 //! Viewers that read too slowly: they skip to keyframes and cost neither memory nor their neighbours anything.
 
-mod support;
-
-use std::io::Write;
-use support::{
+use crate::support::{
     PATIENCE, flv,
     media::Media,
     probe::Decoder,
@@ -12,6 +9,7 @@ use support::{
     until,
     viewer::{Laggard, PAUSE_MS, SKIPPING, Viewer},
 };
+use std::io::Write;
 
 const PAUSES: u32 = 2;
 /// They never read.

@@ -1,10 +1,10 @@
 //! SRS's HTTP API: every endpoint, who may use it, and what a client of it can do to others.
 
-mod support;
-
+use crate::support::{
+    http, media::Media, process::Process, publisher::Publisher, server::Server, until, viewer::Viewer,
+};
 use serde_json::Value;
 use std::process::Command;
-use support::{http, media::Media, process::Process, publisher::Publisher, server::Server, until, viewer::Viewer};
 
 const SHARDS: usize = 2;
 

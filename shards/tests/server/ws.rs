@@ -1,7 +1,12 @@
 //! FLV and MPEG-TS over WebSockets: mpegts.js in Chromium, and a client that shows what came over the wire.
 
-mod support;
-
+use crate::support::{
+    PATIENCE, flv, http,
+    media::Media,
+    process::Process,
+    publisher::Publisher,
+    server::{Server, local, stream_at},
+};
 use serde_json::Value;
 use std::{
     io::{ErrorKind, Read, Write},
@@ -9,13 +14,6 @@ use std::{
     path::Path,
     process::Command,
     time::Duration,
-};
-use support::{
-    PATIENCE, flv, http,
-    media::Media,
-    process::Process,
-    publisher::Publisher,
-    server::{Server, local, stream_at},
 };
 
 const SHARDS: usize = 2;

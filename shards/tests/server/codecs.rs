@@ -1,15 +1,13 @@
 //! The codecs of Enhanced RTMP: an ffmpeg that knows them publishes and plays each, on two shards, and all that it
 //! sent is in what it gets back, in its order, from RTMP, HTTP-FLV and a recording.
 
-mod support;
-
+use crate::support::{PATIENCE, process::Process, server::Server, until, viewer::Viewer};
 use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
 };
-use support::{PATIENCE, process::Process, server::Server, until, viewer::Viewer};
 
 /// Of what is published.
 const SECONDS: u64 = 4;

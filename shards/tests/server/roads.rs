@@ -1,10 +1,7 @@
 //! Every way in by every way out: the marked clip goes in by one protocol and out by all the others at
 //! once, each to a client that is not ours, and `judge.py` says what was seen and heard.
 
-mod support;
-
-use std::{fs, path::PathBuf, process::Command};
-use support::{
+use crate::support::{
     judge::{self, Judge},
     media::{FRAMES_PER_SECOND, Media},
     process::Process,
@@ -12,6 +9,7 @@ use support::{
     server::{Server, stream_at},
     until,
 };
+use std::{fs, path::PathBuf, process::Command};
 use tempfile::TempDir;
 
 /// What every player plays at least.

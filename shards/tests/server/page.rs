@@ -1,10 +1,6 @@
 //! The built-in page in a real browser: it plays, picture and sound, and publishes.
 
-mod support;
-
-use serde_json::Value;
-use std::{path::Path, process::Command, time::Duration};
-use support::{
+use crate::support::{
     PATIENCE,
     media::Media,
     probe::{Decoder, Probe},
@@ -13,6 +9,8 @@ use support::{
     server::Server,
     tone, until, within,
 };
+use serde_json::Value;
+use std::{path::Path, process::Command, time::Duration};
 
 /// A browser needs so long at most on a loaded machine.
 const START: Duration = Duration::from_secs(60);

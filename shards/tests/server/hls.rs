@@ -1,9 +1,6 @@
 //! HLS: what ffmpeg makes of it, judged by the file that was published; the playlist, and the files on disk.
 
-mod support;
-
-use std::{fs, path::Path, time::Duration};
-use support::{
+use crate::support::{
     PATIENCE, http,
     media::Media,
     probe::{Decoder, Kind, Probe},
@@ -12,6 +9,7 @@ use support::{
     stage::{MIN_PICTURES, PLAY_SECONDS, Stage},
     until,
 };
+use std::{fs, path::Path, time::Duration};
 
 #[test]
 fn plays_on_one_shard() {

@@ -1,7 +1,6 @@
 //! RTP and sender reports as ffmpeg writes them, received.
 
-mod support;
-
+use crate::support::{PATIENCE, process::Process};
 use bytes::Bytes;
 use shardcast_engine::{
     codec::Kind,
@@ -10,7 +9,6 @@ use shardcast_engine::{
 };
 use shardcast_protocols::rtp::{Packet, Receiver, h264, opus};
 use std::{collections::HashMap, net::UdpSocket, process::Command, time::Instant};
-use support::{PATIENCE, process::Process};
 
 const PICTURES: usize = 100;
 const SOUNDS: usize = 200;

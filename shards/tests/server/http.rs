@@ -1,14 +1,6 @@
 //! The HTTP port and the API: live FLV, pages, SRS's answers, metrics, and what a change of publisher does.
 
-mod support;
-
-use serde_json::Value;
-use std::{
-    io::{Read, Write},
-    net::TcpStream,
-    time::Duration,
-};
-use support::{
+use crate::support::{
     PATIENCE,
     flv::{self, Tag},
     http,
@@ -18,6 +10,12 @@ use support::{
     server::{Server, local, stream_at},
     until,
     viewer::Viewer,
+};
+use serde_json::Value;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
 };
 
 const SHARDS: usize = 2;

@@ -1,18 +1,7 @@
 //! TLS: RTMP, live streams, pages and the API over it, by clients that we did not write; certificates that are many,
 //! change or are wrong; peers that speak no TLS.
 
-mod support;
-
-use serde_json::Value;
-use std::{
-    fs,
-    io::{ErrorKind, Read, Write},
-    net::{TcpListener, TcpStream},
-    path::Path,
-    process::Command,
-    time::Duration,
-};
-use support::{
+use crate::support::{
     PATIENCE,
     certificate::{Certificate, shown},
     media::Media,
@@ -24,6 +13,15 @@ use support::{
     until,
     viewer::{PAUSE_MS, Viewer},
     within,
+};
+use serde_json::Value;
+use std::{
+    fs,
+    io::{ErrorKind, Read, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    process::Command,
+    time::Duration,
 };
 use tempfile::TempDir;
 

@@ -1,7 +1,6 @@
 //! What whole-server tests share: a server of their own, real clients with deadlines, media to send.
 //!
 //! Nothing here waits for a time to pass; it waits for a condition, and fails when its deadline does.
-#![allow(dead_code)] // each test file uses its own part
 
 pub mod certificate;
 pub mod flv;

@@ -1,13 +1,6 @@
 //! The command line, and SRS's configuration files.
 
-mod support;
-
-use std::{
-    fs,
-    net::{TcpStream, UdpSocket},
-    path::PathBuf,
-};
-use support::{
+use crate::support::{
     PATIENCE,
     media::Media,
     process::{Output, Process},
@@ -15,6 +8,11 @@ use support::{
     server::{self, Ports, Server, local},
     until,
     viewer::Viewer,
+};
+use std::{
+    fs,
+    net::{TcpStream, UdpSocket},
+    path::PathBuf,
 };
 
 const SHARDS: usize = 2;
@@ -178,7 +176,7 @@ fn newcomers_start_at_the_last_keyframe_unless_the_gop_cache_is_off() {
             });
             let newcomer = Viewer::open(server.ports.http, "live/gop");
             let entry = until("the newcomer sees something", || {
-                newcomer.frames().into_iter().find(|frame| frame.kind == support::flv::VIDEO)
+                newcomer.frames().into_iter().find(|frame| frame.kind == crate::support::flv::VIDEO)
             });
             assert!(entry.is_keyframe());
             assert!(gop_cache || entry.time_ms > keyframe_ms, "entered at {} ms in the past", entry.time_ms);

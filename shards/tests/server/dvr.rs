@@ -1,19 +1,17 @@
 //! Recording: what is in the files, judged by ffmpeg and by what was published.
 
-mod support;
-
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    time::Duration,
-};
-use support::{
+use crate::support::{
     PATIENCE,
     media::Media,
     probe::{Decoder, Kind, Probe},
     publisher::Publisher,
     server::Server,
     until,
+};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
 };
 
 const MEDIA_TIME: Duration = Duration::from_secs(10);
@@ -48,7 +46,8 @@ fn wait_for_files(folder: &Path, end: &str, count: usize) -> Vec<PathBuf> {
 fn assert_whole(file: &Path, media: Media) {
     let (got, sent) = (Probe::whole(file).finish(PATIENCE), Probe::whole(media.file()).finish(PATIENCE));
     assert_eq!(got.size, media.size());
-    let hashes = |packets: Vec<&support::probe::Packet>| packets.iter().map(|p| p.hash.clone()).collect::<Vec<_>>();
+    let hashes =
+        |packets: Vec<&crate::support::probe::Packet>| packets.iter().map(|p| p.hash.clone()).collect::<Vec<_>>();
     assert_eq!(hashes(got.of(Kind::Video)), hashes(sent.of(Kind::Video)), "pictures");
     let (got_sound, sent_sound) = (hashes(got.of(Kind::Audio)), hashes(sent.of(Kind::Audio)));
     // Sound that came before the first picture is left out.

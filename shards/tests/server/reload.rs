@@ -1,10 +1,6 @@
 //! The configuration is read again while people watch.
 
-mod support;
-
-use serde_json::Value;
-use std::net::TcpStream;
-use support::{
+use crate::support::{
     certificate::{Certificate, shown},
     flv, http,
     media::Media,
@@ -14,6 +10,8 @@ use support::{
     until,
     viewer::Viewer,
 };
+use serde_json::Value;
+use std::net::TcpStream;
 
 const SHARDS: usize = 2;
 
@@ -171,7 +169,7 @@ fn what_a_vhost_is_told_acts_on_its_sessions_alone() {
     server.rewrite(&with(server.ports, "enabled off;"));
     assert_eq!(reload(&server)["err"], 0);
     until("its publisher is gone", || of_b(&server).is_none().then_some(()));
-    assert!(!publisher.process.finish(support::PATIENCE).status.success());
+    assert!(!publisher.process.finish(crate::support::PATIENCE).status.success());
     until("the other goes on", || viewer.newest_ms().filter(|newest| *newest > now + 1_000));
     server.stop();
 }

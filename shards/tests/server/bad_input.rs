@@ -1,13 +1,6 @@
 //! Hostile and broken peers: each is sent away with a word in the log and a count, and nobody else notices.
 
-mod support;
-
-use std::{
-    io::{ErrorKind, Read, Write},
-    net::TcpStream,
-    time::Duration,
-};
-use support::{
+use crate::support::{
     PATIENCE, flv, http,
     media::Media,
     publisher::Publisher,
@@ -15,6 +8,11 @@ use support::{
     until,
     viewer::Viewer,
     within,
+};
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    time::Duration,
 };
 
 const SHARDS: usize = 2;

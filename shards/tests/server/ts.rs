@@ -1,14 +1,6 @@
 //! HTTP-TS: what ffmpeg makes of it, judged by the file that was published.
 
-mod support;
-
-use std::{
-    collections::HashMap,
-    io::{ErrorKind, Read, Write},
-    net::TcpStream,
-    time::Duration,
-};
-use support::{
+use crate::support::{
     PATIENCE, http,
     media::Media,
     probe::{Decoder, Kind, Packet, Probe},
@@ -18,6 +10,12 @@ use support::{
     until,
     viewer::{PAUSE_MS, SKIPPING, Viewer, narrow},
     within,
+};
+use std::{
+    collections::HashMap,
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+    time::Duration,
 };
 
 const TICKS_PER_MS: i64 = 90;

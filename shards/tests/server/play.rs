@@ -1,14 +1,6 @@
 //! A real encoder publishes, real players play: every frame, whole and in time, on any number of shards.
 
-mod support;
-
-use std::{
-    collections::{HashMap, HashSet},
-    fs,
-    process::Command,
-    time::Duration,
-};
-use support::{
+use crate::support::{
     PATIENCE, flv,
     media::Media,
     probe::{Decoded, Decoder, Kind, Packet, Probe, Probed},
@@ -17,6 +9,12 @@ use support::{
     server::Server,
     stage::{MIN_PICTURES, PLAY_SECONDS, Stage},
     tone, until,
+};
+use std::{
+    collections::{HashMap, HashSet},
+    fs,
+    process::Command,
+    time::Duration,
 };
 
 #[test]

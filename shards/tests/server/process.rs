@@ -1,16 +1,6 @@
 //! The process as its operator has it: how it starts, in the background too, and how it ends.
 
-mod support;
-
-use std::{
-    fs,
-    net::TcpStream,
-    os::unix::net::UnixDatagram,
-    path::Path,
-    process::{Command, Stdio},
-    time::Duration,
-};
-use support::{
+use crate::support::{
     PATIENCE, http,
     media::Media,
     process::{Output, Process, signal},
@@ -18,6 +8,14 @@ use support::{
     server::{self, Ports, Server, local},
     until,
     viewer::Viewer,
+};
+use std::{
+    fs,
+    net::TcpStream,
+    os::unix::net::UnixDatagram,
+    path::Path,
+    process::{Command, Stdio},
+    time::Duration,
 };
 
 const SHARDS: usize = 2;

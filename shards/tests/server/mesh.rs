@@ -1,9 +1,6 @@
 //! Between shards: each frame crosses once to each shard that has viewers of it, and to no other.
 
-mod support;
-
-use std::time::Duration;
-use support::{
+use crate::support::{
     flv,
     media::Media,
     publisher::Publisher,
@@ -11,6 +8,7 @@ use support::{
     until,
     viewer::Viewer,
 };
+use std::time::Duration;
 
 /// More than any spread of the kernel's needs to reach each shard.
 const VIEWERS_MAX: usize = 200;

@@ -1,15 +1,13 @@
 //! Who is let in: by address, and by the page that it comes from.
 
-mod support;
-
-use std::process::Command;
-use support::{
+use crate::support::{
     PATIENCE, http,
     media::Media,
     process::{Output, Process},
     publisher::Publisher,
     server::Server,
 };
+use std::process::Command;
 
 fn server(rules: &str) -> Server {
     let conf = format!(

@@ -1,15 +1,6 @@
 //! Two of what there can be only one of: a stream's publisher, a port's server.
 
-mod support;
-
-use shardcast_protocols::rtmp::client::{Client, ClientError, ClientEvent, ClientOutput};
-use std::{
-    io::{Read, Write},
-    net::{TcpListener, TcpStream, UdpSocket},
-    process::Command,
-    time::Duration,
-};
-use support::{
+use crate::support::{
     PATIENCE, flv,
     media::Media,
     process::Process,
@@ -17,6 +8,13 @@ use support::{
     server::{self, Ports, Server, local, stream_at},
     until,
     viewer::Viewer,
+};
+use shardcast_protocols::rtmp::client::{Client, ClientError, ClientEvent, ClientOutput};
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream, UdpSocket},
+    process::Command,
+    time::Duration,
 };
 
 const SHARDS: usize = 2;

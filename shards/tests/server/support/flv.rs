@@ -12,11 +12,6 @@ pub const AUDIO: u8 = 8;
 pub const VIDEO: u8 = 9;
 
 impl Tag {
-    /// An AVC or AAC sequence header: configuration, no frame.
-    pub fn is_header(&self) -> bool {
-        self.body.get(1) == Some(&0)
-    }
-
     /// A frame of picture or sound.
     pub fn is_frame(&self) -> bool {
         matches!(self.kind, AUDIO | VIDEO) && self.body.get(1) == Some(&1)

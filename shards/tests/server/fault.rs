@@ -1,13 +1,6 @@
 //! A bug in one session: that session dies, the server and all other sessions live.
 
-mod support;
-
-use shardcast::{
-    config::{Config, Env},
-    launch::{self, Options},
-};
-use std::{net::TcpStream, thread};
-use support::{
+use crate::support::{
     PATIENCE, http,
     media::Media,
     process::Process,
@@ -15,6 +8,11 @@ use support::{
     until,
     viewer::Viewer,
 };
+use shardcast::{
+    config::{Config, Env},
+    launch::{self, Options},
+};
+use std::{net::TcpStream, thread};
 
 #[test]
 fn a_session_that_panics_ends_alone() {
@@ -48,7 +46,7 @@ fn a_session_that_panics_ends_alone() {
     // The other stream has not noticed: each of its frames follows the one before.
     let now = viewer.newest_ms().expect("frames");
     until("the other stream goes on", || viewer.newest_ms().filter(|newest| *newest > now + 1_000));
-    let pictures: Vec<_> = viewer.frames().into_iter().filter(|f| f.kind == support::flv::VIDEO).collect();
+    let pictures: Vec<_> = viewer.frames().into_iter().filter(|f| f.kind == crate::support::flv::VIDEO).collect();
     for pair in pictures.windows(2) {
         let step_ms = pair[1].time_ms - pair[0].time_ms;
         assert!((30..=80).contains(&step_ms), "{step_ms} ms between two pictures");
