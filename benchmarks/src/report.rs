@@ -148,7 +148,7 @@ fn viewers(options: &Options, row: &Row) -> Result<Value, ReportError> {
     if let Some(window) = row.window {
         // At the rate that the viewers really had.
         let kbps = figures.pointer("/viewer_kbps/p50").and_then(Value::as_f64).unwrap_or_default().round() as u32;
-        let limit = limit_in_child(options, number, kbps, window)?;
+        let limit = limit_in_child(options, number - number * row.stalled / 100, kbps, window)?;
         let cost = |of: &Value| of.pointer("/server/us_per_viewer_second").and_then(Value::as_f64);
         figures["of_limit"] = cost(&figures).zip(cost(&limit)).map(|(ours, least)| ours / least).into();
         figures["limit"] = limit;
