@@ -258,7 +258,8 @@ impl Whole {
             "url": self.url,
             "live_ms": unix_ms(),
             "clients": self.clients(),
-            "frames": frames,
+            // As SRS counts them: pictures.
+            "frames": video_frames,
             "audio_frames": frames - video_frames,
             "video_frames": video_frames,
             "send_bytes": self.sent,
