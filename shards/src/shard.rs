@@ -206,7 +206,7 @@ impl Shard {
         self.streams.borrow_mut().retain(|_, stream| {
             stream.measure();
             stream.dispose(now);
-            stream.sweep(now);
+            stream.sweep(now, &self.mesh);
             for slot in &mut stream.audiences {
                 if let Some(audience) = slot {
                     audience.measure();
@@ -390,11 +390,8 @@ impl Shard {
                 self.wake();
             }
             Mail::Unpublish { key, publisher } => {
-                self.with_known(&key, |stream| {
-                    if stream.unpublish(publisher, &self.mesh) {
-                        info!("{key} has no publisher any more");
-                    }
-                });
+                let grace = self.config().vhost(key.vhost()).map(|vhost| vhost.republish_grace).unwrap_or_default();
+                self.with_known(&key, |stream| stream.unpublish(publisher, grace, &self.mesh));
                 self.forget_unused(&key);
                 self.wake();
             }
@@ -413,8 +410,8 @@ impl Shard {
                 self.wake();
             }
             Mail::Published { key } => self.with_known(&key, Stream::published),
-            Mail::Unpublished { key } => {
-                self.with_known(&key, Stream::unpublished);
+            Mail::Unpublished { key, over } => {
+                self.with_known(&key, |stream| stream.unpublished(over));
                 self.wake();
             }
             Mail::Fetch { key, path, request, from } => {

@@ -305,6 +305,8 @@ Interfaces count only where `listen` covers them: behind a NAT or in Docker, say
   newest keyframe.
 - `vhost.play.mw_latency` is 0 in a vhost with `min_latency on`, unless it is set.
 - `grace_sessions_wait` is ours: how long sessions may go on in a graceful end. By itself, as in SRS, until they go.
+- `vhost.publish.republish_grace` is ours: how long HTTP and SRT viewers stay when their publisher leaves, to go on with
+  the next one of the same name. RTMP and WebRTC viewers stay anyway.
 - `daemon` waits until the server serves, and ends with its status where it does not.
 - A reload that cannot be done changes nothing; SRS ends where it fails half-way. See [operations.md](operations.md).
 - `pid` is written only where there is a file, `-e` or the directive itself.

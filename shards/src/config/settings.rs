@@ -255,6 +255,8 @@ pub struct Vhost {
     pub mw_latency: Duration,
     pub first_packet_timeout: Duration,
     pub normal_timeout: Duration,
+    /// How long all viewers of a publisher that left wait for the next one.
+    pub republish_grace: Duration,
     pub http_remux: HttpRemux,
     pub hls: Hls,
     pub dvr: Dvr,
@@ -789,6 +791,7 @@ impl Vhost {
             mw_latency: Duration::from_millis(mw_latency),
             first_packet_timeout: Duration::from_millis(number(publish, "firstpkt_timeout")?),
             normal_timeout: Duration::from_millis(number(publish, "normal_timeout")?),
+            republish_grace: Duration::from_millis(number(publish, "republish_grace")?),
             http_remux,
             hls: Hls::of(&name, scope.block("hls"), remarks)?,
             dvr: Dvr::of(scope.block("dvr"))?,

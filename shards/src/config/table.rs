@@ -322,6 +322,7 @@ pub static SECTIONS: &[Section] = &[
         accepted("mr_latency", Int("ms"), "350"),
         acts("firstpkt_timeout", Number(1, 3_600_000, "ms"), "20000"),
         acts("normal_timeout", Number(1, 3_600_000, "ms"), "5000"),
+        acts("republish_grace", Number(0, 3_600_000, "ms"), "0").env(&["SHARDCAST_VHOST_PUBLISH_REPUBLISH_GRACE"]),
         accepted("parse_sps", BoolOn, "on"),
         accepted("try_annexb_first", BoolOn, "on"),
         accepted("kickoff_for_idle", Float("s"), "0"),
