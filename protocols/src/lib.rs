@@ -9,6 +9,7 @@ pub mod codec;
 pub mod flv;
 pub mod hls;
 pub mod mp4;
+pub mod proxy;
 pub mod rtc;
 pub mod rtmp;
 pub mod rtp;

@@ -3,6 +3,7 @@
 //! One isolated executor per core owns a share of the streams; `docs/architecture.md` tells the rest.
 #![deny(unsafe_code)]
 
+pub mod addresses;
 pub mod config;
 pub mod connection;
 pub mod control;

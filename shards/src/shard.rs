@@ -1,8 +1,9 @@
 //! One core's share of the server: its connections, its streams, its mail.
 
 use crate::{
+    addresses::{Addresses, Counted},
     config::{Config, Vhost},
-    connection::{Connection, METER_STEP},
+    connection::{Connection, METER_STEP, Part},
     control::snapshot,
     fanout::{audience::Audience, rtp::RtpAudience},
     files,
@@ -78,6 +79,7 @@ pub struct Shard {
     /// Connections of the whole process.
     connections_open: Arc<AtomicUsize>,
     connections_max: Cell<usize>,
+    addresses: Addresses,
     /// Those who come are refused: the server ends when those who are here have gone.
     draining: Cell<bool>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
@@ -102,6 +104,7 @@ pub struct Common {
     pub security: Arc<Security>,
     pub connections_open: Arc<AtomicUsize>,
     pub connections_max: usize,
+    pub addresses: Addresses,
     /// Writes the files that the configuration asks for.
     pub files: files::Writer,
     /// For tests: a session that publishes a stream of this name panics at its first frame.
@@ -121,6 +124,7 @@ impl Shard {
             me: me.clone(),
             connections_open: common.connections_open,
             connections_max: Cell::new(common.connections_max),
+            addresses: common.addresses,
             draining: Cell::default(),
             connections: RefCell::default(),
             streams: RefCell::default(),
@@ -164,6 +168,11 @@ impl Shard {
             info!("connection of {peer} refused: the server is ending");
             return None;
         }
+        // Who is behind a TCP connection may be still to be told.
+        let counted = match socket {
+            Link::Tcp(_) | Link::Tls(_) => None,
+            Link::Srt(_) | Link::Rtc(_) => Some(self.count(peer)?),
+        };
         let open = self.connections_open.fetch_add(1, Ordering::Relaxed);
         let most = self.connections_max.get();
         if open >= most {
@@ -174,8 +183,20 @@ impl Shard {
         }
         let number = self.next_number.replace(self.next_number.get() + 1);
         let connection = Rc::new(Connection::new(id, number, peer, socket));
+        connection.counted.replace(counted);
         self.connections.borrow_mut().insert(number, connection.clone());
         Some(connection)
+    }
+
+    /// Counts a connection for its address, or says that there are too many of that.
+    pub fn count(&self, peer: SocketAddr) -> Option<Counted> {
+        let most = self.config().max_connections_per_ip;
+        let counted = self.addresses.enter(peer.ip(), most);
+        if counted.is_none() {
+            metrics::counter!("shardcast_address_refusals_total").increment(1);
+            warn!("connection of {peer} refused: max_connections_per_ip of {most} reached");
+        }
+        counted
     }
 
     pub fn dismiss(&self, connection: &Connection) {
@@ -251,7 +272,7 @@ impl Shard {
             info!(
                 cid = %connection.id,
                 "{} plays {key} by {wire:?}, {}, viewer {} here",
-                connection.peer,
+                connection.peer.get(),
                 state,
                 audience.len(),
             );
@@ -265,7 +286,7 @@ impl Shard {
             && audience.leave(connection.number).is_some()
         {
             stream.sent_before += connection.sent.get();
-            info!(cid = %connection.id, "{} stops playing {key}", connection.peer);
+            info!(cid = %connection.id, "{} stops playing {key}", connection.peer.get());
         }
         self.forget_unused(key);
     }
@@ -279,7 +300,7 @@ impl Shard {
             info!(
                 cid = %connection.id,
                 "{} plays {key} by WebRTC, {}, viewer {} here",
-                connection.peer,
+                connection.peer.get(),
                 state,
                 audience.viewers().count(),
             );
@@ -301,7 +322,7 @@ impl Shard {
             && audience.leave(connection.number)
         {
             stream.sent_before += connection.sent.get();
-            info!(cid = %connection.id, "{} stops playing {key}", connection.peer);
+            info!(cid = %connection.id, "{} stops playing {key}", connection.peer.get());
         }
         self.forget_unused(key);
     }
@@ -459,6 +480,8 @@ impl Shard {
             Mail::Drain => {
                 self.draining.set(true);
                 self.doors.keep(|_| false);
+                let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
+                connections.iter().for_each(|connection| self.part(connection));
             }
             Mail::Quit => {
                 for connection in self.connections.borrow().values() {
@@ -472,6 +495,19 @@ impl Shard {
                 warn!("mail for the control shard came to shard {}", self.index())
             }
         }
+    }
+
+    /// Tells a peer that the server begins to end, where it can be told.
+    fn part(&self, connection: &Rc<Connection>) {
+        let Some(parting) = connection.parting.take() else { return };
+        connection.say(&parting);
+        match connection.part.borrow().as_deref() {
+            Some(Part { key, wire: Some(wire), .. }) => self.hurry(connection, key, *wire),
+            // What the kernel does not take now goes with the next answer.
+            _ => drop(connection.flush(None)),
+        }
+        info!(cid = %connection.id, "{} is asked to reconnect", connection.peer.get());
+        metrics::counter!("shardcast_reconnect_requests_total").increment(1);
     }
 
     /// Takes over what an operator changed; who is not concerned does not notice.

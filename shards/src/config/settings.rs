@@ -64,6 +64,10 @@ pub struct Config {
     pub shards: Option<usize>,
     /// `None`: not set.
     pub max_connections: Option<usize>,
+    /// Of one address, or one /64 of IPv6.
+    pub max_connections_per_ip: usize,
+    /// Who comes to the ports of RTMP is a proxy that says whose connection it brings.
+    pub proxy_protocol: bool,
     /// Empty only where the environment alone is asked and says nothing.
     pub rtmp_listen: Vec<Listen>,
     /// RTMP over TLS.
@@ -414,6 +418,8 @@ impl Config {
             process: Process::of(root, &source, env)?,
             shards: root.number("shards")?.map(to_usize),
             max_connections: root.number("max_connections")?.map(to_usize),
+            max_connections_per_ip: root.number("max_connections_per_ip")?.map_or(usize::MAX, to_usize),
+            proxy_protocol: rtmp.flag("proxy_protocol"),
             rtmp_listen: match holder("listen") {
                 rtmp if source == Source::EnvOnly && rtmp.given("listen").is_none() => Vec::new(),
                 rtmp => rtmp.listens("listen")?,

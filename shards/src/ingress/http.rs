@@ -63,7 +63,7 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         match connection.socket.hand_over() {
             Ok((fd, session)) => {
                 connection.hand_over();
-                shard.hand_over(Handover { fd, session, peer: connection.peer, read: read.freeze() });
+                shard.hand_over(Handover { fd, session, peer: connection.peer.get(), read: read.freeze() });
             }
             Err(error) => connection.close(format!("hand-over: {error}")),
         }

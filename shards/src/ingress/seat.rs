@@ -7,7 +7,7 @@ use crate::{
     shard::Shard,
     stream::{Publication, Wire},
 };
-use shardcast_engine::{frame::Media, key::StreamKey};
+use shardcast_engine::{frame::Media, key::StreamKey, time::Timestamp};
 use shardcast_protocols::{
     rtmp::url,
     session::{Request, Verdict},
@@ -37,7 +37,7 @@ impl<'s> Seat<'s> {
             shard: self.shard.index(),
             session: self.connection.number,
             id: self.connection.id.clone(),
-            ip: self.connection.peer.ip(),
+            ip: self.connection.peer.get().ip(),
             request,
         };
         let (key, publisher) = (publication.key.clone(), publication.publisher());
@@ -48,7 +48,7 @@ impl<'s> Seat<'s> {
         if verdict == Verdict::Allowed {
             info!(
                 cid = %self.connection.id,
-                "{} publishes {key} as {client:?}, home shard {}", self.connection.peer, key.home(self.shard.shards()),
+                "{} publishes {key} as {client:?}, home shard {}", self.connection.peer.get(), key.home(self.shard.shards()),
             );
             self.take_part(Part { key, request, publishes: true, wire: None });
         } else {
@@ -74,6 +74,7 @@ impl<'s> Seat<'s> {
         if self.shard.is_full(&key) {
             return self.connection.close("this server has too many streams".into());
         }
+        self.connection.cursor.borrow_mut().want(request.duration.map(Timestamp::from));
         self.shard.play(self.connection, &key, wire, vhost);
         self.take_part(Part { key: key.clone(), request: request.clone(), publishes: false, wire: Some(wire) });
         self.playing = Some((key, wire));
@@ -84,7 +85,7 @@ impl<'s> Seat<'s> {
         let key = part.key.clone();
         info!(
             cid = %self.connection.id,
-            "{} publishes {key} by WebRTC, home shard {}", self.connection.peer, key.home(self.shard.shards()),
+            "{} publishes {key} by WebRTC, home shard {}", self.connection.peer.get(), key.home(self.shard.shards()),
         );
         self.take_part(part);
         self.publishing = Some((key, number));
