@@ -65,6 +65,12 @@ pub enum Refusal {
     NoVhost(String),
     #[error("stream {0} is busy: it has a publisher")]
     StreamBusy(String),
+    /// By the operator's rules.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// By whom the operator has asked, at this event.
+    #[error("rejected by {0}")]
+    Rejected(&'static str),
     #[error("{0}")]
     Other(String),
 }

@@ -3,6 +3,7 @@
 //! One isolated executor per core owns a share of the streams; `docs/architecture.md` tells the rest.
 #![deny(unsafe_code)]
 
+pub mod access;
 pub mod addresses;
 pub mod config;
 pub mod connection;
@@ -10,6 +11,7 @@ pub mod control;
 pub mod fanout;
 pub mod files;
 pub mod hls;
+pub mod hooks;
 pub mod ingress;
 pub mod launch;
 pub mod load;

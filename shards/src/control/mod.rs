@@ -4,6 +4,7 @@ pub mod api;
 mod auth;
 mod census;
 mod hls;
+mod hooks;
 pub mod http;
 mod io;
 pub mod pages;
@@ -18,6 +19,7 @@ pub use process::Process;
 
 use crate::{
     config::Config,
+    hooks::Herald,
     launch::security::Security,
     mesh::{Mail, Mesh},
     net::{
@@ -82,6 +84,8 @@ pub struct Control {
     /// Asked of the homes of streams that somebody wants to publish by WebRTC.
     verdicts: Requests<Verdict>,
     rtc: rtc::Sessions,
+    hooks: hooks::Hooks,
+    herald: Herald,
 }
 
 impl Control {
@@ -104,6 +108,8 @@ impl Control {
             fetches: Requests::default(),
             verdicts: Requests::default(),
             rtc: rtc::Sessions::default(),
+            hooks: hooks::Hooks::default(),
+            herald: common.herald,
         })
     }
 
@@ -131,6 +137,7 @@ impl Control {
                 Mail::ClientList { request, shard, clients } => self.clients.answer(request, shard, clients),
                 Mail::Fetched { request, content } => self.fetches.answer(request, content),
                 Mail::Verdict { session, verdict } => self.verdicts.answer(session, verdict),
+                Mail::Consult { call, request, from } => self.call(*call, Some((from, request))),
                 Mail::Claim { ufrag, socket, source, bytes, from } => self.claim(&ufrag, socket, source, bytes, from),
                 Mail::Left { number } => self.left(number),
                 Mail::Keyframe { number } => self.ask_keyframe(number),
@@ -227,8 +234,9 @@ impl Control {
         }
     }
 
-    /// Sends what found no place in a channel.
-    pub fn deliver(&self) {
+    /// Sends what found no place in a channel, and tells of events.
+    pub fn deliver(self: &Rc<Self>) {
         self.mesh.flush();
+        self.process.calls.try_iter().for_each(|call| self.call(call, None));
     }
 }

@@ -2,6 +2,7 @@
 
 use super::seat::Seat;
 use crate::{
+    access::{self, Deed},
     connection::{Closed, Connection, Flow},
     shard::Shard,
     stream::Wire,
@@ -132,7 +133,7 @@ impl Driver<'_> {
                     }
                     self.session.set_chunk_size(vhost.chunk_size);
                     self.session.set_timeouts(vhost.first_packet_timeout, vhost.normal_timeout);
-                    Verdict::Allowed
+                    access::connect(vhost, &request.page_url)
                 }
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
             },
@@ -143,8 +144,9 @@ impl Driver<'_> {
             Event::Play(request) => match config.vhost(&request.vhost) {
                 Some(vhost) => {
                     let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
-                    self.cue = Some(request);
-                    Verdict::Allowed
+                    let verdict = self.seat.admit(vhost, Deed::Play, &request).await;
+                    self.cue = Some(request).filter(|_| verdict == Verdict::Allowed);
+                    verdict
                 }
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
             },
