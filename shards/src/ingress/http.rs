@@ -373,6 +373,7 @@ fn refuse(connection: &Connection, status: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hostile;
 
     #[test]
     fn paths_find_their_streams() {
@@ -418,6 +419,30 @@ mod tests {
         assert_eq!((head.origin.as_deref(), head.length), (Some("http://o"), whole.len()));
         assert!(head.upgrade.is_none());
         assert!(parse(b"\x03\0\0\0garbage\xff").is_err());
+    }
+
+    /// Mutations of what real clients ask.
+    #[test]
+    fn hostile_heads_do_not_panic() {
+        let heads: [&[u8]; 4] = [
+            include_bytes!("../../../protocols/corpus/http-ffmpeg5-flv.bin"),
+            include_bytes!("../../../protocols/corpus/http-curl.bin"),
+            include_bytes!("../../../protocols/corpus/http-chromium.bin"),
+            include_bytes!("../../../protocols/corpus/http-chromium-websocket.bin"),
+        ];
+        let mut asked = 0;
+        for golden in heads {
+            hostile::mutations(golden, 25_000, |bytes| {
+                let Ok(Some(head)) = parse(bytes) else { return };
+                assert!(head.length <= bytes.len());
+                asked += u32::from(Body::of_path(&head.path).is_some());
+                vhost_name(&head.host, &head.query);
+                if let Some(upgrade) = &head.upgrade {
+                    let _ = upgrade.answer(&head, false);
+                }
+            });
+        }
+        assert!(asked > 10_000);
     }
 
     #[test]

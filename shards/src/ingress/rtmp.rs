@@ -117,7 +117,7 @@ impl Driver<'_> {
         if let Some(request) = self.cue.take()
             && let Some(vhost) = config.vhost(&request.vhost)
         {
-            self.seat.connection.finale.set(Some(self.session.finale()));
+            self.seat.connection.finale.set(request.duration.map(|_| self.session.finale()));
             self.seat.play(vhost, &request, Wire::Rtmp);
         }
     }
