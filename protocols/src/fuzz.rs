@@ -163,13 +163,14 @@ fn tag_body(bytes: &[u8], _: &mut Random) {
 
 fn flv_body(bytes: &[u8], random: &mut Random) {
     let mut reader = FlvReader::new(MESSAGE);
-    let mut left = bytes.len();
+    let mut read = 0;
     for piece in random.pieces(bytes) {
         reader.push(piece);
         while let Ok(Some(tag)) = reader.next() {
-            left -= tag.body.len();
+            read += tag.body.len();
         }
     }
+    assert!(read <= bytes.len());
 }
 
 fn websocket_body(bytes: &[u8], random: &mut Random) {
