@@ -325,6 +325,11 @@ https refuses, with a warning at start. Viewers by HLS are in no session yet, so
   newest keyframe.
 - `vhost.play.mw_latency` is 0 in a vhost with `min_latency on`, unless it is set.
 - `grace_sessions_wait` is ours: how long sessions may go on in a graceful end. By itself, as in SRS, until they go.
+- `vhost.publish.republish_grace` is ours: how long HTTP and SRT viewers stay when their publisher leaves, to go on with
+  the next one of the same name. RTMP and WebRTC viewers stay anyway.
+- `max_connections_per_ip` is ours: connections, SRT and WebRTC sessions of one address, or of one /64 of IPv6.
+- `rtmp.proxy_protocol` is ours: who connects by RTMP or RTMPS is a proxy, and says first whose connection it brings: by
+  PROXY protocol 1 or 2, or SRS's PROXY-IP. Who says nothing is refused. Where it is off, PROXY-IP is read and logged.
 - `daemon` waits until the server serves, and ends with its status where it does not.
 - A reload that cannot be done changes nothing; SRS ends where it fails half-way. See [operations.md](operations.md).
 - `pid` is written only where there is a file, `-e` or the directive itself.

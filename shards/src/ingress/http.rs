@@ -65,14 +65,14 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         match connection.socket.hand_over() {
             Ok((fd, session)) => {
                 connection.hand_over();
-                shard.hand_over(Handover { fd, session, peer: connection.peer, read: read.freeze() });
+                shard.hand_over(Handover { fd, session, peer: connection.peer.get(), read: read.freeze() });
             }
             Err(error) => connection.close(format!("hand-over: {error}")),
         }
         return;
     };
     if let Verdict::Refused(why) = seat.admit(vhost, Deed::Play, &request).await {
-        info!(cid = %connection.id, "{} may not play {}/{}: {why}", connection.peer, request.app, request.stream);
+        info!(cid = %connection.id, "{} may not play {}/{}: {why}", connection.peer.get(), request.app, request.stream);
         let status = if matches!(why, Refusal::Rejected(_)) { "401 Unauthorized" } else { "403 Forbidden" };
         return refuse(connection, status);
     }
@@ -373,6 +373,7 @@ fn refuse(connection: &Connection, status: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hostile;
 
     #[test]
     fn paths_find_their_streams() {
@@ -418,6 +419,30 @@ mod tests {
         assert_eq!((head.origin.as_deref(), head.length), (Some("http://o"), whole.len()));
         assert!(head.upgrade.is_none());
         assert!(parse(b"\x03\0\0\0garbage\xff").is_err());
+    }
+
+    /// Mutations of what real clients ask.
+    #[test]
+    fn hostile_heads_do_not_panic() {
+        let heads: [&[u8]; 4] = [
+            include_bytes!("../../../protocols/corpus/http-ffmpeg5-flv.bin"),
+            include_bytes!("../../../protocols/corpus/http-curl.bin"),
+            include_bytes!("../../../protocols/corpus/http-chromium.bin"),
+            include_bytes!("../../../protocols/corpus/http-chromium-websocket.bin"),
+        ];
+        let mut asked = 0;
+        for golden in heads {
+            hostile::mutations(golden, 25_000, |bytes| {
+                let Ok(Some(head)) = parse(bytes) else { return };
+                assert!(head.length <= bytes.len());
+                asked += u32::from(Body::of_path(&head.path).is_some());
+                vhost_name(&head.host, &head.query);
+                if let Some(upgrade) = &head.upgrade {
+                    let _ = upgrade.answer(&head, false);
+                }
+            });
+        }
+        assert!(asked > 10_000);
     }
 
     #[test]
