@@ -1,6 +1,11 @@
 //! One peer's connection, over TCP or SRT: its socket, its cursor, and how it ends.
 
-use crate::{meter::Meter, net::link::Link, stream::Wire};
+use crate::{
+    feed::{Feed, Notice},
+    meter::Meter,
+    net::link::Link,
+    stream::Wire,
+};
 use shardcast_engine::{
     fanout::{Cursor, Step, Tape, cursor::SLICES},
     key::StreamKey,
@@ -45,6 +50,8 @@ pub struct Connection {
     blocked_since: Cell<Option<Instant>>,
     /// Its socket lives on elsewhere.
     handed_over: Cell<bool>,
+    /// Who follows is told of what it does.
+    pub feed: Feed,
     /// Why the server ended it.
     closed: RefCell<Option<Closed>>,
 }
@@ -87,7 +94,7 @@ const STALL: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: u64 = 32;
 
 impl Connection {
-    pub fn new(id: String, number: u64, peer: SocketAddr, socket: Link) -> Self {
+    pub fn new(id: String, number: u64, peer: SocketAddr, socket: Link, feed: Feed) -> Self {
         Self {
             id,
             number,
@@ -107,6 +114,7 @@ impl Connection {
             backoff: Cell::new(1),
             blocked_since: Cell::default(),
             handed_over: Cell::default(),
+            feed,
             closed: RefCell::default(),
         }
     }
@@ -236,6 +244,7 @@ impl Connection {
     fn note_skip(&self, lag_ms: i64) {
         self.skips.set(self.skips.get() + 1);
         metrics::counter!("shardcast_viewer_skips_total").increment(1);
+        self.feed.tell(|| Notice::of("skip", self, self.part.borrow().as_deref()).behind(lag_ms));
         warn!(cid = %self.id, "viewer {} was {lag_ms} ms behind, skipped to the newest keyframe", self.peer);
     }
 }
@@ -246,7 +255,10 @@ impl Drop for Connection {
             return;
         }
         let why = match self.closed.borrow_mut().take() {
-            Some(Closed::Because(why)) => why,
+            Some(Closed::Because(why)) => {
+                self.feed.tell(|| Notice::of("error", self, None).because(Some(why.clone())));
+                why
+            }
             Some(Closed::Expired) => "deadline passed".into(),
             None => "peer closed".into(),
         };

@@ -8,6 +8,7 @@ pub mod config;
 pub mod connection;
 pub mod control;
 pub mod fanout;
+pub mod feed;
 pub mod files;
 pub mod hls;
 pub mod hooks;

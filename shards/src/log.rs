@@ -19,7 +19,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::layer::{Context, Layer, Layered, SubscriberExt};
+use tracing_subscriber::{Registry, reload};
 
 /// With its end of line (SRS's limit).
 const LINE_BYTES_MAX: usize = 8 << 10;
@@ -60,16 +61,21 @@ fn log(tank: Tank, level: Level) -> io::Result<(impl Subscriber + Send + Sync, H
         }
     })?;
     let lines = Lines { queue: queue.clone(), shared: shared.clone(), coloured };
-    let level = match level {
+    let (filter, filters) = reload::Layer::new(filter(level));
+    let subscriber = tracing_subscriber::registry().with(lines).with(filter);
+    let level = Mutex::new(level);
+    Ok((subscriber, Handle { tank, queue, shared, level, filters, writer: Some(writer) }))
+}
+
+fn filter(level: Level) -> LevelFilter {
+    match level {
         Level::Trace => LevelFilter::TRACE,
         Level::Debug => LevelFilter::DEBUG,
         Level::Info => LevelFilter::INFO,
         Level::Warn => LevelFilter::WARN,
         Level::Error => LevelFilter::ERROR,
         Level::Off => LevelFilter::OFF,
-    };
-    let subscriber = tracing_subscriber::registry().with(lines).with(level);
-    Ok((subscriber, Handle { tank, queue, shared, writer: Some(writer) }))
+    }
 }
 
 /// The running log. Dropping it writes what waits and ends the writer.
@@ -77,6 +83,8 @@ pub struct Handle {
     tank: Tank,
     queue: SyncSender<Mail>,
     shared: Arc<Shared>,
+    level: Mutex<Level>,
+    filters: reload::Handle<LevelFilter, Layered<Lines, Registry>>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -89,6 +97,17 @@ impl Handle {
         // A full queue has the writer awake already.
         let _ = self.queue.try_send(Mail::Wake);
         Ok(())
+    }
+
+    pub fn level(&self) -> Level {
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What comes from now on is of this level or a graver one.
+    pub fn set_level(&self, level: Level) {
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner) = level;
+        // Fails only where the log has gone.
+        let _ = self.filters.reload(filter(level));
     }
 
     /// Lines lost so far, because the queue was full or the file could not be written.

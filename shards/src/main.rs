@@ -181,7 +181,16 @@ fn serve(config: Config, env: Env, server_id: String, supervisor: Supervisor, pa
             Err(error) => error!("inotify_auto_reload: watch {}: {error}", file.display()),
         }
     }
-    let served = launch::run(Options { config, fault: None, server_id, env, orders, supervisor, parent });
+    let served = launch::run(Options {
+        config,
+        fault: None,
+        server_id,
+        env,
+        orders,
+        supervisor,
+        log: Arc::downgrade(&log),
+        parent,
+    });
     if let Err(failure) = &served {
         error!("{failure}");
     }

@@ -22,6 +22,7 @@ use shardcast_protocols::{
 };
 use std::{
     collections::BTreeMap,
+    fmt,
     net::IpAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -78,6 +79,7 @@ pub struct Config {
     pub rtc_server: RtcServer,
     pub log: Log,
     pub stats: Stats,
+    pub exporter: Exporter,
     /// Unique names, disabled ones too: look them up with [`Config::vhost`].
     pub vhosts: Vec<Vhost>,
     /// Dotted names of directives that are there and do nothing in this version, each once.
@@ -222,6 +224,17 @@ pub struct Stats {
     pub enabled: bool,
     /// Devices of /proc/diskstats that count.
     pub disks: Vec<String>,
+}
+
+/// SRS's metrics for Prometheus.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Exporter {
+    pub enabled: bool,
+    /// The whole API is there too, as with SRS.
+    pub listen: Vec<Listen>,
+    /// Labels of `srs_build_info`; without one where empty.
+    pub label: String,
+    pub tag: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -429,6 +442,7 @@ impl Config {
             rtc_server: RtcServer::of(root.block("rtc_server"))?,
             log: Log::of(root, &source, env)?,
             stats: Stats::of(root.block("stats")),
+            exporter: Exporter::of(root.block("exporter"))?,
             vhosts: vhosts(root, chunk_size, &mut remarks)?,
             accepted: remarks.accepted,
             warnings: remarks.warnings,
@@ -591,6 +605,17 @@ impl Stats {
     }
 }
 
+impl Exporter {
+    fn of(scope: Scope) -> Result<Self, BadValue> {
+        Ok(Self {
+            enabled: scope.flag("enabled"),
+            listen: scope.listens("listen")?,
+            label: scope.word("label"),
+            tag: scope.word("tag"),
+        })
+    }
+}
+
 impl IpFamily {
     fn of(word: &str) -> Option<Self> {
         Some(match word {
@@ -655,6 +680,20 @@ impl Log {
     }
 }
 
+/// As `srs_log_level_v2` has it.
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Off => "off",
+        })
+    }
+}
+
 impl Level {
     /// SRS's first names, `srs_log_level`: `info` is finer than `trace`.
     fn of_v1(word: &str) -> Option<Self> {
@@ -670,7 +709,7 @@ impl Level {
     }
 
     /// The names most programs use, `srs_log_level_v2`.
-    fn of_v2(word: &str) -> Option<Self> {
+    pub fn of_v2(word: &str) -> Option<Self> {
         Some(match word.to_ascii_lowercase().as_str() {
             "trace" => Self::Trace,
             "debug" => Self::Debug,

@@ -207,10 +207,10 @@ pub static SECTIONS: &[Section] = &[
         accepted("debug_logging", Bool, "off"),
     ]).unchecked(),
     section("exporter", &[
-        accepted("enabled", Bool, "off"),
-        accepted("listen", Endpoints, "9972"),
-        accepted("label", Text, ""),
-        accepted("tag", Text, ""),
+        acts("enabled", Bool, "off"),
+        acts("listen", Endpoints, "9972"),
+        acts("label", Text, ""),
+        acts("tag", Text, ""),
     ]),
     section("heartbeat", &[
         accepted("enabled", Bool, "off"),

@@ -12,6 +12,7 @@ use crate::{
     config::{Config, Env},
     control::{Control, Process},
     fanout::hand,
+    feed::Feed,
     files,
     hooks::Herald,
     ingress::{accept, rtc, srt},
@@ -75,6 +76,8 @@ pub struct Options {
     pub env: Env,
     pub orders: Arc<Orders>,
     pub supervisor: Supervisor,
+    /// Where its level can be set.
+    pub log: Weak<log::Handle>,
     /// The process that started this one.
     pub parent: u32,
 }
@@ -89,6 +92,7 @@ impl Options {
             env: Env::default(),
             orders: Arc::default(),
             supervisor: Supervisor::default(),
+            log: Weak::new(),
             parent: parent_id(),
         }
     }
@@ -108,9 +112,11 @@ pub fn run(options: Options) -> Result<(), Failure> {
     let metrics = install_metrics();
     let (writer, files) = files::Writer::start()?;
     let (herald, calls) = Herald::new(config.clone());
+    let (feed, notices) = Feed::new();
     let common = Common {
         files: writer.clone(),
         herald,
+        feed,
         config: config.clone(),
         security,
         connections_open: Arc::new(AtomicUsize::new(0)),
@@ -140,6 +146,8 @@ pub fn run(options: Options) -> Result<(), Failure> {
         limits: limits.clone(),
         parent: options.parent,
         calls,
+        notices,
+        log: options.log,
     };
     let index = limits.shards;
     let ready = format!(
