@@ -127,8 +127,8 @@ mod tests {
     fn a_slow_follower_loses_events_and_is_told_how_many() {
         let queue = Rc::new(Queue::default());
         (0..WAITING + 3).for_each(|_| queue.push(of("play", &Notice::new("play", None))));
-        let (follower, mut cx) = (Follower(queue.clone()), Context::from_waker(Waker::noop()));
-        let mut next = || match follower.poll(&mut cx) {
+        let (follower, cx) = (Follower(queue.clone()), Context::from_waker(Waker::noop()));
+        let mut next = || match follower.poll(&cx) {
             Poll::Ready(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
             Poll::Pending => String::new(),
         };
