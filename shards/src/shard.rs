@@ -293,7 +293,7 @@ impl Shard {
     pub fn watch(&self, connection: &Rc<Connection>, peer: &Rc<Peer>, key: &StreamKey, vhost: &Vhost) {
         self.with_stream(key, vhost, |stream| {
             let (state, ring) = (stream.state(), &stream.ring);
-            let audience = stream.rtp.get_or_insert_with(|| RtpAudience::new(ring, vhost.rtc.keep_bframe));
+            let audience = stream.rtp.get_or_insert_with(|| RtpAudience::new(ring, vhost.rtc));
             audience.join(connection.clone(), peer.clone());
             info!(
                 cid = %connection.id,
