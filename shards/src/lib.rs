@@ -7,6 +7,7 @@ pub mod access;
 pub mod config;
 pub mod connection;
 pub mod control;
+pub mod current;
 pub mod fanout;
 pub mod feed;
 pub mod files;

@@ -78,6 +78,8 @@ pub struct Config {
     pub srt_server: SrtServer,
     pub rtc_server: RtcServer,
     pub log: Log,
+    /// How often the log sums up what clients do; zero: never.
+    pub pithy: Duration,
     pub stats: Stats,
     pub exporter: Exporter,
     /// Unique names, disabled ones too: look them up with [`Config::vhost`].
@@ -216,6 +218,8 @@ pub struct Log {
     pub tank: Tank,
     pub level: Level,
     pub file: PathBuf,
+    /// Lines are JSON objects.
+    pub json: bool,
 }
 
 /// What the API tells of the machine.
@@ -441,6 +445,7 @@ impl Config {
             srt_server: SrtServer::of(root.block("srt_server"), &mut remarks)?,
             rtc_server: RtcServer::of(root.block("rtc_server"))?,
             log: Log::of(root, &source, env)?,
+            pithy: Duration::from_millis(root.number("pithy_print_ms")?.unwrap_or_default()),
             stats: Stats::of(root.block("stats")),
             exporter: Exporter::of(root.block("exporter"))?,
             vhosts: vhosts(root, chunk_size, &mut remarks)?,
@@ -676,7 +681,7 @@ impl Log {
         let tank = if given.as_deref().unwrap_or(by_itself) == "console" { Tank::Console } else { Tank::File };
         let v1 = root.one_of("srs_log_level", Level::of_v1)?;
         let level = root.one_of("srs_log_level_v2", Level::of_v2)?.or(v1).unwrap_or(Level::Info);
-        Ok(Self { tank, level, file: root.word("srs_log_file").into() })
+        Ok(Self { tank, level, file: root.word("srs_log_file").into(), json: root.flag("log_json") })
     }
 }
 

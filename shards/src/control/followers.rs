@@ -128,7 +128,7 @@ mod tests {
         let queue = Rc::new(Queue::default());
         (0..WAITING + 3).for_each(|_| queue.push(of("play", &Notice::new("play", None))));
         let (follower, cx) = (Follower(queue.clone()), Context::from_waker(Waker::noop()));
-        let mut next = || match follower.poll(&cx) {
+        let next = || match follower.poll(&cx) {
             Poll::Ready(bytes) => String::from_utf8(bytes.to_vec()).unwrap(),
             Poll::Pending => String::new(),
         };

@@ -16,6 +16,7 @@ mod process;
 mod reload;
 mod rtc;
 pub mod snapshot;
+mod summary;
 mod system;
 
 pub use process::Process;

@@ -269,6 +269,7 @@ async fn control(
         control.open(endpoint, listener);
     }
     spawn_local(renew(security)).detach();
+    spawn_local(control.clone().sum_up()).detach();
     info!("{ready}");
     control.rule().await;
     control.quit();

@@ -1,10 +1,6 @@
 //! What an operator follows: events as they happen, the log's level, Prometheus.
 
-mod support;
-
-use serde_json::Value;
-use std::{collections::BTreeSet, fs, net::TcpStream, path::Path};
-use support::{
+use crate::support::{
     PATIENCE, http,
     media::Media,
     process::Lines,
@@ -13,6 +9,8 @@ use support::{
     until,
     viewer::{Laggard, PAUSE_MS, SKIPPING, Viewer},
 };
+use serde_json::Value;
+use std::{collections::BTreeSet, fs, net::TcpStream, path::Path};
 
 const SHARDS: usize = 2;
 
@@ -198,6 +196,42 @@ fn dashboard_and_alerts_use_metrics_that_exist() {
     let dashboard = fs::read_to_string(root.join("../deploy/grafana/shardcast.json")).expect("a dashboard");
     let dashboard: Value = serde_json::from_str(&dashboard).expect("JSON");
     assert!(dashboard["panels"].as_array().is_some_and(|panels| panels.len() > 5));
+}
+
+#[test]
+fn clients_are_summed_up_in_the_log_and_lines_may_be_json() {
+    let server = Server::of_conf(
+        "srs_log_tank console; log_json on; pithy_print_ms 500; http_server { enabled on; } http_api { enabled on; }
+         vhost __defaultVhost__ { http_remux { enabled on; } }",
+        SHARDS,
+    );
+    let _publisher = Publisher::looping(&server, "live/sum", Media::Plain);
+    server.wait_until_live("live/sum");
+    let _viewers: Vec<_> = (0..3).map(|_| Viewer::open(server.ports.http, "live/sum")).collect();
+    let line = server.wait_for_log(&["flv-play: 3 clients, ikbps="]);
+    let line: Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!((&line["level"], &line["pid"]), (&"INFO".into(), &server.pid().into()));
+    assert!(line["text"].as_str().is_some_and(|text| text.contains(" ms behind, 0 skips")), "{line}");
+    server.wait_for_log(&["fmle-publish: 1 clients, ikbps="]);
+    let ended = server.log().with(&["publishes /live/sum"]);
+    let began: Value = serde_json::from_str(&ended[0]).expect("JSON");
+    assert_eq!(began["cid"], server.stream("live/sum").expect("the stream")["publish"]["cid"]);
+    server.stop();
+}
+
+#[test]
+fn a_crash_leaves_a_line_with_its_thread_and_its_frames() {
+    for (name, number) in [("SEGV", 11), ("ABRT", 6)] {
+        let server = Server::start(SHARDS);
+        let told = format!("[ERROR][{}][-] crash: SIG{name} in thread ", server.pid());
+        let log = server.log().clone();
+        server.signal(name);
+        let status = server.wait_for_end(PATIENCE);
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(number), "{status}");
+        log.wait_for(&[&told], PATIENCE);
+        let frames = log.all().into_iter().skip_while(|line| !line.contains(&told)).skip(1);
+        assert!(frames.filter(|line| line.contains("shardcast(+0x")).count() > 1, "{:?}", log.all());
+    }
 }
 
 /// The value of a metric without labels.
