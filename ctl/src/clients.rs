@@ -16,11 +16,14 @@ pub fn list(server: &Server, stream: Option<&str>) -> Result<Vec<Value>, Error> 
 }
 
 pub fn table(clients: &[Value]) -> Vec<String> {
-    let head = format!(
+    [head()].into_iter().chain(clients.iter().map(line)).collect()
+}
+
+pub fn head() -> String {
+    format!(
         "{:<9} {:<18} {:<15} {:<24} {:>8} {:>9} {:>9} {:>7} {:>5}",
         "ID", "TYPE", "IP", "STREAM", "FOR", "IN kbit/s", "OUT", "LAG ms", "SKIPS"
-    );
-    [head].into_iter().chain(clients.iter().map(line)).collect()
+    )
 }
 
 pub fn kick(server: &Server, id: &str) -> Result<Value, Error> {
@@ -35,7 +38,7 @@ pub fn is_of(client: &Value, stream: &str) -> bool {
     text(&client["url"]).trim_start_matches('/') == wanted || text(&client["name"]) == wanted
 }
 
-fn line(client: &Value) -> String {
+pub fn line(client: &Value) -> String {
     let number = |value: &Value| if value.is_null() { "-".into() } else { value.to_string() };
     let kbps = &client["kbps"];
     format!(

@@ -1,17 +1,25 @@
-//! The `shardctl` command: looks into a running server through its HTTP API, and ends clients.
+//! The `shardctl` command: looks into a running server through its HTTP API, ends clients, and tells of machines.
 
 mod clients;
+mod config;
+mod doctor;
+mod events;
 mod http;
 mod shards;
 mod streams;
 mod table;
+mod terminal;
+mod top;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand, builder::PossibleValuesParser};
+use clap_complete::Shell;
 use http::{Error, Server};
 use serde_json::Value;
 use std::{
-    io::{ErrorKind, Write},
+    io::{self, ErrorKind, Write},
+    path::PathBuf,
     process::ExitCode,
+    time::Duration,
 };
 
 /// Looks into a running Shardcast server.
@@ -60,6 +68,36 @@ enum Command {
     },
     /// List the shards: their load and what they serve
     Shards,
+    /// Watch streams and clients on a screen of its own, by rate or lag
+    Top {
+        /// Seconds between two looks
+        #[arg(long, short = 'n', default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3600))]
+        interval: u64,
+    },
+    /// Follow what happens: who publishes, plays, ends, and skips frames
+    Events,
+    /// Have the server read its configuration again, and say what becomes of it
+    Reload,
+    /// Look after configurations
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// Show what the server logs, or set it until it ends
+    LogLevel {
+        #[arg(value_parser = PossibleValuesParser::new(["trace", "debug", "info", "warn", "error", "off"]))]
+        level: Option<String>,
+    },
+    /// Examine this machine, and whether the server is reachable from here
+    Doctor,
+    /// Print a script that completes commands in a shell
+    Completions { shell: Shell },
+    /// Print the manual page
+    Man,
+}
+
+#[derive(Subcommand)]
+enum ConfigCommand {
+    /// Check a configuration as the server would at its start; the `shardcast` beside this program does
+    Check { file: PathBuf },
 }
 
 fn main() -> ExitCode {
@@ -70,14 +108,18 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let text: String = lines.into_iter().map(|line| line + "\n").collect();
-    match std::io::stdout().write_all(text.as_bytes()) {
+    if print(&lines) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn print(lines: &[String]) -> bool {
+    let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
+    match io::stdout().write_all(text.as_bytes()) {
         // Whoever reads it has seen enough, as `head` does.
         Err(error) if error.kind() != ErrorKind::BrokenPipe => {
             eprintln!("shardctl: {error}");
-            ExitCode::FAILURE
+            false
         }
-        _ => ExitCode::SUCCESS,
+        _ => true,
     }
 }
 
@@ -105,6 +147,46 @@ fn run(arguments: Arguments) -> Result<Vec<String>, Error> {
         Command::Shards => {
             let answer = server.get("/api/v1/shards")?;
             show(answer["shards"].as_array().cloned().unwrap_or_default(), shards::table)
+        }
+        Command::Top { interval } => {
+            top::run(&server, Duration::from_secs(interval))?;
+            vec![]
+        }
+        Command::Events => {
+            events::follow(&server, json)?;
+            vec![]
+        }
+        Command::Reload => {
+            let answer = config::reload(&server)?;
+            vec![if json { answer.to_string() } else { "the configuration is in force".into() }]
+        }
+        Command::Config(ConfigCommand::Check { file }) => {
+            config::check(&file)?;
+            vec![]
+        }
+        Command::LogLevel { level } => {
+            let answer = config::log_level(&server, level.as_deref())?;
+            vec![if json { answer.to_string() } else { table::text(&answer["data"]["level"]) }]
+        }
+        Command::Doctor => {
+            let findings = doctor::examine(&server);
+            let said = |finding: &doctor::Finding| {
+                if json { vec![finding.to_json().to_string()] } else { finding.lines() }
+            };
+            print(&findings.iter().flat_map(said).collect::<Vec<_>>());
+            match findings.iter().filter(|finding| finding.is_bad()).count() {
+                0 => vec![],
+                bad => return Err(Error::Unfit(bad)),
+            }
+        }
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Arguments::command(), "shardctl", &mut io::stdout());
+            vec![]
+        }
+        Command::Man => {
+            let mut page = Vec::new();
+            clap_mangen::Man::new(Arguments::command()).render(&mut page).map_err(Error::Terminal)?;
+            String::from_utf8_lossy(&page).lines().map(str::to_owned).collect()
         }
     })
 }

@@ -21,25 +21,32 @@ pub fn find(server: &Server, name: &str) -> Result<Vec<Value>, Error> {
 
 fn line(stream: &Value) -> String {
     let kbps = &stream["kbps"];
-    let (video, audio) = (&stream["video"], &stream["audio"]);
-    let picture = match video["codec"].as_str() {
-        Some(codec) => format!("{codec} {}x{} {}", video["width"], video["height"], text(&video["profile"])),
-        None if stream["publish"]["active"] == true => "no picture".into(),
-        None => "no publisher".into(),
-    };
-    let sound = match audio["codec"].as_str() {
-        Some(codec) => format!("{codec} {} Hz, {} ch", audio["sample_rate"], audio["channel"]),
-        None => String::new(),
-    };
     format!(
-        "{:<32} {:>7} {:>9} {:>9}  {picture:<24} {sound}",
+        "{:<32} {:>7} {:>9} {:>9}  {:<24} {}",
         text(&stream["url"]),
         stream["clients"].to_string(),
         kbps["recv_30s"].to_string(),
         kbps["send_30s"].to_string(),
+        picture(stream),
+        sound(stream),
     )
     .trim_end()
     .to_owned()
+}
+
+pub fn picture(stream: &Value) -> String {
+    let video = &stream["video"];
+    match video["codec"].as_str() {
+        Some(codec) => format!("{codec} {}x{} {}", video["width"], video["height"], text(&video["profile"])),
+        None if stream["publish"]["active"] == true => "no picture".into(),
+        None => "no publisher".into(),
+    }
+}
+
+pub fn sound(stream: &Value) -> String {
+    let audio = &stream["audio"];
+    let shown = |codec: &str| format!("{codec} {} Hz, {} ch", audio["sample_rate"], audio["channel"]);
+    audio["codec"].as_str().map(shown).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -1,6 +1,12 @@
 //! One peer's connection, over TCP or SRT: its socket, its cursor, and how it ends.
 
-use crate::{addresses::Counted, meter::Meter, net::link::Link, stream::Wire};
+use crate::{
+    addresses::Counted,
+    feed::{Feed, Notice},
+    meter::Meter,
+    net::link::Link,
+    stream::Wire,
+};
 use bytes::Bytes;
 use shardcast_engine::{
     fanout::{Cursor, Step, Tape, cursor::SLICES},
@@ -52,6 +58,8 @@ pub struct Connection {
     blocked_since: Cell<Option<Instant>>,
     /// Its socket lives on elsewhere.
     handed_over: Cell<bool>,
+    /// Who follows is told of what it does.
+    pub feed: Feed,
     /// Why the server ended it.
     closed: RefCell<Option<Closed>>,
 }
@@ -96,7 +104,7 @@ const STALL: Duration = Duration::from_secs(30);
 const LONGEST_BACKOFF: u64 = 32;
 
 impl Connection {
-    pub fn new(id: String, number: u64, peer: SocketAddr, socket: Link) -> Self {
+    pub fn new(id: String, number: u64, peer: SocketAddr, socket: Link, feed: Feed) -> Self {
         Self {
             id,
             number,
@@ -119,6 +127,7 @@ impl Connection {
             backoff: Cell::new(1),
             blocked_since: Cell::default(),
             handed_over: Cell::default(),
+            feed,
             closed: RefCell::default(),
         }
     }
@@ -255,6 +264,7 @@ impl Connection {
     fn note_skip(&self, lag_ms: i64) {
         self.skips.set(self.skips.get() + 1);
         metrics::counter!("shardcast_viewer_skips_total").increment(1);
+        self.feed.tell(|| Notice::of("skip", self, self.part.borrow().as_deref()).behind(lag_ms));
         warn!(cid = %self.id, "viewer {} was {lag_ms} ms behind, skipped to the newest keyframe", self.peer.get());
     }
 }
@@ -265,7 +275,10 @@ impl Drop for Connection {
             return;
         }
         let why = match self.closed.borrow_mut().take() {
-            Some(Closed::Because(why)) => why,
+            Some(Closed::Because(why)) => {
+                self.feed.tell(|| Notice::of("error", self, None).because(Some(why.clone())));
+                why
+            }
             Some(Closed::Expired) => "deadline passed".into(),
             None => "peer closed".into(),
         };

@@ -1,15 +1,20 @@
 //! The log: one line an event, as SRS writes it, so that what reads SRS's logs reads ours.
 //!
-//! `[YYYY-MM-DD hh:mm:ss.mmm][LEVEL][pid][cid] text key=value`, in local time. The field `cid` of an event is
+//! `[YYYY-MM-DD hh:mm:ss.mmm][LEVEL][pid][cid] text key=value`, in local time, or a JSON object. The field `cid` of an event is
 //! the connection it is about; all other fields follow the text. Lines are made where the event is and written
 //! by a thread of their own: a slow disk costs lines, which are counted, and never holds up a shard.
 
 use crate::config::Level;
-use crate::net::sys::{block_signals, local_time};
+use crate::current;
+use crate::net::sys::{self, block_signals, local_time};
+use serde_json::{Map, Value};
+use std::backtrace::Backtrace;
 use std::fmt::{self, Write as _};
 use std::fs::{File, OpenOptions, create_dir_all};
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{self, PanicHookInfo};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -17,9 +22,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tracing::field::{Field, Visit};
-use tracing::{Event, Subscriber};
+use tracing::{Event, Subscriber, error};
 use tracing_subscriber::filter::LevelFilter;
-use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::layer::{Context, Layer, Layered, SubscriberExt};
+use tracing_subscriber::{Registry, reload};
 
 /// With its end of line (SRS's limit).
 const LINE_BYTES_MAX: usize = 8 << 10;
@@ -40,15 +46,23 @@ pub enum Tank {
 }
 
 /// Starts the log of the process. Fails if the file cannot be opened or there is a log already.
-pub fn start(tank: Tank, level: Level) -> io::Result<Handle> {
-    let (subscriber, handle) = log(tank, level)?;
+///
+/// Panics and crashes are told in it from then on.
+pub fn start(tank: Tank, level: Level, json: bool) -> io::Result<Handle> {
+    let (subscriber, handle) = log(tank, level, json)?;
     tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
+    panic::set_hook(Box::new(tell_panic));
+    sys::catch_crashes()?;
     Ok(handle)
 }
 
-fn log(tank: Tank, level: Level) -> io::Result<(impl Subscriber + Send + Sync, Handle)> {
+fn log(tank: Tank, level: Level, json: bool) -> io::Result<(impl Subscriber + Send + Sync, Handle)> {
     let out = open(&tank)?;
-    let coloured = tank == Tank::Console && io::stdout().is_terminal();
+    let form = match () {
+        () if json => Form::Json,
+        () if tank == Tank::Console && io::stdout().is_terminal() => Form::Coloured,
+        () => Form::Plain,
+    };
     let (queue, lines) = sync_channel(QUEUE_LINES_MAX);
     let shared = Arc::new(Shared::default());
     let writer = std::thread::Builder::new().name("log".into()).spawn({
@@ -56,20 +70,25 @@ fn log(tank: Tank, level: Level) -> io::Result<(impl Subscriber + Send + Sync, H
         move || {
             // The log may start before the process listens to signals; here they would end it.
             let _ = block_signals();
-            write_lines(&lines, out, &shared)
+            write_lines(&lines, out, &shared, if json { Form::Json } else { Form::Plain })
         }
     })?;
-    let lines = Lines { queue: queue.clone(), shared: shared.clone(), coloured };
-    let level = match level {
+    let lines = Lines { queue: queue.clone(), shared: shared.clone(), form };
+    let (filter, filters) = reload::Layer::new(filter(level));
+    let subscriber = tracing_subscriber::registry().with(lines).with(filter);
+    let level = Mutex::new(level);
+    Ok((subscriber, Handle { tank, queue, shared, level, filters, writer: Some(writer) }))
+}
+
+fn filter(level: Level) -> LevelFilter {
+    match level {
         Level::Trace => LevelFilter::TRACE,
         Level::Debug => LevelFilter::DEBUG,
         Level::Info => LevelFilter::INFO,
         Level::Warn => LevelFilter::WARN,
         Level::Error => LevelFilter::ERROR,
         Level::Off => LevelFilter::OFF,
-    };
-    let subscriber = tracing_subscriber::registry().with(lines).with(level);
-    Ok((subscriber, Handle { tank, queue, shared, writer: Some(writer) }))
+    }
 }
 
 /// The running log. Dropping it writes what waits and ends the writer.
@@ -77,6 +96,8 @@ pub struct Handle {
     tank: Tank,
     queue: SyncSender<Mail>,
     shared: Arc<Shared>,
+    level: Mutex<Level>,
+    filters: reload::Handle<LevelFilter, Layered<Lines, Registry>>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -89,6 +110,17 @@ impl Handle {
         // A full queue has the writer awake already.
         let _ = self.queue.try_send(Mail::Wake);
         Ok(())
+    }
+
+    pub fn level(&self) -> Level {
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What comes from now on is of this level or a graver one.
+    pub fn set_level(&self, level: Level) {
+        *self.level.lock().unwrap_or_else(PoisonError::into_inner) = level;
+        // Fails only where the log has gone.
+        let _ = self.filters.reload(filter(level));
     }
 
     /// Lines lost so far, because the queue was full or the file could not be written.
@@ -125,14 +157,21 @@ struct Shared {
 struct Lines {
     queue: SyncSender<Mail>,
     shared: Arc<Shared>,
-    coloured: bool,
+    form: Form,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Form {
+    Plain,
+    Coloured,
+    Json,
 }
 
 impl<S: Subscriber> Layer<S> for Lines {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let mut fields = Fields::default();
         event.record(&mut fields);
-        let line = line(SystemTime::now(), *event.metadata().level(), &fields, self.coloured);
+        let line = line(SystemTime::now(), *event.metadata().level(), &fields, self.form);
         if self.queue.try_send(Mail::Line(line)).is_err() {
             self.shared.lost.fetch_add(1, Relaxed);
         }
@@ -140,7 +179,11 @@ impl<S: Subscriber> Layer<S> for Lines {
 }
 
 /// Lays a line out, with its end of line, in at most [`LINE_BYTES_MAX`] bytes.
-fn line(now: SystemTime, level: tracing::Level, fields: &Fields, coloured: bool) -> String {
+fn line(now: SystemTime, level: tracing::Level, fields: &Fields, form: Form) -> String {
+    if form == Form::Json {
+        return object(now, level, fields);
+    }
+    let coloured = form == Form::Coloured;
     let colour = match level {
         tracing::Level::WARN if coloured => "\x1b[33m",
         tracing::Level::ERROR if coloured => "\x1b[31m",
@@ -182,6 +225,39 @@ fn line(now: SystemTime, level: tracing::Level, fields: &Fields, coloured: bool)
     line
 }
 
+/// The same as JSON: `time` (RFC 3339, UTC), `level`, `pid`, `cid` where there is one, `text`, and the other fields.
+fn object(now: SystemTime, level: tracing::Level, fields: &Fields) -> String {
+    let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let t = sys::utc_time(since.as_secs() as i64);
+    let ms = since.subsec_millis();
+    let time =
+        format!("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}.{ms:03}Z", t.year, t.month, t.day, t.hour, t.minute, t.second);
+    let mut object = Map::new();
+    let mut add = |name: &str, value: Value| drop(object.insert(name.into(), value));
+    add("time", time.into());
+    add("level", level.as_str().into());
+    add("pid", std::process::id().into());
+    if !fields.cid.text.is_empty() {
+        add("cid", fields.cid.text.as_str().into());
+    }
+    // What JSON escapes is longer there: twice at most, as control characters are none any more.
+    let room = LINE_BYTES_MAX / 4;
+    let text =
+        |part: &str| if part.len() > room { format!("{}...", whole_characters(part, room)) } else { part.into() };
+    add("text", text(&fields.text.text).into());
+    let mut left = room;
+    for (name, value) in &fields.list {
+        left = left.saturating_sub(name.len() + value.len());
+        if left == 0 {
+            break;
+        }
+        add(name, value.parse::<i64>().map_or_else(|_| value.as_str().into(), Value::from));
+    }
+    let mut line = Value::from(object).to_string();
+    line.push('\n');
+    line
+}
+
 /// As much of the front of `text` as `bytes_max` holds.
 fn whole_characters(text: &str, bytes_max: usize) -> &str {
     let cut = (0..=bytes_max.min(text.len())).rev();
@@ -193,6 +269,8 @@ struct Fields {
     cid: Escaped,
     text: Escaped,
     others: Escaped,
+    /// The others apart.
+    list: Vec<(&'static str, String)>,
 }
 
 impl Default for Fields {
@@ -201,6 +279,7 @@ impl Default for Fields {
             cid: Escaped::new(CID_BYTES_MAX),
             text: Escaped::new(LINE_BYTES_MAX),
             others: Escaped::new(LINE_BYTES_MAX),
+            list: Vec::new(),
         }
     }
 }
@@ -215,7 +294,13 @@ impl Visit for Fields {
         let _ = match field.name() {
             "cid" => write!(self.cid, "{value:?}"),
             "message" => write!(self.text, "{value:?}"),
-            name => write!(self.others, " {name}={value:?}"),
+            name => {
+                let mut one = Escaped::new(LINE_BYTES_MAX);
+                let _ = write!(one, "{value:?}");
+                let written = write!(self.others, " {name}={}", one.text);
+                self.list.push((name, one.text));
+                written
+            }
         };
     }
 }
@@ -259,7 +344,7 @@ impl fmt::Write for Escaped {
 }
 
 /// Writes until the end, many lines in one call where many wait.
-fn write_lines(lines: &Receiver<Mail>, mut out: Out, shared: &Shared) {
+fn write_lines(lines: &Receiver<Mail>, mut out: Out, shared: &Shared, form: Form) {
     let mut told = 0;
     let mut end = false;
     while !end {
@@ -291,7 +376,7 @@ fn write_lines(lines: &Receiver<Mail>, mut out: Out, shared: &Shared) {
         }
         let lost = shared.lost.load(Relaxed);
         if lost > told {
-            batch.extend_from_slice(own(&format!("{} lines of the log are lost", lost - told)).as_bytes());
+            batch.extend_from_slice(own(&format!("{} lines of the log are lost", lost - told), form).as_bytes());
         }
         match out.write_all(&batch).and_then(|()| out.flush()) {
             Ok(()) => told = lost,
@@ -301,22 +386,49 @@ fn write_lines(lines: &Receiver<Mail>, mut out: Out, shared: &Shared) {
 }
 
 /// A line of the log about itself.
-fn own(text: &str) -> String {
+fn own(text: &str, form: Form) -> String {
     let mut fields = Fields::default();
     let _ = fields.text.write_str(text);
-    line(SystemTime::now(), tracing::Level::WARN, &fields, false)
+    line(SystemTime::now(), tracing::Level::WARN, &fields, form)
 }
 
 type Out = Box<dyn Write + Send>;
 
 fn open(tank: &Tank) -> io::Result<Out> {
     Ok(match tank {
-        Tank::Console => Box::new(io::stdout()),
-        Tank::File(path) => Box::new(append(path).map_err(|error| {
-            io::Error::new(error.kind(), format!("log file {} (srs_log_file): {error}", path.display()))
-        })?),
+        Tank::Console => {
+            sys::tell_crashes(io::stdout().as_fd());
+            Box::new(io::stdout())
+        }
+        Tank::File(path) => {
+            let file = append(path).map_err(|error| {
+                io::Error::new(error.kind(), format!("log file {} (srs_log_file): {error}", path.display()))
+            })?;
+            sys::tell_crashes(file.as_fd());
+            Box::new(file)
+        }
     })
 }
+
+/// In place of the standard hook: a line for the panic and one for each frame below it, of the session that this
+/// thread is at work for.
+fn tell_panic(panic: &PanicHookInfo<'_>) {
+    let id = current::id();
+    let cid = current::name(&id).unwrap_or("-");
+    let payload = panic.payload();
+    let what = payload.downcast_ref::<&str>().copied().or(payload.downcast_ref::<String>().map(String::as_str));
+    let place = panic.location().map(ToString::to_string).unwrap_or_default();
+    let thread = std::thread::current();
+    let thread = thread.name().unwrap_or("without a name");
+    error!(cid, "panic in thread {thread} at {place}: {}", what.unwrap_or("no words"));
+    let trace = Backtrace::force_capture().to_string();
+    for line in trace.lines().map(str::trim).take(FRAMES_MAX * 2) {
+        error!(cid, "  {line}");
+    }
+}
+
+/// Frames of a panic that are told.
+const FRAMES_MAX: usize = 64;
 
 /// Makes the folder too: SRS's default is a file below ./objs.
 fn append(path: &Path) -> io::Result<File> {
@@ -330,12 +442,16 @@ fn append(path: &Path) -> io::Result<File> {
 mod tests {
     use super::*;
     use std::fs;
-    use tracing::{debug, error, info, warn};
+    use tracing::{debug, info, warn};
 
     fn logged(level: Level, events: impl FnOnce()) -> Vec<String> {
+        logged_as(level, false, events)
+    }
+
+    fn logged_as(level: Level, json: bool, events: impl FnOnce()) -> Vec<String> {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("objs/shardcast.log");
-        let (subscriber, handle) = log(Tank::File(path.clone()), level).unwrap();
+        let (subscriber, handle) = log(Tank::File(path.clone()), level, json).unwrap();
         tracing::subscriber::with_default(subscriber, events);
         drop(handle);
         let text = fs::read_to_string(path).unwrap();
@@ -393,16 +509,16 @@ mod tests {
     #[test]
     fn colours_are_for_terminals() {
         let fields = Fields::default();
-        let coloured = line(UNIX_EPOCH, tracing::Level::ERROR, &fields, true);
+        let coloured = line(UNIX_EPOCH, tracing::Level::ERROR, &fields, Form::Coloured);
         assert!(coloured.starts_with("\x1b[31m[") && coloured.ends_with("\x1b[0m\n"));
-        assert!(line(UNIX_EPOCH, tracing::Level::INFO, &fields, true).starts_with('['));
+        assert!(line(UNIX_EPOCH, tracing::Level::INFO, &fields, Form::Coloured).starts_with('['));
     }
 
     #[test]
     fn reopen_follows_the_name_and_keeps_what_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let (path, moved) = (folder.path().join("log"), folder.path().join("log.1"));
-        let (subscriber, handle) = log(Tank::File(path.clone()), Level::Info).unwrap();
+        let (subscriber, handle) = log(Tank::File(path.clone()), Level::Info, false).unwrap();
         fs::rename(&path, &moved).unwrap();
         handle.reopen().unwrap();
         tracing::subscriber::with_default(subscriber, || info!("after"));
@@ -414,7 +530,7 @@ mod tests {
     fn full_queue_loses_lines_and_counts_them() {
         let (queue, lines) = sync_channel(2);
         let shared = Arc::new(Shared::default());
-        let layer = Lines { queue, shared: shared.clone(), coloured: false };
+        let layer = Lines { queue, shared: shared.clone(), form: Form::Plain };
         let subscriber = tracing_subscriber::registry().with(layer);
         tracing::subscriber::with_default(subscriber, || {
             for _ in 0..5 {
@@ -422,5 +538,55 @@ mod tests {
             }
         });
         assert_eq!((lines.iter().count(), shared.lost.load(Relaxed)), (2, 3));
+    }
+
+    #[test]
+    fn json_has_each_field_by_its_name_and_is_bounded() {
+        let long = "é\"".repeat(LINE_BYTES_MAX);
+        let lines = logged_as(Level::Info, true, || {
+            warn!(cid = "a1b2c3d4", kbps = 7, url = %"/live/\nx", "slow \"viewer\"");
+            info!(long, "{long}");
+        });
+        let parsed: Vec<Value> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let first = parsed[0].as_object().unwrap();
+        assert_eq!(first.keys().collect::<Vec<_>>(), ["time", "level", "pid", "cid", "text", "kbps", "url"]);
+        assert_eq!((&first["level"], &first["cid"], &first["kbps"]), (&"WARN".into(), &"a1b2c3d4".into(), &7.into()));
+        assert_eq!((&first["text"], &first["url"]), (&"slow \"viewer\"".into(), &"/live/\\nx".into()));
+        let time = first["time"].as_str().unwrap();
+        assert!(time.len() == 24 && time.starts_with("20") && time.ends_with('Z') && &time[10..11] == "T", "{time}");
+        assert!(lines[1].len() < LINE_BYTES_MAX && parsed[1]["text"].as_str().unwrap().ends_with("..."));
+    }
+
+    #[test]
+    fn a_panic_is_told_of_its_session_with_its_frames() {
+        let work = || futures_lite::future::block_on(current::of("a1b2c3d4", async { panic!("for the test: {}", 7) }));
+        let lines = logged(Level::Error, || {
+            panic::set_hook(Box::new(tell_panic));
+            let _ = panic::catch_unwind(work);
+            drop(panic::take_hook());
+        });
+        let head = format!("[ERROR][{}][a1b2c3d4] panic in thread ", std::process::id());
+        assert!(lines[0].contains(&head) && lines[0].ends_with(": for the test: 7"), "{}", lines[0]);
+        assert!(lines[0].contains("at shards/src/log.rs:"), "{}", lines[0]);
+        assert!(
+            lines.len() > 5 && lines.iter().any(|line| line.contains("a_panic_is_told_of_its_session")),
+            "{lines:?}"
+        );
+    }
+
+    #[test]
+    fn the_level_changes_while_it_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
+        let (subscriber, handle) = log(Tank::File(path.clone()), Level::Warn, false).unwrap();
+        tracing::subscriber::with_default(subscriber, || {
+            info!("before");
+            handle.set_level(Level::Info);
+            info!("after");
+        });
+        assert_eq!(handle.level(), Level::Info);
+        drop(handle);
+        let text = fs::read_to_string(path).unwrap();
+        assert!(text.contains("after") && !text.contains("before"), "{text}");
     }
 }

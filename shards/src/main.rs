@@ -171,7 +171,7 @@ fn serve(config: Config, env: Env, server_id: String, supervisor: Supervisor, pa
     // Before any other thread starts: one that has not blocked a signal gets it.
     let signals = sys::signals()?;
     // Dropped last: what is still queued is written then.
-    let log = Arc::new(log::start(tank, config.log.level)?);
+    let log = Arc::new(log::start(tank, config.log.level, config.log.json)?);
     let orders = Arc::new(Orders::default());
     launch::heed_signals(signals, orders.clone(), Arc::downgrade(&log))?;
     if let (Source::File(file), true) = (&config.source, config.process.auto_reload) {
@@ -181,7 +181,16 @@ fn serve(config: Config, env: Env, server_id: String, supervisor: Supervisor, pa
             Err(error) => error!("inotify_auto_reload: watch {}: {error}", file.display()),
         }
     }
-    let served = launch::run(Options { config, fault: None, server_id, env, orders, supervisor, parent });
+    let served = launch::run(Options {
+        config,
+        fault: None,
+        server_id,
+        env,
+        orders,
+        supervisor,
+        log: Arc::downgrade(&log),
+        parent,
+    });
     if let Err(failure) = &served {
         error!("{failure}");
     }

@@ -6,6 +6,7 @@ use crate::{
     connection::{Connection, METER_STEP, Part},
     control::snapshot,
     fanout::{audience::Audience, rtp::RtpAudience},
+    feed::Feed,
     files,
     hls::Hls,
     hooks::{Call, Client, Event, Herald},
@@ -92,6 +93,9 @@ pub struct Shard {
     consults: Requests<Verdict>,
     files: files::Writer,
     pub herald: Herald,
+    feed: Feed,
+    /// Bytes received and sent by connections that have gone.
+    moved: Cell<[u64; 2]>,
     next_number: Cell<u64>,
     sweeps: Cell<usize>,
     load: RefCell<Load>,
@@ -114,6 +118,8 @@ pub struct Common {
     pub files: files::Writer,
     /// Takes what happens to who is told of it.
     pub herald: Herald,
+    /// Takes what happens to who follows it.
+    pub feed: Feed,
     /// For tests: a session that publishes a stream of this name panics at its first frame.
     pub fault: Option<String>,
 }
@@ -140,6 +146,8 @@ impl Shard {
             consults: Requests::default(),
             files: common.files,
             herald: common.herald,
+            feed: common.feed,
+            moved: Cell::default(),
             next_number: Cell::new(1),
             sweeps: Cell::default(),
             load: RefCell::default(),
@@ -191,7 +199,7 @@ impl Shard {
             return None;
         }
         let number = self.next_number.replace(self.next_number.get() + 1);
-        let connection = Rc::new(Connection::new(id, number, peer, socket));
+        let connection = Rc::new(Connection::new(id, number, peer, socket, self.feed.clone()));
         connection.counted.replace(counted);
         self.connections.borrow_mut().insert(number, connection.clone());
         Some(connection)
@@ -211,6 +219,8 @@ impl Shard {
     pub fn dismiss(&self, connection: &Connection) {
         if self.connections.borrow_mut().remove(&connection.number).is_some() {
             self.connections_open.fetch_sub(1, Ordering::Relaxed);
+            let [received, sent] = self.moved.get();
+            self.moved.set([received + connection.received.get(), sent + connection.sent.get()]);
         }
     }
 
@@ -746,9 +756,15 @@ impl Shard {
     }
 
     fn snapshot(&self) -> snapshot::Shard {
+        let connections = self.connections.borrow();
+        let [received, sent] = connections.values().fold(self.moved.get(), |[received, sent], connection| {
+            [received + connection.received.get(), sent + connection.sent.get()]
+        });
         snapshot::Shard {
             index: self.index(),
-            connections: self.connections.borrow().len(),
+            connections: connections.len(),
+            received,
+            sent,
             frames_crossed: self.mesh.frames_crossed.get(),
             load: self.load.borrow().share(),
             streams: self.streams.borrow().values().map(snapshot::Share::of).collect(),

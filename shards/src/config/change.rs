@@ -8,13 +8,14 @@ use super::{
 use std::{collections::BTreeMap, fmt};
 
 /// Directives, and blocks with all that is in them, that are read once.
-const AT_START: [&str; 17] = [
+const AT_START: [&str; 18] = [
     "asprocess",
     "auto_reload_for_docker",
     "daemon",
     "disable_daemon_for_docker",
     "in_docker",
     "inotify_auto_reload",
+    "log_json",
     "pid",
     "rtc_server.enabled",
     "rtc_server.listen",

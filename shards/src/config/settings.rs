@@ -22,6 +22,7 @@ use shardcast_protocols::{
 };
 use std::{
     collections::BTreeMap,
+    fmt,
     net::IpAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -81,7 +82,10 @@ pub struct Config {
     pub srt_server: SrtServer,
     pub rtc_server: RtcServer,
     pub log: Log,
+    /// How often the log sums up what clients do; zero: never.
+    pub pithy: Duration,
     pub stats: Stats,
+    pub exporter: Exporter,
     /// Unique names, disabled ones too: look them up with [`Config::vhost`].
     pub vhosts: Vec<Vhost>,
     /// Dotted names of directives that are there and do nothing in this version, each once.
@@ -218,6 +222,8 @@ pub struct Log {
     pub tank: Tank,
     pub level: Level,
     pub file: PathBuf,
+    /// Lines are JSON objects.
+    pub json: bool,
 }
 
 /// What the API tells of the machine.
@@ -226,6 +232,17 @@ pub struct Stats {
     pub enabled: bool,
     /// Devices of /proc/diskstats that count.
     pub disks: Vec<String>,
+}
+
+/// SRS's metrics for Prometheus.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Exporter {
+    pub enabled: bool,
+    /// The whole API is there too, as with SRS.
+    pub listen: Vec<Listen>,
+    /// Labels of `srs_build_info`; without one where empty.
+    pub label: String,
+    pub tag: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -436,7 +453,9 @@ impl Config {
             srt_server: SrtServer::of(root.block("srt_server"), &mut remarks)?,
             rtc_server: RtcServer::of(root.block("rtc_server"))?,
             log: Log::of(root, &source, env)?,
+            pithy: Duration::from_millis(root.number("pithy_print_ms")?.unwrap_or_default()),
             stats: Stats::of(root.block("stats")),
+            exporter: Exporter::of(root.block("exporter"))?,
             vhosts: vhosts(root, chunk_size, &mut remarks)?,
             accepted: remarks.accepted,
             warnings: remarks.warnings,
@@ -599,6 +618,17 @@ impl Stats {
     }
 }
 
+impl Exporter {
+    fn of(scope: Scope) -> Result<Self, BadValue> {
+        Ok(Self {
+            enabled: scope.flag("enabled"),
+            listen: scope.listens("listen")?,
+            label: scope.word("label"),
+            tag: scope.word("tag"),
+        })
+    }
+}
+
 impl IpFamily {
     fn of(word: &str) -> Option<Self> {
         Some(match word {
@@ -659,7 +689,21 @@ impl Log {
         let tank = if given.as_deref().unwrap_or(by_itself) == "console" { Tank::Console } else { Tank::File };
         let v1 = root.one_of("srs_log_level", Level::of_v1)?;
         let level = root.one_of("srs_log_level_v2", Level::of_v2)?.or(v1).unwrap_or(Level::Info);
-        Ok(Self { tank, level, file: root.word("srs_log_file").into() })
+        Ok(Self { tank, level, file: root.word("srs_log_file").into(), json: root.flag("log_json") })
+    }
+}
+
+/// As `srs_log_level_v2` has it.
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trace => "trace",
+            Self::Debug => "debug",
+            Self::Info => "info",
+            Self::Warn => "warn",
+            Self::Error => "error",
+            Self::Off => "off",
+        })
     }
 }
 
@@ -678,7 +722,7 @@ impl Level {
     }
 
     /// The names most programs use, `srs_log_level_v2`.
-    fn of_v2(word: &str) -> Option<Self> {
+    pub fn of_v2(word: &str) -> Option<Self> {
         Some(match word.to_ascii_lowercase().as_str() {
             "trace" => Self::Trace,
             "debug" => Self::Debug,

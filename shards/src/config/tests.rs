@@ -207,7 +207,7 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
     assert_eq!(http.dir, std::path::Path::new("./objs/nginx/html"));
     let api = &config.http_api;
     assert_eq!((api.enabled, shown(&api.listen).as_str(), api.crossdomain), (false, "0.0.0.0:1985", true));
-    assert_eq!(config.log, Log { tank: Tank::File, level: Level::Info, file: "./objs/srs.log".into() });
+    assert_eq!(config.log, Log { tank: Tank::File, level: Level::Info, file: "./objs/srs.log".into(), json: false });
     let ms = Duration::from_millis;
     assert_eq!(
         config.vhosts,
@@ -269,7 +269,7 @@ fn a_file_sets_everything_that_acts() {
     );
     assert_eq!(shown(&config.rtmp_listen), "0.0.0.0:1935 [::]:19350");
     assert_eq!((config.shards, config.max_connections, config.chunk_size), (Some(3), Some(77), 4096));
-    assert_eq!(config.log, Log { tank: Tank::Console, level: Level::Debug, file: "/var/x.log".into() });
+    assert_eq!(config.log, Log { tank: Tank::Console, level: Level::Debug, file: "/var/x.log".into(), json: false });
     let listen = |text: &str| text.split(' ').map(|word| word.parse().unwrap()).collect();
     let pair = |name: &str| Pair { cert: format!("{name}.crt").into(), key: format!("{name}.key").into() };
     let tls = |ports, names: &[&str]| Tls {

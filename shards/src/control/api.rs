@@ -3,9 +3,12 @@
 mod clients;
 mod clusters;
 mod index;
+mod log_level;
 mod raw;
 mod shards;
 mod vhosts;
+
+pub use clients::kind;
 
 use super::{
     Control,
@@ -13,6 +16,7 @@ use super::{
     rtc::value,
     snapshot::{Home, Share},
 };
+use crate::ingress::candidates;
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use shardcast_engine::{
@@ -62,7 +66,7 @@ pub async fn route(control: &Control, asked: &Asked<'_>) -> Option<Answer> {
     let Some(name) = path.strip_prefix("/api/v1/") else {
         return match path {
             "/metrics" if reads => Some(metrics(control).await),
-            "/config.json" if reads => Some(json(&page_config(control))),
+            "/config.json" if reads => Some(json(&page_config(control, asked.host).await)),
             _ if path.starts_with("/api/") => Some(json(&index::api(control))),
             _ => asked.own_port.then(|| json(&index::root(control))),
         };
@@ -73,6 +77,7 @@ pub async fn route(control: &Control, asked: &Asked<'_>) -> Option<Answer> {
     };
     let takes = match name {
         "clients" => reads || method == Method::DELETE,
+        "log-level" => reads || method == Method::POST,
         // Another origin posts it.
         "clusters" => reads || method == Method::POST,
         "" | "raw" | "tests/requests" | "tests/errors" | "tests/redirects" => true,
@@ -97,7 +102,9 @@ pub async fn route(control: &Control, asked: &Asked<'_>) -> Option<Answer> {
         "raw" => raw::raw(control, &value(query, "rpc").unwrap_or_default()),
         "clusters" => clusters::clusters(control, query).await,
         "shards" => shards::shards(control).await,
-        "openapi.json" => return Some(with_type("application/json", OPENAPI.into())),
+        "events" => return Some(control.events()),
+        "log-level" => log_level::log_level(control, !reads, query),
+        "openapi.json" => return Some(with_type("application/json", OPENAPI)),
         "tests/requests" => index::requests(control, asked),
         "tests/errors" => json!({ "code": ALWAYS_AN_ERROR }),
         "tests/redirects" => {
@@ -118,13 +125,22 @@ fn versions(control: &Control) -> Value {
 }
 
 /// Where things are, for the page.
-fn page_config(control: &Control) -> Value {
+async fn page_config(control: &Control, host: &str) -> Value {
     let config = control.config();
+    let candidates = match config.rtc_server.enabled {
+        true => candidates::discover(&config.rtc_server, candidates::Asked { wanted: &[], host }).await,
+        false => Vec::new(),
+    };
+    let socket = |(host, port): (String, u16)| match host.contains(':') {
+        true => format!("[{host}]:{port}"),
+        false => format!("{host}:{port}"),
+    };
     let srt = config.srt_server.listen.first().filter(|_| config.srt_server.enabled);
     json!({
         "rtmp_port": config.rtmp_listen.first().map_or(1935, |listen| listen.port),
         "srt_port": srt.map(|listen| listen.port),
         "rtc": config.rtc_server.enabled,
+        "candidates": candidates.into_iter().map(socket).collect::<Vec<_>>(),
         "version": env!("CARGO_PKG_VERSION"),
         "shards": control.shards(),
     })
@@ -165,6 +181,12 @@ impl Page {
     }
 }
 
+/// How many streams and clients there are.
+pub async fn in_use(control: &Control) -> (usize, usize) {
+    let streams = gather(control).await;
+    (streams.len(), streams.values().map(Whole::clients).sum())
+}
+
 /// Prometheus text.
 async fn metrics(control: &Control) -> Answer {
     for shard in control.snapshot().await.iter() {
@@ -182,9 +204,15 @@ async fn metrics(control: &Control) -> Answer {
         gauge("shardcast_streams", shard.streams.len() as f64);
         gauge("shardcast_ring_bytes", ring_bytes as f64);
         gauge("shardcast_hls_bytes", hls_bytes as f64);
-        metrics::counter!("shardcast_mesh_frames_total", "shard" => label.clone()).absolute(shard.frames_crossed);
+        for (name, count) in [
+            ("shardcast_mesh_frames_total", shard.frames_crossed),
+            ("shardcast_received_bytes_total", shard.received),
+            ("shardcast_sent_bytes_total", shard.sent),
+        ] {
+            metrics::counter!(name, "shard" => label.clone()).absolute(count);
+        }
     }
-    with_type("text/plain; version=0.0.4", control.metrics.render().into())
+    with_type("text/plain; version=0.0.4", control.export().await + &control.metrics.render())
 }
 
 /// A stream put together from its shards' shares.

@@ -3,7 +3,9 @@
 use super::{
     CORS, Control,
     api::{self, Asked},
-    auth, hls,
+    auth,
+    body::Body,
+    hls,
     io::Io,
     pages,
     rtc::{self, value},
@@ -12,7 +14,6 @@ use crate::net::tls::{self, Stream};
 use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::timer::sleep;
-use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
     body::Incoming,
@@ -31,7 +32,7 @@ use std::{
 };
 use tracing::{debug, info};
 
-pub type Answer = Response<Full<Bytes>>;
+pub type Answer = Response<Body>;
 
 /// A connection on which nothing moves for so long is closed.
 const IDLE: Duration = Duration::from_secs(15);
@@ -88,7 +89,7 @@ async fn answer(
     };
     let auth = config.http_api.auth.as_ref().filter(|auth| auth::is_guarded(auth, &path));
     let mut answer = match auth.map(|auth| (auth, auth::check(auth, request.headers()))) {
-        _ if request.method() == Method::OPTIONS && crossdomain => Response::new(Full::default()),
+        _ if request.method() == Method::OPTIONS && crossdomain => Response::new(Body::default()),
         Some((auth, Err(denied))) => {
             metrics::counter!("shardcast_api_denied_total").increment(1);
             info!("API request of {peer} for {path} refused: {denied}");
@@ -172,9 +173,12 @@ fn callback(query: &str) -> Result<Option<String>, BadCallback> {
 
 fn wrapped(callback: String, answer: Answer) -> Answer {
     let (mut parts, body) = answer.into_parts();
-    let json = body.into_inner().unwrap_or_default();
+    let json = match body {
+        Body::Whole(whole) => whole.into_inner().unwrap_or_default(),
+        events @ Body::Events(_) => return Response::from_parts(parts, events),
+    };
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/javascript"));
-    Response::from_parts(parts, Full::new([callback.as_bytes(), b"(", &json, b")"].concat().into()))
+    Response::from_parts(parts, [callback.as_bytes(), b"(", &json, b")"].concat().into())
 }
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -192,11 +196,11 @@ pub fn json(value: &impl Serialize) -> Answer {
     let mut bytes = Vec::new();
     // Writing to memory does not fail.
     let _ = value.serialize(&mut Serializer::with_formatter(&mut bytes, TwoDecimals));
-    with_type("application/json", bytes.into())
+    with_type("application/json", bytes)
 }
 
 fn refused(challenge: Option<HeaderValue>) -> Answer {
-    let mut answer = Response::new(Full::default());
+    let mut answer = Response::new(Body::default());
     *answer.status_mut() = StatusCode::UNAUTHORIZED;
     if let Some(challenge) = challenge {
         answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
@@ -208,8 +212,8 @@ pub fn not_allowed() -> Answer {
     text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
 }
 
-pub fn with_type(content_type: &'static str, body: Bytes) -> Answer {
-    let mut answer = Response::new(Full::new(body));
+pub fn with_type(content_type: &'static str, body: impl Into<Body>) -> Answer {
+    let mut answer = Response::new(body.into());
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     answer
 }
@@ -223,7 +227,7 @@ pub fn text(status: StatusCode, words: &'static str) -> Answer {
 /// As Go's mux, and SRS's.
 pub fn redirect(status: StatusCode, to: &str, query: &str) -> Answer {
     let location = if query.is_empty() { to.to_owned() } else { format!("{to}?{query}") };
-    let mut answer = with_type("text/plain; charset=utf-8", format!("Redirect to {location}").into());
+    let mut answer = with_type("text/plain; charset=utf-8", format!("Redirect to {location}"));
     *answer.status_mut() = status;
     if let Ok(location) = HeaderValue::from_str(&location) {
         answer.headers_mut().insert(header::LOCATION, location);

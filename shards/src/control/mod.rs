@@ -2,7 +2,10 @@
 
 pub mod api;
 mod auth;
+mod body;
 mod census;
+mod exporter;
+mod followers;
 mod hls;
 mod hooks;
 pub mod http;
@@ -13,12 +16,14 @@ mod process;
 mod reload;
 mod rtc;
 pub mod snapshot;
+mod summary;
 mod system;
 
 pub use process::Process;
 
 use crate::{
     config::Config,
+    feed::Feed,
     hooks::Herald,
     launch::security::Security,
     mesh::{Mail, Mesh},
@@ -86,6 +91,8 @@ pub struct Control {
     rtc: rtc::Sessions,
     hooks: hooks::Hooks,
     herald: Herald,
+    feed: Feed,
+    followers: followers::Followers,
 }
 
 impl Control {
@@ -110,6 +117,8 @@ impl Control {
             rtc: rtc::Sessions::default(),
             hooks: hooks::Hooks::default(),
             herald: common.herald,
+            feed: common.feed,
+            followers: followers::Followers::default(),
         })
     }
 
@@ -238,5 +247,6 @@ impl Control {
     pub fn deliver(self: &Rc<Self>) {
         self.mesh.flush();
         self.process.calls.try_iter().for_each(|call| self.call(call, None));
+        self.spread();
     }
 }

@@ -52,6 +52,7 @@ pub const STAT: [&str; 41] = [
     "cguest_time",
 ];
 const UTIME: usize = 10;
+const RSS: usize = 20;
 const STIME: usize = 11;
 
 /// Members of the first line of /proc/stat.
@@ -148,6 +149,11 @@ impl Look {
     pub fn own_share(&self, earlier: &Self) -> f64 {
         let used = |look: &Self| look.stat[UTIME] + look.stat[STIME];
         ratio((used(self) - used(earlier)) as f64, self.seconds_since(earlier) * TICKS)
+    }
+
+    /// Memory of the process, where a page is 4 KiB.
+    pub fn resident_kib(&self) -> u64 {
+        u64::try_from(self.stat[RSS]).unwrap_or(0) * 4
     }
 
     /// Share of all cores' time since `earlier` that was not idle, 0 to 1.

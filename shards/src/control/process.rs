@@ -3,8 +3,10 @@
 use super::{Control, reload::Reload};
 use crate::{
     config::Env,
+    feed::Notice,
     hooks::Call,
     launch::{Orders, Supervisor, probe::Limits},
+    log,
     mesh::Mail,
 };
 use glommio::{spawn_local, timer::sleep};
@@ -12,7 +14,7 @@ use std::{
     cell::{Cell, RefCell},
     os::unix::process::parent_id,
     rc::Rc,
-    sync::{Arc, atomic::Ordering, mpsc::Receiver},
+    sync::{Arc, Weak, atomic::Ordering, mpsc::Receiver},
     time::{Duration, Instant},
 };
 use tracing::{info, warn};
@@ -36,6 +38,9 @@ pub struct Process {
     pub parent: u32,
     /// Told by heralds.
     pub calls: Receiver<Call>,
+    /// Told by feeds.
+    pub notices: Receiver<Notice>,
+    pub log: Weak<log::Handle>,
 }
 
 pub struct Office {
@@ -45,6 +50,8 @@ pub struct Office {
     pub limits: Limits,
     parent: u32,
     pub calls: Receiver<Call>,
+    pub notices: Receiver<Notice>,
+    pub log: Weak<log::Handle>,
     pub reload: RefCell<Reload>,
     reloading: Cell<bool>,
     /// A graceful end has begun;
@@ -55,7 +62,7 @@ pub struct Office {
 
 impl Office {
     pub fn new(process: Process) -> Self {
-        let Process { env, orders, supervisor, limits, parent, calls, .. } = process;
+        let Process { env, orders, supervisor, limits, parent, calls, notices, log, .. } = process;
         Self {
             env,
             orders,
@@ -63,6 +70,8 @@ impl Office {
             limits,
             parent,
             calls,
+            notices,
+            log,
             reload: RefCell::default(),
             reloading: Cell::default(),
             leaving: Cell::default(),

@@ -3,6 +3,7 @@
 use super::Control;
 use crate::{
     config::{Config, ConfigError, Effect, Source},
+    feed::Notice,
     launch::{Failure, Shortfall, ports, probe, tell_remarks},
     mesh::{Change, Mail},
     net::certificates::CertificateError,
@@ -82,10 +83,12 @@ impl Control {
             Ok(differences) => {
                 self.reach(Stage::Finished);
                 info!("reload: {differences} differences are in force after {} ms", began.elapsed().as_millis());
+                self.feed.tell(|| Notice::new("reload", None));
                 "ok"
             }
             Err(why) => {
                 error!("reload: {why}; the configuration in force stays");
+                self.feed.tell(|| Notice::new("reload", Some(why.to_string())));
                 self.process.reload.borrow_mut().failed = Some((why.number(), why.to_string()));
                 "failed"
             }

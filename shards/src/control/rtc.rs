@@ -360,7 +360,7 @@ impl From<Refusal> for Fault {
 }
 
 fn created(made: &Made, wanted: &Wanted) -> Answer {
-    let mut answer = with_type("application/sdp", made.answer.clone().into());
+    let mut answer = with_type("application/sdp", made.answer.clone());
     *answer.status_mut() = StatusCode::CREATED;
     let location = format!(
         "/rtc/v1/whip/?action=delete&token={}&app={}&stream={}&session={}:{}",
@@ -514,7 +514,7 @@ fn remote_ufrag(offer: &str) -> &str {
 }
 
 fn plain(status: StatusCode, words: &str) -> Answer {
-    let mut answer = with_type("text/plain; charset=utf-8", words.to_owned().into());
+    let mut answer = with_type("text/plain; charset=utf-8", words.to_owned());
     *answer.status_mut() = status;
     answer
 }

@@ -11,6 +11,9 @@ use std::{net::IpAddr, sync::Arc, time::Duration};
 pub struct Shard {
     pub index: usize,
     pub connections: usize,
+    /// Bytes of all connections since the start.
+    pub received: u64,
+    pub sent: u64,
     /// Frames sent to other shards.
     pub frames_crossed: u64,
     /// Share of a core that it had in the last second, 0 to 1.

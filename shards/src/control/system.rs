@@ -6,6 +6,7 @@ use super::{
     api::unix_ms,
     proc::{self, Look},
 };
+use crate::net::sys::local_time;
 use glommio::{executor, timer::sleep};
 use serde_json::{Map, Value, json};
 use std::{
@@ -61,6 +62,11 @@ impl Control {
 
     fn looks(&self) -> Option<Rc<[Look; 2]>> {
         self.system.0.borrow().clone()
+    }
+
+    /// The process's share of a core, 1 for a whole one, and its memory in KiB.
+    pub fn own_use(&self) -> (f64, u64) {
+        self.looks().map_or((0.0, 0), |looks| (looks[1].own_share(&looks[0]), looks[1].resident_kib()))
     }
 
     /// `GET /api/v1/summaries`.
@@ -179,10 +185,17 @@ impl Control {
     }
 }
 
-/// When the server's program was made: the time of its file.
-pub fn built() -> SystemTime {
+/// When the server's program was made, the time of its file, in seconds since 1970.
+pub fn built() -> u64 {
     let made = std::env::current_exe().and_then(std::fs::metadata).and_then(|about| about.modified());
-    made.unwrap_or(SystemTime::UNIX_EPOCH)
+    made.ok().and_then(|made| made.duration_since(SystemTime::UNIX_EPOCH).ok()).map_or(0, |since| since.as_secs())
+}
+
+/// The same as SRS prints it.
+pub fn built_day() -> String {
+    let Some(time) = local_time(built() as i64) else { return String::new() };
+    let [hour, minute, second] = [time.hour, time.minute, time.second];
+    format!("{:04}-{:02}-{:02} {hour:02}:{minute:02}:{second:02}", time.year, time.month, time.day)
 }
 
 /// An object in the making.

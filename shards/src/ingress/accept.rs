@@ -3,6 +3,7 @@
 use super::{http, rtmp};
 use crate::{
     connection::{Closed, Connection},
+    current,
     net::{
         doors::Endpoint,
         link::Link,
@@ -103,7 +104,7 @@ async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, service: Service) {
             Service::Http => http::serve(&shard, &connection).await,
         }
     };
-    if AssertUnwindSafe(session).catch_unwind().await.is_err() {
+    if AssertUnwindSafe(current::of(&connection.id, session)).catch_unwind().await.is_err() {
         metrics::counter!("shardcast_session_panics_total").increment(1);
         error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer.get());
         connection.close("internal error".into());

@@ -7,6 +7,7 @@
 use super::seat::Seat;
 use crate::{
     connection::{Connection, Part},
+    current,
     hooks::Farewell,
     mesh::Mail,
     net::{datagram, link::Link, peer::Peer, sys},
@@ -274,7 +275,7 @@ struct Begins {
 async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, peer: Rc<Peer>, begins: Begins) {
     let number = begins.number;
     info!(cid = %connection.id, "WebRTC connection from {}", connection.peer.get());
-    let served = AssertUnwindSafe(serve(&shard, &connection, &peer, begins));
+    let served = AssertUnwindSafe(current::of(&connection.id, serve(&shard, &connection, &peer, begins)));
     if served.catch_unwind().await.is_err() {
         metrics::counter!("shardcast_session_panics_total").increment(1);
         error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer.get());

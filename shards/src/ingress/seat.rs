@@ -154,6 +154,7 @@ impl<'s> Seat<'s> {
     }
 
     fn take_part(&self, part: Part) {
+        self.connection.feed.begin(self.connection, &part);
         *self.connection.part.borrow_mut() = Some(Arc::new(part));
     }
 
@@ -173,7 +174,9 @@ impl<'s> Seat<'s> {
 
     /// Neither publishes nor plays any more.
     pub fn stop(&mut self) {
-        self.connection.part.take();
+        if let Some(part) = self.connection.part.take() {
+            self.connection.feed.end(self.connection, &part);
+        }
         if let Some((key, wire)) = self.playing.take() {
             self.shard.stop(self.connection, &key, wire);
         }

@@ -4,6 +4,7 @@ use super::seat::Seat;
 use crate::{
     access::Deed,
     connection::Connection,
+    current,
     net::{datagram, link::Link, outlet::Outlet, sys},
     shard::Shard,
     stream::Wire,
@@ -192,7 +193,7 @@ impl Port {
 /// Serves a session to its end; a panic ends it and nothing else.
 async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, mode: Mode, request: Request) {
     info!(cid = %connection.id, "SRT connection from {}", connection.peer.get());
-    let session = AssertUnwindSafe(serve(&shard, &connection, mode, request));
+    let session = AssertUnwindSafe(current::of(&connection.id, serve(&shard, &connection, mode, request)));
     match session.catch_unwind().await {
         Ok(Ok(())) => {}
         Ok(Err(why)) => {

@@ -98,11 +98,18 @@ pub fn doors(config: &Config) -> Vec<Door> {
     rtmp.chain(endpoints(server.enabled, &server.listen, &server.https).map(of(Service::Http))).collect()
 }
 
-/// What the control shard listens on. Where the API shares the HTTP server's port, that serves it.
+/// What the control shard listens on, the exporter too. Where the API shares the HTTP server's port, that serves it.
 pub fn api(config: &Config) -> Vec<Endpoint> {
     let (doors, api) = (doors(config), &config.http_api);
-    let endpoints = endpoints(api.enabled, &api.listen, &api.https);
-    endpoints.filter(|api| !doors.iter().any(|door| door.endpoint == *api)).collect()
+    let exporter = config.exporter.listen.iter().filter(|_| config.exporter.enabled);
+    let exporter = exporter.map(|listen| Endpoint { listen: *listen, tls: false });
+    let mut found = Vec::new();
+    for endpoint in endpoints(api.enabled, &api.listen, &api.https).chain(exporter) {
+        if !found.contains(&endpoint) && !doors.iter().any(|door| door.endpoint == endpoint) {
+            found.push(endpoint);
+        }
+    }
+    found
 }
 
 fn endpoints<'c>(enabled: bool, plain: &'c [Listen], secure: &'c Tls) -> impl Iterator<Item = Endpoint> + 'c {

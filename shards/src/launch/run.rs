@@ -13,6 +13,7 @@ use crate::{
     config::{Config, Env},
     control::{Control, Process},
     fanout::hand,
+    feed::Feed,
     files,
     hooks::Herald,
     ingress::{accept, rtc, srt},
@@ -76,6 +77,8 @@ pub struct Options {
     pub env: Env,
     pub orders: Arc<Orders>,
     pub supervisor: Supervisor,
+    /// Where its level can be set.
+    pub log: Weak<log::Handle>,
     /// The process that started this one.
     pub parent: u32,
 }
@@ -90,6 +93,7 @@ impl Options {
             env: Env::default(),
             orders: Arc::default(),
             supervisor: Supervisor::default(),
+            log: Weak::new(),
             parent: parent_id(),
         }
     }
@@ -109,9 +113,11 @@ pub fn run(options: Options) -> Result<(), Failure> {
     let metrics = install_metrics();
     let (writer, files) = files::Writer::start()?;
     let (herald, calls) = Herald::new(config.clone());
+    let (feed, notices) = Feed::new();
     let common = Common {
         files: writer.clone(),
         herald,
+        feed,
         config: config.clone(),
         security,
         connections_open: Arc::new(AtomicUsize::new(0)),
@@ -142,6 +148,8 @@ pub fn run(options: Options) -> Result<(), Failure> {
         limits: limits.clone(),
         parent: options.parent,
         calls,
+        notices,
+        log: options.log,
     };
     let index = limits.shards;
     let ready = format!(
@@ -263,6 +271,7 @@ async fn control(
         control.open(endpoint, listener);
     }
     spawn_local(renew(security)).detach();
+    spawn_local(control.clone().sum_up()).detach();
     info!("{ready}");
     control.rule().await;
     control.quit();

@@ -33,4 +33,5 @@ mod slow;
 mod srt;
 mod tls;
 mod ts;
+mod watch;
 mod ws;

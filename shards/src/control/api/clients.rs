@@ -124,7 +124,8 @@ impl<'a> Client<'a> {
     }
 }
 
-fn kind(client: session::Client) -> &'static str {
+/// As SRS names it.
+pub fn kind(client: session::Client) -> &'static str {
     use session::Client;
     match client {
         Client::Unknown => "Unknown",

@@ -3,7 +3,6 @@
 use super::{Asked, envelope, unix_ms, version};
 use crate::control::{Control, system};
 use serde_json::{Value, json};
-use std::time::{Duration, SystemTime};
 
 pub fn root(control: &Control) -> Value {
     let v1 = json!({ "play": "Play stream", "publish": "Publish stream", "nack": "Simulate the NACK" });
@@ -33,6 +32,8 @@ pub fn v1(control: &Control) -> Value {
         "clusters": "origin cluster server API",
         "perf": "System performance stat",
         "shards": "the shards: their load and what they serve",
+        "events": "what happens, as Server-Sent Events",
+        "log-level": "what the log has in it",
         "openapi.json": "this interface, as OpenAPI 3.1",
     });
     let mut answer = envelope(control, "urls", urls);
@@ -52,18 +53,11 @@ pub fn authors(control: &Control) -> Value {
 
 /// What this build can do, in the words of SRS's build options.
 pub fn features(control: &Control) -> Value {
-    let built = system::built().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs();
-    let day = crate::net::sys::local_time(built as i64)
-        .map(|time| {
-            let [hour, minute, second] = [time.hour, time.minute, time.second];
-            format!("{:04}-{:02}-{:02} {hour:02}:{minute:02}:{second:02}", time.year, time.month, time.day)
-        })
-        .unwrap_or_default();
     let data = json!({
         "options": crate::SERVER,
         "options2": std::env::consts::ARCH,
-        "build": day,
-        "build2": built.to_string(),
+        "build": system::built_day(),
+        "build2": system::built().to_string(),
         "features": {
             "ssl": true,
             "hls": true,

@@ -192,7 +192,8 @@ impl Lines {
         }
     }
 
-    fn fill(&self, from: impl Read + Send + 'static) -> JoinHandle<()> {
+    /// Takes the lines of `from` too, on a thread that ends with it.
+    pub fn fill(&self, from: impl Read + Send + 'static) -> JoinHandle<()> {
         let to = self.0.clone();
         thread::spawn(move || {
             for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
