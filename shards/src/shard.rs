@@ -4,7 +4,11 @@ use crate::{
     config::{Config, Vhost},
     connection::Connection,
     control::snapshot,
-    fanout::{audience::Audience, rtp::RtpAudience},
+    fanout::{
+        audience::{Audience, Turn},
+        rtp::RtpAudience,
+        window::{Law, Window},
+    },
     files,
     hls::Hls,
     ingress::{
@@ -17,6 +21,7 @@ use crate::{
         link::Link,
         peer::Peer,
         socket::{READ_BUFFER, ReadBuffer},
+        sys,
     },
     record::{disk::Disk, recorder::Recorder},
     requests::Requests,
@@ -84,6 +89,9 @@ pub struct Shard {
     next_number: Cell<u64>,
     /// Writes recordings; there once one was wanted.
     disk: RefCell<Option<Rc<Disk>>>,
+    /// Ticks of the hand so far, and how short a window they allow.
+    ticks: Cell<u64>,
+    law: RefCell<Law>,
     /// There may be something for the hand to do.
     awake: RefCell<Option<LocalSender<()>>>,
     quit: RefCell<Option<LocalSender<()>>>,
@@ -121,6 +129,8 @@ impl Shard {
             files: common.files,
             next_number: Cell::new(1),
             disk: RefCell::default(),
+            ticks: Cell::default(),
+            law: RefCell::default(),
             awake: RefCell::default(),
             quit: RefCell::default(),
         })
@@ -188,13 +198,14 @@ impl Shard {
         for key in self.watched() {
             self.ask(&key, Ask::Opus);
         }
+        let law = self.law.borrow().window();
         self.streams.borrow_mut().retain(|_, stream| {
             stream.measure();
             stream.dispose(now);
             stream.sweep(now);
             for slot in &mut stream.audiences {
                 if let Some(audience) = slot {
-                    audience.measure();
+                    audience.measure(law);
                 }
                 if slot.as_ref().is_some_and(|a| a.empty_since.is_some_and(|since| now - since >= IDLE)) {
                     *slot = None;
@@ -369,8 +380,10 @@ impl Shard {
                 }
             }
             Mail::Media { key, publisher, batch } => {
-                self.with_known(&key, |stream| stream.take(publisher, batch));
-                self.wake();
+                self.with_known(&key, |stream| {
+                    stream.take(publisher, batch);
+                    self.pass_on(stream);
+                });
             }
             Mail::Unpublish { key, publisher } => {
                 self.with_known(&key, |stream| {
@@ -392,8 +405,10 @@ impl Shard {
                 self.forget_unused(&key);
             }
             Mail::Units { key, batch } => {
-                self.with_known(&key, |stream| stream.mirror(batch));
-                self.wake();
+                self.with_known(&key, |stream| {
+                    stream.mirror(batch);
+                    self.pass_on(stream);
+                });
             }
             Mail::Published { key } => self.with_known(&key, Stream::published),
             Mail::Unpublished { key } => {
@@ -504,24 +519,17 @@ impl Shard {
     // --- the hand --------------------------------------------------------------------------------------
 
     /// One turn: tapes, viewers, subscribers. True while there is somebody to serve.
-    pub fn tick(&self, tick: u64, elapsed: Duration) -> bool {
+    pub fn tick(&self, elapsed: Duration) -> bool {
+        self.ticks.set(self.ticks.get() + 1);
         let now = Instant::now();
         let mut busy = self.mesh.flush() | self.rtc.tick(now);
         let mut asks = Vec::new();
-        for stream in self.streams.borrow_mut().values_mut() {
+        let mut streams = self.streams.borrow_mut();
+        for stream in streams.values_mut() {
+            busy |= stream.is_attended();
             stream.listen();
             stream.forward(&self.mesh);
-            for slot in &mut stream.audiences {
-                let Some(audience) = slot else { continue };
-                busy |= !audience.is_empty();
-                let ring = &stream.ring;
-                if guarded(&stream.key, || audience.tick(ring, tick, elapsed)).is_none() {
-                    audience.abort();
-                    *slot = None;
-                }
-            }
             if let Some(rtp) = &mut stream.rtp {
-                busy |= !rtp.is_empty();
                 let (key, ring) = (&stream.key, &stream.ring);
                 match guarded(key, || rtp.tick(key, ring, now)) {
                     Some(true) => asks.push(key.clone()),
@@ -532,12 +540,49 @@ impl Shard {
                     }
                 }
             }
-            busy |= matches!(&stream.role, Role::Home(home) if !home.subscribers.is_empty() || home.sound.is_busy());
         }
+        self.serve(elapsed, now, streams.values_mut());
+        let viewers = streams.values().flat_map(|stream| stream.audiences.iter().flatten()).map(Audience::len).sum();
+        self.law.borrow_mut().settle(viewers);
+        drop(streams);
         for key in asks {
             self.ask(&key, Ask::Keyframe);
         }
         busy
+    }
+
+    /// What a stream brought goes out at once where there is time for that, else on the next tick.
+    fn pass_on(&self, stream: &mut Stream) {
+        if !stream.is_attended() {
+            return;
+        }
+        if self.law.borrow().is_idle() {
+            stream.forward(&self.mesh);
+            self.serve(Duration::ZERO, Instant::now(), std::iter::once(stream));
+        }
+        self.wake();
+    }
+
+    /// Moves the hands of audiences on, and measures what that costs.
+    fn serve<'s>(&self, elapsed: Duration, now: Instant, streams: impl Iterator<Item = &'s mut Stream>) {
+        let turn = Turn { tick: self.ticks.get(), elapsed, now, law: self.law.borrow().window() };
+        let before = sys::thread_time();
+        let mut turns = 0;
+        for Stream { key, ring, audiences, .. } in streams {
+            for slot in audiences {
+                let Some(audience) = slot else { continue };
+                match guarded(key, || audience.tick(ring, turn)) {
+                    Some(served) => turns += served,
+                    None => {
+                        audience.abort();
+                        *slot = None;
+                    }
+                }
+            }
+        }
+        if turns > 0 {
+            self.law.borrow_mut().note(sys::thread_time().saturating_sub(before), turns);
+        }
     }
 
     pub fn wake(&self) {
@@ -661,6 +706,7 @@ impl Shard {
             index: self.index(),
             connections: self.connections.borrow().len(),
             frames_crossed: self.mesh.frames_crossed.get(),
+            window: self.law.borrow().window(),
             streams: self.streams.borrow().values().map(snapshot::Share::of).collect(),
         }
     }
@@ -689,8 +735,9 @@ fn policy(vhost: &Vhost) -> Policy {
 }
 
 /// How long frames for viewers by `wire` may gather.
-fn window(vhost: &Vhost, wire: Wire) -> Duration {
-    if vhost.min_latency || wire == Wire::Srt { Duration::ZERO } else { vhost.mw_latency }
+fn window(vhost: &Vhost, wire: Wire) -> Window {
+    let at_once = vhost.min_latency || wire == Wire::Srt;
+    Window { longest: if at_once { Duration::ZERO } else { vhost.mw_latency }, adapts: vhost.mw_adaptive }
 }
 
 /// Eight random characters of [a-z0-9].

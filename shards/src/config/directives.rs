@@ -304,6 +304,8 @@ Interfaces count only where `listen` covers them: behind a NAT or in Docker, say
 - `vhost.play.queue_length` is 10 seconds instead of 30. A viewer further behind than this continues at the
   newest keyframe.
 - `vhost.play.mw_latency` is 0 in a vhost with `min_latency on`, unless it is set.
+- `vhost.play.mw_adaptive` is ours: frames gather no longer than a shard's load needs, `mw_latency` at the most. Where
+  `mw_latency` is set, by a file or the environment, they gather exactly so long, unless `mw_adaptive on` is set too.
 - `grace_sessions_wait` is ours: how long sessions may go on in a graceful end. By itself, as in SRS, until they go.
 - `daemon` waits until the server serves, and ends with its status where it does not.
 - A reload that cannot be done changes nothing; SRS ends where it fails half-way. See [operations.md](operations.md).

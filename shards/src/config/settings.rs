@@ -214,6 +214,8 @@ pub struct Vhost {
     pub queue_length: Duration,
     /// How long frames may gather before they are sent: 0 with `min_latency`, unless it is set.
     pub mw_latency: Duration,
+    /// They gather no longer than there is need, `mw_latency` at the most; else always so long.
+    pub mw_adaptive: bool,
     pub first_packet_timeout: Duration,
     pub normal_timeout: Duration,
     pub http_remux: HttpRemux,
@@ -685,6 +687,10 @@ impl Vhost {
             gop_cache_max_frames: to_usize(number(play, "gop_cache_max_frames")?),
             queue_length: Duration::from_secs(number(play, "queue_length")?),
             mw_latency: Duration::from_millis(mw_latency),
+            mw_adaptive: match play.given("mw_adaptive") {
+                Some(_) => play.flag("mw_adaptive"),
+                None => play.given("mw_latency").is_none(),
+            },
             first_packet_timeout: Duration::from_millis(number(publish, "firstpkt_timeout")?),
             normal_timeout: Duration::from_millis(number(publish, "normal_timeout")?),
             http_remux,

@@ -313,6 +313,7 @@ pub static SECTIONS: &[Section] = &[
         accepted("atc", Bool, "off"),
         accepted("atc_auto", Bool, "off"),
         acts("mw_latency", Number(0, 60_000, "ms"), "350"),
+        acts("mw_adaptive", BoolOn, "on").env(&["SHARDCAST_VHOST_PLAY_MW_ADAPTIVE"]),
         accepted("mw_msgs", Int(""), "8"),
         accepted("send_min_interval", Float("ms"), "0"),
         accepted("reduce_sequence_header", Bool, "off"),

@@ -216,6 +216,7 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
             gop_cache_max_frames: 2500,
             queue_length: ms(10_000),
             mw_latency: ms(350),
+            mw_adaptive: true,
             first_packet_timeout: ms(20_000),
             normal_timeout: ms(5_000),
             srt_enabled: false,
@@ -275,6 +276,7 @@ fn a_file_sets_everything_that_acts() {
             gop_cache_max_frames: 9,
             queue_length: ms(8_000),
             mw_latency: ms(7),
+            mw_adaptive: false,
             first_packet_timeout: ms(6),
             normal_timeout: ms(5),
             srt_enabled: false,
@@ -667,6 +669,16 @@ fn latency_is_small_when_asked_for() {
     for (text, ms) in [("", 350), ("min_latency on;", 0), ("min_latency on; play { mw_latency 100; }", 100)] {
         let config = load(&format!("vhost v {{ {text} }}"));
         assert_eq!(config.vhosts[0].mw_latency, Duration::from_millis(ms), "{text}");
+    }
+}
+
+#[test]
+fn a_window_adapts_unless_its_length_is_set() {
+    for (text, adapts) in
+        [("", true), ("mw_latency 350;", false), ("mw_latency 350; mw_adaptive on;", true), ("mw_adaptive off;", false)]
+    {
+        let config = load(&format!("vhost v {{ play {{ {text} }} }}"));
+        assert_eq!(config.vhosts[0].mw_adaptive, adapts, "{text}");
     }
 }
 

@@ -73,6 +73,7 @@ pub async fn metrics(control: &Control) -> Answer {
         gauge("shardcast_publishers", publishers as f64);
         gauge("shardcast_viewers", viewers as f64);
         gauge("shardcast_streams", shard.streams.len() as f64);
+        gauge("shardcast_window_seconds", shard.window.as_secs_f64());
         gauge("shardcast_ring_bytes", ring_bytes as f64);
         gauge("shardcast_hls_bytes", hls_bytes as f64);
         metrics::counter!("shardcast_mesh_frames_total", "shard" => label.clone()).absolute(shard.frames_crossed);

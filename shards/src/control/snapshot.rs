@@ -5,13 +5,15 @@ use crate::{
     stream::{Publication, Role, Stream},
 };
 use shardcast_engine::{key::StreamKey, prologue::Prologue};
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 pub struct Shard {
     pub index: usize,
     pub connections: usize,
     /// Frames sent to other shards.
     pub frames_crossed: u64,
+    /// The shortest that its load allows.
+    pub window: Duration,
     pub streams: Vec<Share>,
 }
 

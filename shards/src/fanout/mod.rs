@@ -3,3 +3,4 @@
 pub mod audience;
 pub mod hand;
 pub mod rtp;
+pub mod window;

@@ -272,6 +272,15 @@ fn bits(mask: &[u64]) -> Vec<usize> {
     (0..mask.len() * 64).filter(set).collect()
 }
 
+/// What the calling thread has had of its core so far, the kernel's work for it included
+/// (clock_gettime(2), `CLOCK_THREAD_CPUTIME_ID`).
+pub fn thread_time() -> Duration {
+    let mut raw = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the kernel writes one timespec to a pointer to one. It cannot fail: every thread has this clock.
+    unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut raw) };
+    Duration::new(raw.tv_sec.unsigned_abs(), raw.tv_nsec.unsigned_abs() as u32)
+}
+
 /// A moment as the clock on the wall shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LocalTime {
@@ -681,6 +690,14 @@ mod tests {
             })
         });
         assert_eq!(pinned.join().unwrap().join().unwrap(), (1, process_cpus().unwrap()));
+    }
+
+    #[test]
+    fn time_of_a_thread_is_what_it_works() {
+        let before = thread_time();
+        std::thread::spawn(|| while thread_time() < Duration::from_millis(20) {}).join().unwrap();
+        let others = thread_time() - before;
+        assert!(others < Duration::from_millis(20), "{others:?}");
     }
 
     #[test]
