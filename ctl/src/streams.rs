@@ -1,25 +1,22 @@
-//! `shardctl streams`: one line a stream.
+//! `shardctl streams`: one line a stream; `stream`: one stream with its clients.
 
-use crate::http::{self, Error};
+use crate::{
+    clients,
+    http::{Error, Server},
+    table::text,
+};
 use serde_json::Value;
 
-/// Streams asked for at once.
-const PAGE: usize = 500;
+pub fn table(streams: &[Value]) -> Vec<String> {
+    let head = format!("{:<32} {:>7} {:>9} {:>9}  {:<24} SOUND", "STREAM", "CLIENTS", "IN kbit/s", "OUT", "PICTURE");
+    [head].into_iter().chain(streams.iter().map(line)).collect()
+}
 
-pub fn run(server: &str) -> Result<(), Error> {
-    println!("{:<32} {:>7} {:>9} {:>9}  {:<24} SOUND", "STREAM", "CLIENTS", "IN kbit/s", "OUT", "PICTURE");
-    let mut start = 0;
-    loop {
-        let answer = http::json(server, &format!("/api/v1/streams/?start={start}&count={PAGE}"))?;
-        let streams = answer["streams"].as_array().map(Vec::as_slice).unwrap_or_default();
-        for stream in streams {
-            println!("{}", line(stream));
-        }
-        if streams.len() < PAGE {
-            return Ok(());
-        }
-        start += PAGE;
-    }
+/// The streams of this URL or name: of one name there may be some, in several apps and vhosts.
+pub fn find(server: &Server, name: &str) -> Result<Vec<Value>, Error> {
+    let mut streams = server.list("streams")?;
+    streams.retain(|stream| clients::is_of(stream, name));
+    if streams.is_empty() { Err(Error::NoStream(name.into())) } else { Ok(streams) }
 }
 
 fn line(stream: &Value) -> String {
@@ -43,11 +40,6 @@ fn line(stream: &Value) -> String {
     )
     .trim_end()
     .to_owned()
-}
-
-/// A string of the server's, safe for a terminal.
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().chars().filter(|c| !c.is_control()).collect()
 }
 
 #[cfg(test)]

@@ -15,3 +15,4 @@ pub mod rtp;
 pub mod session;
 pub mod srt;
 pub mod ts;
+pub mod websocket;

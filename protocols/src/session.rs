@@ -65,6 +65,8 @@ pub enum Refusal {
     NoVhost(String),
     #[error("stream {0} is busy: it has a publisher")]
     StreamBusy(String),
+    #[error("the server is full")]
+    Full,
     #[error("{0}")]
     Other(String),
 }

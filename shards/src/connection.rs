@@ -1,14 +1,16 @@
 //! One peer's connection, over TCP or SRT: its socket, its cursor, and how it ends.
 
-use crate::net::link::Link;
+use crate::{meter::Meter, net::link::Link, stream::Wire};
 use shardcast_engine::{
     fanout::{Cursor, Step, Tape, cursor::SLICES},
     key::StreamKey,
 };
+use shardcast_protocols::session::Request;
 use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice},
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tracing::{info, warn};
@@ -21,13 +23,17 @@ pub struct Connection {
     pub peer: SocketAddr,
     pub socket: Link,
     pub cursor: RefCell<Cursor>,
-    /// What it publishes or plays.
-    pub stream: RefCell<Option<StreamKey>>,
     pub since: Instant,
     /// When it ends unless it says more.
     pub deadline: Cell<Option<Instant>>,
     pub received: Cell<u64>,
     pub sent: Cell<u64>,
+    /// What it publishes or plays, while it does.
+    pub part: RefCell<Option<Arc<Part>>>,
+    /// How often it was so far behind that it skipped frames.
+    pub skips: Cell<u64>,
+    /// Of what was received and sent, every [`METER_STEP`] seconds.
+    pub meters: RefCell<[Meter<METER_STEP>; 2]>,
     /// It ends when it has got everything, these bytes at last: its stream is over.
     pub ending: Cell<Option<&'static [u8]>>,
     /// It is on its audience's list for every tick.
@@ -41,6 +47,19 @@ pub struct Connection {
     handed_over: Cell<bool>,
     /// Why the server ended it.
     closed: RefCell<Option<Closed>>,
+}
+
+/// Seconds between two samples of a connection's meters.
+pub const METER_STEP: usize = 3;
+
+/// A client's part in a stream.
+#[derive(Debug)]
+pub struct Part {
+    pub key: StreamKey,
+    pub request: Request,
+    pub publishes: bool,
+    /// Of a viewer that has a place on a tape.
+    pub wire: Option<Wire>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,11 +94,13 @@ impl Connection {
             peer,
             socket,
             cursor: RefCell::default(),
-            stream: RefCell::default(),
             since: Instant::now(),
             deadline: Cell::default(),
             received: Cell::default(),
             sent: Cell::default(),
+            part: RefCell::default(),
+            skips: Cell::default(),
+            meters: RefCell::default(),
             ending: Cell::default(),
             hurried: Cell::default(),
             retry_tick: Cell::default(),
@@ -98,7 +119,7 @@ impl Connection {
         let mut cursor = self.cursor.borrow_mut();
         loop {
             match tape.map_or(Step::Send, |tape| cursor.step(tape)) {
-                Step::Idle => return Flow::Drained,
+                Step::Idle => break,
                 Step::Send => {}
                 Step::Skip { lag } => self.note_skip(lag.as_ms()),
                 Step::Lost => {
@@ -113,7 +134,7 @@ impl Connection {
             let slices = &slices[..count];
             let wanted: usize = slices.iter().map(|slice| slice.len()).sum();
             if wanted == 0 {
-                return Flow::Drained;
+                break;
             }
             match self.socket.send(slices) {
                 Ok(sent) => {
@@ -125,17 +146,28 @@ impl Connection {
                         return Flow::Blocked;
                     }
                     if cursor.drained(tape) {
-                        return Flow::Drained;
+                        break;
                     }
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Flow::Blocked,
                 Err(error) => {
                     drop(cursor);
-                    self.close(format!("send: {error}"));
-                    return Flow::Closed;
+                    return self.unsent(&error);
                 }
             }
         }
+        drop(cursor);
+        match self.socket.flush() {
+            Ok(()) => Flow::Drained,
+            Err(error) => self.unsent(&error),
+        }
+    }
+
+    fn unsent(&self, error: &io::Error) -> Flow {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return Flow::Blocked;
+        }
+        self.close(format!("send: {error}"));
+        Flow::Closed
     }
 
     /// Bounds what the kernel holds unsent.
@@ -181,6 +213,15 @@ impl Connection {
         self.closed.borrow().clone()
     }
 
+    /// Every [`METER_STEP`] seconds.
+    pub fn measure(&self) {
+        if self.part.borrow().is_some() {
+            let [received, sent] = &mut *self.meters.borrow_mut();
+            received.sample(self.received.get());
+            sent.sample(self.sent.get());
+        }
+    }
+
     pub fn age(&self) -> Duration {
         self.since.elapsed()
     }
@@ -193,6 +234,7 @@ impl Connection {
     }
 
     fn note_skip(&self, lag_ms: i64) {
+        self.skips.set(self.skips.get() + 1);
         metrics::counter!("shardcast_viewer_skips_total").increment(1);
         warn!(cid = %self.id, "viewer {} was {lag_ms} ms behind, skipped to the newest keyframe", self.peer);
     }

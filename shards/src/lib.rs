@@ -11,6 +11,7 @@ pub mod files;
 pub mod hls;
 pub mod ingress;
 pub mod launch;
+pub mod load;
 pub mod log;
 pub mod mesh;
 pub mod meter;

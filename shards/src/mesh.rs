@@ -7,6 +7,7 @@ use crate::{
     config::Config,
     control::snapshot,
     ingress::{accept::Door, rtc::Prepared},
+    net::tls::Session,
     stream::Publication,
 };
 use bytes::Bytes;
@@ -88,6 +89,12 @@ pub enum Mail {
         key: StreamKey,
         what: Ask,
     },
+    /// To a shard that has less to do: a connection that was accepted at this door.
+    Accepted {
+        door: Door,
+        fd: OwnedFd,
+        peer: SocketAddr,
+    },
     /// By way of the control shard: the WebRTC publisher of this number is to send a keyframe.
     Keyframe {
         number: u64,
@@ -134,6 +141,19 @@ pub enum Mail {
         request: u64,
         snapshot: Box<snapshot::Shard>,
     },
+    /// From the control shard, and the answer: who publishes and plays here.
+    Clients {
+        request: u64,
+    },
+    ClientList {
+        request: u64,
+        shard: usize,
+        clients: Vec<snapshot::Client>,
+    },
+    /// From the control shard: the connection of this id is to end.
+    Kick {
+        id: String,
+    },
     /// To the control shard: a connection that asks for something else than a stream.
     Http(Handover),
     /// From the control shard: what an operator changed.
@@ -167,7 +187,8 @@ impl Mail {
             | Mail::Unpublished { key }
             | Mail::Fetch { key, .. }
             | Mail::Ask { key, .. } => Some(key),
-            Mail::Keyframe { .. }
+            Mail::Accepted { .. }
+            | Mail::Keyframe { .. }
             | Mail::Claim { .. }
             | Mail::Settle { .. }
             | Mail::Datagram { .. }
@@ -178,6 +199,9 @@ impl Mail {
             | Mail::Fetched { .. }
             | Mail::Snapshot { .. }
             | Mail::Shard { .. }
+            | Mail::Clients { .. }
+            | Mail::ClientList { .. }
+            | Mail::Kick { .. }
             | Mail::Http(_)
             | Mail::Configure(_)
             | Mail::Drain
@@ -199,6 +223,8 @@ pub struct Change {
 /// A connection on its way to another shard.
 pub struct Handover {
     pub fd: OwnedFd,
+    /// Its TLS, where it has that.
+    pub session: Option<Session>,
     pub peer: SocketAddr,
     /// What was read from it already.
     pub read: Bytes,

@@ -2,18 +2,19 @@
 
 use std::collections::VecDeque;
 
-/// Samples kept: one a second, so 30 s lie between the oldest and the newest.
-const SAMPLES: usize = 31;
-
+/// Of samples that lie `STEP` seconds apart, a divisor of 30.
 #[derive(Debug, Default)]
-pub struct Meter {
+pub struct Meter<const STEP: usize = 1> {
     totals: VecDeque<u64>,
 }
 
-impl Meter {
-    /// Notes the total so far. Call once a second.
+impl<const STEP: usize> Meter<STEP> {
+    /// So 30 s lie between the oldest and the newest.
+    const SAMPLES: usize = 30 / STEP + 1;
+
+    /// Notes the total so far. Call it every `STEP` seconds.
     pub fn sample(&mut self, total: u64) {
-        if self.totals.len() == SAMPLES {
+        if self.totals.len() == Self::SAMPLES {
             self.totals.pop_front();
         }
         self.totals.push_back(total);
@@ -22,7 +23,7 @@ impl Meter {
     /// Kilobits per second over the last 30 s, or over what there is.
     pub fn kbps(&self) -> u64 {
         let (Some(oldest), Some(newest)) = (self.totals.front(), self.totals.back()) else { return 0 };
-        let seconds = self.totals.len() as u64 - 1;
+        let seconds = (self.totals.len() as u64 - 1) * STEP as u64;
         (newest.saturating_sub(*oldest) * 8).checked_div(seconds * 1000).unwrap_or(0)
     }
 }
@@ -33,7 +34,7 @@ mod tests {
 
     #[test]
     fn measures_the_last_thirty_seconds() {
-        let mut meter = Meter::default();
+        let mut meter: Meter = Meter::default();
         assert_eq!(meter.kbps(), 0);
         for second in 0..100 {
             meter.sample(second * 125_000);

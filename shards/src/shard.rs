@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Config, Vhost},
-    connection::Connection,
+    connection::{Connection, METER_STEP},
     control::snapshot,
     fanout::{
         audience::{Audience, Turn},
@@ -15,6 +15,8 @@ use crate::{
         accept::{self, Door},
         rtc::{self, Port},
     },
+    launch::security::Security,
+    load::{Board, Lateness, Load},
     mesh::{Ask, Change, Handover, Mail, Mesh},
     net::{
         doors::Doors,
@@ -41,11 +43,13 @@ use shardcast_protocols::{
     rtmp::format::Rtmp,
     session::{Client, Refusal, Verdict},
     ts::Ts,
+    websocket::Framed,
 };
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     net::SocketAddr,
+    os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::{Rc, Weak},
     sync::{
@@ -70,6 +74,7 @@ pub struct Shard {
     pub mesh: Mesh,
     /// Where it accepts connections.
     pub doors: Doors<Door>,
+    pub security: Arc<Security>,
     pub buffer: ReadBuffer,
     pub fault: Option<String>,
     /// Its WebRTC sessions.
@@ -87,6 +92,10 @@ pub struct Shard {
     fetches: Requests<Option<Content>>,
     files: files::Writer,
     next_number: Cell<u64>,
+    sweeps: Cell<usize>,
+    load: RefCell<Load>,
+    late: RefCell<Lateness>,
+    board: Arc<Board>,
     /// Writes recordings; there once one was wanted.
     disk: RefCell<Option<Rc<Disk>>>,
     /// Ticks of the hand so far, and how short a window they allow.
@@ -101,8 +110,10 @@ pub struct Shard {
 #[derive(Clone)]
 pub struct Common {
     pub config: Arc<Config>,
+    pub security: Arc<Security>,
     pub connections_open: Arc<AtomicUsize>,
     pub connections_max: usize,
+    pub board: Arc<Board>,
     /// Writes the files that the configuration asks for.
     pub files: files::Writer,
     /// For tests: a session that publishes a stream of this name panics at its first frame.
@@ -115,6 +126,7 @@ impl Shard {
             config: RefCell::new(common.config),
             mesh,
             doors: Doors::default(),
+            security: common.security,
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
             fault: common.fault,
             rtc: Port::default(),
@@ -128,6 +140,10 @@ impl Shard {
             fetches: Requests::default(),
             files: common.files,
             next_number: Cell::new(1),
+            sweeps: Cell::default(),
+            load: RefCell::default(),
+            late: RefCell::default(),
+            board: common.board,
             disk: RefCell::default(),
             ticks: Cell::default(),
             law: RefCell::default(),
@@ -178,6 +194,53 @@ impl Shard {
         Some(connection)
     }
 
+    /// The shard to hand a fresh connection to: another one that has less to do, where there is need.
+    pub fn lighter(&self) -> Option<usize> {
+        self.board.lighter(self.index(), self.next_number.get())
+    }
+
+    /// Hands a fresh connection to another shard.
+    pub fn pass(&self, to: usize, door: Door, fd: OwnedFd, peer: SocketAddr) {
+        metrics::counter!("shardcast_connections_passed_total").increment(1);
+        self.post(to, Mail::Accepted { door, fd, peer });
+    }
+
+    /// Whether another viewer, by `protocol`, finds time here; one that does not is counted and told.
+    pub fn room(&self, protocol: &'static str, peer: SocketAddr) -> Result<(), Refusal> {
+        if !self.board.is_full(self.index()) {
+            return Ok(());
+        }
+        metrics::counter!("shardcast_viewers_refused_total", "protocol" => protocol).increment(1);
+        info!("viewer {peer} refused: shard {} is full, its ticks are {} ms late", self.index(), self.late_ms());
+        Err(Refusal::Full)
+    }
+
+    fn late_ms(&self) -> u128 {
+        self.late.borrow().mean().as_millis()
+    }
+
+    /// A tick came, `elapsed` after the last; none follows where there is nothing to do.
+    fn look_at_lateness(&self, elapsed: Duration, busy: bool) {
+        let breaker = self.config.borrow().circuit_breaker.late_threshold;
+        let mut late = self.late.borrow_mut();
+        if busy {
+            late.note(elapsed);
+        } else {
+            *late = Lateness::default();
+        }
+        let was = self.board.is_full(self.index());
+        let is = breaker.is_some_and(|limit| late.is_over(limit, was));
+        drop(late);
+        if is != was {
+            self.board.tell_full(self.index(), is);
+            let (index, late) = (self.index(), self.late_ms());
+            match is {
+                true => warn!("shard {index} is full, its ticks are {late} ms late: new viewers are refused"),
+                false => info!("shard {index} takes viewers again, its ticks are {late} ms late"),
+            }
+        }
+    }
+
     pub fn dismiss(&self, connection: &Connection) {
         if self.connections.borrow_mut().remove(&connection.number).is_some() {
             self.connections_open.fetch_sub(1, Ordering::Relaxed);
@@ -189,7 +252,13 @@ impl Shard {
         if self.mesh.flush() {
             self.wake();
         }
+        let sweep = self.sweeps.replace(self.sweeps.get() + 1);
+        self.load.borrow_mut().sample(now);
+        self.board.tell(self.index(), self.load.borrow().share());
         for connection in self.connections.borrow().values() {
+            if sweep.is_multiple_of(METER_STEP) {
+                connection.measure();
+            }
             if connection.deadline.get().is_some_and(|deadline| deadline <= now) {
                 connection.expire();
             }
@@ -238,6 +307,8 @@ impl Shard {
                     Wire::ChunkedFlv => Box::new(Chunked(Flv)),
                     Wire::Ts | Wire::Srt => Box::<Ts>::default(),
                     Wire::ChunkedTs => Box::<Chunked<Ts>>::default(),
+                    Wire::WsFlv => Box::new(Framed(Flv)),
+                    Wire::WsTs => Box::<Framed<Ts>>::default(),
                 };
                 Audience::new(Tape::new(format, &stream.ring), window(vhost, wire))
             });
@@ -432,6 +503,13 @@ impl Shard {
                     self.mesh.post(self.mesh.control(), Mail::Keyframe { number: publisher.publisher() });
                 }
             }
+            Mail::Accepted { door, fd, peer } => {
+                if let Some(shard) = self.me.upgrade()
+                    && let Err(error) = accept::welcome(&shard, door, sys::adopt(fd), peer)
+                {
+                    info!("connection of {peer} was gone before it was served: {error}");
+                }
+            }
             Mail::Keyframe { number } => self.rtc.ask_keyframe(number),
             Mail::Settle { prepared, socket, source, bytes } => {
                 if let Some(shard) = self.me.upgrade() {
@@ -444,6 +522,17 @@ impl Shard {
             Mail::Snapshot { request } => {
                 let snapshot = Box::new(self.snapshot());
                 self.post(self.mesh.control(), Mail::Shard { request, snapshot });
+            }
+            Mail::Clients { request } => {
+                let (shard, clients) = (self.index(), self.clients());
+                self.post(self.mesh.control(), Mail::ClientList { request, shard, clients });
+            }
+            Mail::Kick { id } => {
+                // It may have left meanwhile.
+                if let Some(client) = self.connections.borrow().values().find(|connection| connection.id == id) {
+                    metrics::counter!("shardcast_clients_kicked_total").increment(1);
+                    client.close("kicked through the API".into());
+                }
             }
             Mail::Configure(change) => self.configure(*change),
             Mail::Drain => {
@@ -458,7 +547,7 @@ impl Shard {
                     let _ = quit.try_send(());
                 }
             }
-            Mail::Http(_) | Mail::Shard { .. } | Mail::Claim { .. } | Mail::Left { .. } => {
+            Mail::Http(_) | Mail::Shard { .. } | Mail::ClientList { .. } | Mail::Claim { .. } | Mail::Left { .. } => {
                 warn!("mail for the control shard came to shard {}", self.index())
             }
         }
@@ -475,8 +564,8 @@ impl Shard {
         }
         for connection in self.connections.borrow().values() {
             let serves = |key: &StreamKey| new.vhost(key.vhost()).is_some_and(|vhost| vhost.name == key.vhost());
-            if let Some(key) = connection.stream.borrow().as_ref().filter(|key| !serves(key)) {
-                connection.close(format!("vhost {} is not served any more", key.vhost()));
+            if let Some(part) = connection.part.borrow().as_ref().filter(|part| !serves(&part.key)) {
+                connection.close(format!("vhost {} is not served any more", part.key.vhost()));
             }
         }
         for stream in self.streams.borrow_mut().values_mut() {
@@ -545,6 +634,7 @@ impl Shard {
         let viewers = streams.values().flat_map(|stream| stream.audiences.iter().flatten()).map(Audience::len).sum();
         self.law.borrow_mut().settle(viewers);
         drop(streams);
+        self.look_at_lateness(elapsed, busy);
         for key in asks {
             self.ask(&key, Ask::Keyframe);
         }
@@ -580,8 +670,8 @@ impl Shard {
                 }
             }
         }
-        if turns > 0 {
-            self.law.borrow_mut().note(sys::thread_time().saturating_sub(before), turns);
+        if let (1.., Ok(before), Ok(after)) = (turns, before, sys::thread_time()) {
+            self.law.borrow_mut().note(after.saturating_sub(before), turns);
         }
     }
 
@@ -706,9 +796,24 @@ impl Shard {
             index: self.index(),
             connections: self.connections.borrow().len(),
             frames_crossed: self.mesh.frames_crossed.get(),
+            load: self.load.borrow().share(),
             window: self.law.borrow().window(),
+            late: self.late.borrow().mean(),
+            is_full: self.board.is_full(self.index()),
             streams: self.streams.borrow().values().map(snapshot::Share::of).collect(),
         }
+    }
+
+    /// All that publish or play here.
+    fn clients(&self) -> Vec<snapshot::Client> {
+        let (connections, streams) = (self.connections.borrow(), self.streams.borrow());
+        let client = |connection: &Rc<Connection>| {
+            let part = connection.part.borrow().clone()?;
+            let tape = |wire: Wire| Some(&streams.get(&part.key)?.audiences[wire as usize].as_ref()?.tape);
+            let lag = part.wire.and_then(tape).map(|tape| connection.cursor.borrow().lag(tape));
+            Some(snapshot::Client::of(connection, part, lag))
+        };
+        connections.values().filter_map(client).collect()
     }
 }
 

@@ -18,7 +18,7 @@ use shardcast_engine::{
     prologue::Prologue,
     timeline::{Placed, Timeline},
 };
-use shardcast_protocols::{chunked::LAST_CHUNK, session::Request, ts};
+use shardcast_protocols::{chunked::LAST_CHUNK, session::Request, ts, websocket::LAST_FRAME};
 use std::{net::IpAddr, rc::Rc, sync::Arc, time::Instant};
 use tracing::{info, warn};
 
@@ -58,16 +58,20 @@ pub enum Wire {
     /// MPEG-TS, likewise.
     Ts,
     ChunkedTs,
+    /// Both in WebSocket frames.
+    WsFlv,
+    WsTs,
     /// MPEG-TS in SRT.
     Srt,
 }
 
 /// How many [`Wire`]s there are.
-const WIRES: usize = 6;
+const WIRES: usize = 8;
 
 impl Wire {
     /// As they are numbered.
-    pub const ALL: [Self; WIRES] = [Self::Rtmp, Self::Flv, Self::ChunkedFlv, Self::Ts, Self::ChunkedTs, Self::Srt];
+    pub const ALL: [Self; WIRES] =
+        [Self::Rtmp, Self::Flv, Self::ChunkedFlv, Self::Ts, Self::ChunkedTs, Self::WsFlv, Self::WsTs, Self::Srt];
 }
 
 /// Units in one mail.
@@ -331,6 +335,8 @@ impl Stream {
             (Wire::ChunkedFlv, LAST_CHUNK),
             (Wire::Ts, b""),
             (Wire::ChunkedTs, LAST_CHUNK),
+            (Wire::WsFlv, LAST_FRAME),
+            (Wire::WsTs, LAST_FRAME),
             (Wire::Srt, b""),
         ];
         for (wire, last) in bodies {

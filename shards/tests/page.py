@@ -20,6 +20,7 @@ FLAGS = [
     "--disable-gpu",
     "--autoplay-policy=no-user-gesture-required",
     "--disable-background-networking",
+    "--ignore-certificate-errors",
     "--use-fake-device-for-media-stream",
     "--use-fake-ui-for-media-stream",
     "--allow-loopback-in-peer-connection",

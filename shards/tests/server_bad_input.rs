@@ -153,7 +153,9 @@ fn no_path_leads_out_of_the_served_folder() {
             let _ = socket.read_to_end(&mut answer);
             let answer = String::from_utf8_lossy(&answer);
             assert!(!answer.contains("root:"), "{path}: {answer}");
-            assert!(answer.starts_with("HTTP/1.1 40"), "{path}: {answer}");
+            // As on SRS, the API's own port has its index at every path that is none of its own.
+            let is_index = port == server.ports.api && answer.contains(r#""urls":{"api":"the api root""#);
+            assert!(answer.starts_with("HTTP/1.1 40") || is_index, "{path}: {answer}");
         }
     }
     server.stop();

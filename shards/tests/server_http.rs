@@ -210,7 +210,7 @@ fn the_api_describes_streams_as_srs_does() {
     let before = frames(&server);
     until("frames are counted", || (frames(&server) > before).then_some(()));
     let versions = server.get("/api/v1/versions").json();
-    assert_eq!((versions["code"].as_u64(), versions["data"]["major"].as_u64()), (Some(0), Some(7)));
+    assert_eq!((versions["code"].as_u64(), versions["data"]["major"].as_u64()), (Some(0), Some(8)));
     assert!(server.is_running());
     server.stop();
 }

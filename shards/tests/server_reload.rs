@@ -5,6 +5,7 @@ mod support;
 use serde_json::Value;
 use std::net::TcpStream;
 use support::{
+    certificate::{Certificate, shown},
     flv, http,
     media::Media,
     process::Process,
@@ -89,6 +90,33 @@ fn who_watches_does_not_notice_and_ports_come_and_go() {
         }
     }
     assert_eq!(server.total("shardcast_reloads_total", "result=\"ok\""), 7.0);
+    server.stop();
+}
+
+#[test]
+fn tls_comes_changes_its_certificate_and_goes() {
+    let server = Server::of_ports(plain, SHARDS);
+    let folder = tempfile::tempdir().expect("a folder");
+    let hosts = ["a.example", "b.example"];
+    let [a, b] = hosts.map(|host| Certificate::make(folder.path(), host, host));
+    let Ports { rtmp: port, .. } = Ports::free();
+    let with = |files: &str| {
+        let rtmps = format!("rtmps {{ enabled on; listen 127.0.0.1:{port}; {files} }}");
+        conf(server.ports, "", "", &rtmps)
+    };
+    for (certificate, host) in [&a, &b].into_iter().zip(hosts) {
+        server.rewrite(&with(&certificate.conf()));
+        assert_eq!(reload(&server)["err"], 0);
+        until("the port listens", || TcpStream::connect(local(port)).ok());
+        assert_eq!(shown(port, "any.example"), host);
+    }
+    server.rewrite(&with(&a.conf().replace("a.example.key", "b.example.key")));
+    let told = reload(&server);
+    assert_eq!(told["err"], 1023, "{told}");
+    assert_eq!(shown(port, "any.example"), "b.example", "the old one stays");
+    server.rewrite(&plain(server.ports));
+    assert_eq!(reload(&server)["err"], 0);
+    until("the port is closed", || TcpStream::connect(local(port)).is_err().then_some(()));
     server.stop();
 }
 

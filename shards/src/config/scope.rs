@@ -73,6 +73,18 @@ impl<'a> Scope<'a> {
         given.unwrap_or_else(|| self.row(name).default.into())
     }
 
+    /// Of a directive that may repeat: what the environment says, else the first word of each; the default without.
+    pub fn every(&self, name: &str) -> Vec<String> {
+        match self.given(name) {
+            None => vec![self.row(name).default.into()],
+            Some(Value { words, place: Place::Env(_) }) => words,
+            Some(_) => {
+                let all = self.directives.iter().filter(|d| d.name == name);
+                all.filter_map(|d| d.args.first().cloned()).collect()
+            }
+        }
+    }
+
     /// The first word, or what the variable `X` says where the word is `$X`; the default where that says nothing.
     pub fn indirect(&self, name: &str) -> String {
         let word = self.word(name);
@@ -100,6 +112,24 @@ impl<'a> Scope<'a> {
         let Some(value) = self.given(name) else { return Ok(row.default.parse().unwrap_or_default()) };
         let number = value.words.first().and_then(|word| word.parse().ok());
         number.filter(|number| (0.0..=1e9).contains(number)).ok_or_else(|| self.bad(name, &value, row.kind.to_string()))
+    }
+
+    /// A word that has to be there and to be `good`.
+    pub fn needed(&self, name: &str, good: impl Fn(&str) -> bool, expected: &str) -> Result<String, BadValue> {
+        match self.given(name) {
+            Some(value) if good(&value.words[0]) => Ok(value.words[0].clone()),
+            Some(value) => Err(self.bad(name, &value, expected.into())),
+            None => {
+                let variable = self.row(name).env_names(self.section).into_iter().next().unwrap_or_default();
+                let nothing = Value { words: vec!["is not set".into()], place: Place::Env(variable) };
+                Err(self.bad(name, &nothing, expected.into()))
+            }
+        }
+    }
+
+    /// Dotted.
+    pub fn path(&self) -> &'static str {
+        self.section.path
     }
 
     /// What the table says.
@@ -137,7 +167,7 @@ impl<'a> Scope<'a> {
         }
     }
 
-    fn bad(&self, name: &str, value: &Value, expected: String) -> BadValue {
+    pub fn bad(&self, name: &str, value: &Value, expected: String) -> BadValue {
         let name = dotted(self.section.path, name);
         BadValue { place: value.place.clone(), name, value: value.words.join(" "), expected }
     }

@@ -7,6 +7,7 @@ use super::{
     legacy,
     scope::Scope,
 };
+use crate::net::certificates::Pair;
 use shardcast_engine::{
     key::{DEFAULT_VHOST, StreamKey},
     time::Timestamp,
@@ -65,13 +66,17 @@ pub struct Config {
     pub max_connections: Option<usize>,
     /// Empty only where the environment alone is asked and says nothing.
     pub rtmp_listen: Vec<Listen>,
+    /// RTMP over TLS.
+    pub rtmps: Tls,
     /// RTMP, outgoing, in bytes: 1..=16777215.
     pub chunk_size: u32,
     pub http_server: HttpServer,
     pub http_api: HttpApi,
     pub srt_server: SrtServer,
     pub rtc_server: RtcServer,
+    pub circuit_breaker: CircuitBreaker,
     pub log: Log,
+    pub stats: Stats,
     /// Unique names, disabled ones too: look them up with [`Config::vhost`].
     pub vhosts: Vec<Vhost>,
     /// Dotted names of directives that are there and do nothing in this version, each once.
@@ -112,6 +117,16 @@ pub struct HttpServer {
     pub listen: Vec<Listen>,
     pub dir: PathBuf,
     pub crossdomain: bool,
+    pub https: Tls,
+}
+
+/// A protocol's ports with TLS.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tls {
+    pub enabled: bool,
+    pub listen: Vec<Listen>,
+    /// Never empty: the first one is for clients that name none of the others' hosts.
+    pub pairs: Vec<Pair>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -120,13 +135,30 @@ pub struct HttpApi {
     /// May equal the one of the HTTP server: both then share the port.
     pub listen: Vec<Listen>,
     pub crossdomain: bool,
+    /// Likewise.
+    pub https: Tls,
     pub raw_api: RawApi,
+    /// Who may use it; `None`: everyone.
+    pub auth: Option<Auth>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct RawApi {
     pub enabled: bool,
     pub allow_reload: bool,
+}
+
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Auth {
+    Basic {
+        username: String,
+        password: String,
+    },
+    /// With `rtc`, WHIP and WHEP need it too.
+    Bearer {
+        token: String,
+        rtc: bool,
+    },
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -169,6 +201,15 @@ pub struct RtcServer {
     pub keep_api_domain: bool,
 }
 
+/// When new viewers are refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CircuitBreaker {
+    /// A shard whose ticks come later than this is full; `None`: none ever is.
+    pub late_threshold: Option<Duration>,
+    /// Where viewers over HTTP are sent then: the start of a URL, without a slash at its end.
+    pub redirect: Option<String>,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IpFamily {
     V4,
@@ -181,6 +222,14 @@ pub struct Log {
     pub tank: Tank,
     pub level: Level,
     pub file: PathBuf,
+}
+
+/// What the API tells of the machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Stats {
+    pub enabled: bool,
+    /// Devices of /proc/diskstats that count.
+    pub disks: Vec<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -258,6 +307,8 @@ pub struct Hls {
     pub enabled: bool,
     pub settings: hls::Settings,
     pub names: Names,
+    /// As configured.
+    pub fragment: Duration,
     pub window: Duration,
     /// Where files are written too. SRS always writes some; we do where the configuration says where.
     pub folder: Option<PathBuf>,
@@ -368,6 +419,7 @@ impl Config {
         // Since 8.0 these two stand in rtmp { }, which wins.
         let holder = |name| if rtmp.given(name).is_some() { rtmp } else { root };
         let chunk_size = chunk_size(holder("chunk_size"), 0, &mut remarks)?;
+        let http_server = HttpServer::of(root.block("http_server"), &mut remarks)?;
         let config = Self {
             process: Process::of(root, &source, env)?,
             shards: root.number("shards")?.map(to_usize),
@@ -377,11 +429,14 @@ impl Config {
                 rtmp => rtmp.listens("listen")?,
             },
             chunk_size,
-            http_server: HttpServer::of(root.block("http_server"))?,
-            http_api: HttpApi::of(root.block("http_api"))?,
+            rtmps: Tls::of(root.block("rtmps"), true, &mut remarks)?,
+            http_api: HttpApi::of(root.block("http_api"), &http_server, &mut remarks)?,
+            http_server,
             srt_server: SrtServer::of(root.block("srt_server"), &mut remarks)?,
             rtc_server: RtcServer::of(root.block("rtc_server"))?,
+            circuit_breaker: CircuitBreaker::of(root.block("circuit_breaker"))?,
             log: Log::of(root, &source, env)?,
+            stats: Stats::of(root.block("stats")),
             vhosts: vhosts(root, chunk_size, &mut remarks)?,
             accepted: remarks.accepted,
             warnings: remarks.warnings,
@@ -393,27 +448,78 @@ impl Config {
 }
 
 impl HttpServer {
-    fn of(scope: Scope) -> Result<Self, BadValue> {
+    fn of(scope: Scope, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let enabled = scope.flag("enabled");
         Ok(Self {
-            enabled: scope.flag("enabled"),
+            enabled,
             listen: scope.listens("listen")?,
             dir: scope.word("dir").into(),
             crossdomain: scope.flag("crossdomain"),
+            https: Tls::of(scope.block("https"), enabled, remarks)?,
         })
     }
 }
 
 impl HttpApi {
-    fn of(scope: Scope) -> Result<Self, BadValue> {
-        Ok(Self {
-            enabled: scope.flag("enabled"),
-            listen: scope.listens("listen")?,
-            crossdomain: scope.flag("crossdomain"),
-            raw_api: {
-                let raw = scope.block("raw_api");
-                RawApi { enabled: raw.flag("enabled"), allow_reload: raw.flag("allow_reload") }
-            },
-        })
+    fn of(scope: Scope, server: &HttpServer, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let (enabled, listen) = (scope.flag("enabled"), scope.listens("listen")?);
+        let mut https = Tls::of(scope.block("https"), enabled, remarks)?;
+        if listen == server.listen && scope.block("https").given("listen").is_none() {
+            https.listen.clone_from(&server.https.listen);
+        }
+        let (raw_api, auth) = (RawApi::of(scope.block("raw_api")), Auth::of(scope.block("auth"))?);
+        Ok(Self { enabled, listen, crossdomain: scope.flag("crossdomain"), https, raw_api, auth })
+    }
+}
+
+impl Tls {
+    /// What its ports have to load.
+    pub fn wanted(&self) -> Vec<Pair> {
+        if self.enabled { self.pairs.clone() } else { Vec::new() }
+    }
+
+    /// `plain`: what it belongs to is on.
+    fn of(scope: Scope, plain: bool, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let enabled = scope.flag("enabled");
+        if enabled && !plain {
+            remarks.warnings.push(format!("{} needs what it stands in enabled, it is off", scope.path()));
+        }
+        let (certs, keys) = (scope.every("cert"), scope.every("key"));
+        if certs.len() != keys.len()
+            && let Some(value) = scope.given("cert").or_else(|| scope.given("key"))
+        {
+            return Err(scope.bad("cert", &value, format!("a key for each, {} keys are there", keys.len())));
+        }
+        let pairs = certs.into_iter().zip(keys).map(|(cert, key)| Pair { cert: cert.into(), key: key.into() });
+        Ok(Self { enabled: enabled && plain, listen: scope.listens("listen")?, pairs: pairs.collect() })
+    }
+}
+
+impl RawApi {
+    fn of(scope: Scope) -> Self {
+        Self { enabled: scope.flag("enabled"), allow_reload: scope.flag("allow_reload") }
+    }
+}
+
+impl Auth {
+    /// What cannot keep anyone out is no authentication: it ends the start. SRS 8 wants a type, before that there
+    /// was only `basic`.
+    fn of(scope: Scope) -> Result<Option<Self>, BadValue> {
+        if !scope.flag("enabled") {
+            return Ok(None);
+        }
+        let basic = |word: &str| match word {
+            "" | "basic" => Some(true),
+            "bearer" => Some(false),
+            _ => None,
+        };
+        if scope.one_of("type", basic)?.unwrap_or(true) {
+            let username = scope.needed("username", |word| !word.contains(':'), "a name without a colon")?;
+            let password = scope.needed("password", |word| !word.contains(':'), "a password without a colon")?;
+            return Ok(Some(Self::Basic { username, password }));
+        }
+        let token = scope.needed("token", |_| true, "a token")?;
+        Ok(Some(Self::Bearer { token, rtc: scope.flag("rtc_bearer_enabled") }))
     }
 }
 
@@ -482,6 +588,24 @@ impl RtcServer {
             api_as_candidates: scope.flag("api_as_candidates"),
             resolve_api_domain: scope.flag("resolve_api_domain"),
             keep_api_domain: scope.flag("keep_api_domain"),
+        })
+    }
+}
+
+impl Stats {
+    fn of(scope: Scope) -> Self {
+        let disks = scope.given("disk").map_or_else(Vec::new, |value| value.words);
+        Self { enabled: scope.flag("enabled"), disks }
+    }
+}
+
+impl CircuitBreaker {
+    fn of(scope: Scope) -> Result<Self, BadValue> {
+        let late = scope.number("late_threshold")?.filter(|_| scope.flag("enabled"));
+        let redirect = scope.word("redirect");
+        Ok(Self {
+            late_threshold: late.map(Duration::from_millis),
+            redirect: Some(redirect.trim_end_matches('/').to_owned()).filter(|other| !other.is_empty()),
         })
     }
 }
@@ -730,6 +854,7 @@ impl Hls {
                 bytes: HLS_BYTES,
             },
             names,
+            fragment: Duration::from_secs_f64(fragment),
             window: Duration::from_millis((window * 1000.0) as u64),
             folder: scope.given("hls_path").map(|value| value.words[0].clone().into()),
             cleanup: scope.flag("hls_cleanup"),

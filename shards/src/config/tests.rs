@@ -4,6 +4,7 @@ use super::{
     directives::{self, Kind, Row, Section, Status, dotted},
     *,
 };
+use crate::net::certificates::Pair;
 use shardcast_engine::time::Timestamp;
 use shardcast_protocols::{
     hls::{self, Names, Template},
@@ -162,6 +163,7 @@ fn hls() -> Hls {
             segment: Template::of_segment("[app]/[stream]-[seq].ts").unwrap(),
             entry_prefix: String::new(),
         },
+        fragment: Duration::from_secs(10),
         window: Duration::from_secs(60),
         folder: None,
         cleanup: true,
@@ -241,8 +243,12 @@ fn a_file_sets_everything_that_acts() {
     let config = load(
         "listen 1935 [::]:19350; max_connections 77; shards 3; chunk_size 4096;
         srs_log_tank console; srs_log_level info; srs_log_file /var/x.log;
-        http_server { enabled on; listen 127.0.0.1:80; dir /srv; crossdomain off; }
-        http_api { enabled on; listen 81 82; crossdomain off; }
+        http_server { enabled on; listen 127.0.0.1:80; dir /srv; crossdomain off;
+            https { enabled on; listen 443; cert /a.crt; key /a.key; cert /b.crt; key /b.key; } }
+        http_api { enabled on; listen 81 82; crossdomain off; raw_api { enabled on; allow_reload on; }
+            auth { enabled on; type bearer; token t; rtc_bearer_enabled on; } }
+        stats { enabled off; disk sda sdb; }
+        rtmps { enabled on; listen 1444; cert /c.crt; key /c.key; }
         vhost v.io { enabled off; chunk_size 128; tcp_nodelay on; min_latency on;
             play { gop_cache off; gop_cache_max_frames 9; queue_length 8; mw_latency 7; }
             publish { firstpkt_timeout 6; normal_timeout 5; }
@@ -259,10 +265,28 @@ fn a_file_sets_everything_that_acts() {
     assert_eq!((config.shards, config.max_connections, config.chunk_size), (Some(3), Some(77), 4096));
     assert_eq!(config.log, Log { tank: Tank::Console, level: Level::Debug, file: "/var/x.log".into() });
     let listen = |text: &str| text.split(' ').map(|word| word.parse().unwrap()).collect();
-    let http = HttpServer { enabled: true, listen: listen("127.0.0.1:80"), dir: "/srv".into(), crossdomain: false };
+    let pair = |name: &str| Pair { cert: format!("{name}.crt").into(), key: format!("{name}.key").into() };
+    let tls = |ports, names: &[&str]| Tls {
+        enabled: true,
+        listen: listen(ports),
+        pairs: names.iter().map(|name| pair(name)).collect(),
+    };
+    let https = tls("443", &["/a", "/b"]);
+    let http =
+        HttpServer { enabled: true, listen: listen("127.0.0.1:80"), dir: "/srv".into(), crossdomain: false, https };
+    assert_eq!(config.rtmps, tls("1444", &["/c"]));
     assert_eq!(config.http_server, http);
-    let off = RawApi { enabled: false, allow_reload: false };
-    assert_eq!(config.http_api, HttpApi { enabled: true, listen: listen("81 82"), crossdomain: false, raw_api: off });
+    assert_eq!(config.stats, Stats { enabled: false, disks: vec!["sda".into(), "sdb".into()] });
+    let https = Tls { enabled: false, ..tls("1990", &["./conf/server"]) };
+    let api = HttpApi {
+        enabled: true,
+        listen: listen("81 82"),
+        crossdomain: false,
+        https,
+        raw_api: RawApi { enabled: true, allow_reload: true },
+        auth: Some(Auth::Bearer { token: "t".into(), rtc: true }),
+    };
+    assert_eq!(config.http_api, api);
     let ms = Duration::from_millis;
     assert_eq!(
         config.vhosts,
@@ -306,6 +330,7 @@ fn a_file_sets_everything_that_acts() {
                     segment: Template::of_segment("[stream]/[seq].ts").unwrap(),
                     entry_prefix: "http://cdn".into(),
                 },
+                fragment: ms(2_000),
                 window: ms(9_500),
                 folder: Some("/srv/hls".into()),
                 cleanup: false,
@@ -322,6 +347,27 @@ fn a_file_sets_everything_that_acts() {
         }]
     );
     assert_eq!((config.accepted, config.warnings), (vec![], vec![]));
+}
+
+#[test]
+fn authentication_that_keeps_nobody_out_ends_the_start() {
+    let auth = |inner: &str| format!("http_api {{ auth {{ enabled on; {inner} }} }}");
+    for (inner, error) in [
+        ("", "SRS_HTTP_API_AUTH_USERNAME: http_api.auth.username is not set: expecting a name without a colon"),
+        (
+            "username a;",
+            "SRS_HTTP_API_AUTH_PASSWORD: http_api.auth.password is not set: expecting a password without a colon",
+        ),
+        ("username a; password b:c;", "t.conf:1:43: http_api.auth.password b:c: expecting a password without a colon"),
+        ("type bearer;", "SRS_HTTP_API_AUTH_TOKEN: http_api.auth.token is not set: expecting a token"),
+        ("type digest;", "t.conf:1:31: http_api.auth.type digest: expecting one of basic, bearer"),
+    ] {
+        assert_eq!(refusal(&auth(inner)), error);
+    }
+    // As before SRS 8, which wants a type.
+    let basic = Auth::Basic { username: "a".into(), password: "b".into() };
+    assert_eq!(load(&auth("username a; password b;")).http_api.auth, Some(basic));
+    assert_eq!(load("http_api { auth { username a; } }").http_api.auth, None);
 }
 
 fn srt_server() -> SrtServer {
@@ -618,11 +664,18 @@ fn every_variable_of_what_acts_has_an_effect() {
             _ => ("x".into(), "y".into()),
         };
         for variable in row.env_names(section) {
+            // Authentication is whole, or ends the start.
+            let kind = if matches!(row.name, "token" | "rtc_bearer_enabled") { "bearer" } else { "basic" };
+            let whole = [("ENABLED", "on"), ("TYPE", kind), ("USERNAME", "u"), ("PASSWORD", "p"), ("TOKEN", "t")];
+            let company = whole.map(|(name, value)| (format!("SRS_HTTP_API_AUTH_{name}"), value.to_owned()));
+            let company = company.into_iter().filter(|_| section.path == "http_api.auth");
             // Of these, what they are about must be there too.
             let about = variable.ends_with("_FOR_DOCKER").then_some(["SRS_IN_DOCKER", "SRS_DAEMON"]);
+            let about = about.into_iter().flatten().map(|name| (name.to_owned(), "on".to_owned()));
+            let company: Vec<_> = company.chain(about).collect();
             let config = |value: String| {
-                let about = about.into_iter().flatten().map(|name| (name.to_owned(), "on".to_owned()));
-                Config::built_in(&about.chain([(variable.clone(), value)]).collect()).unwrap()
+                let env = company.iter().cloned().chain([(variable.clone(), value)]).collect();
+                Config::built_in(&env).unwrap()
             };
             let (one, other) = (config(one.clone()), config(other.clone()));
             assert_ne!(Config { warnings: vec![], ..one }, Config { warnings: vec![], ..other }, "{variable}");
@@ -680,6 +733,18 @@ fn a_window_adapts_unless_its_length_is_set() {
         let config = load(&format!("vhost v {{ play {{ {text} }} }}"));
         assert_eq!(config.vhosts[0].mw_adaptive, adapts, "{text}");
     }
+}
+
+#[test]
+fn a_server_is_full_by_lateness_unless_that_is_off() {
+    let breaker = |text: &str| load(&format!("circuit_breaker {{ {text} }} vhost v {{}}")).circuit_breaker;
+    let of = |ms, redirect: Option<&str>| CircuitBreaker {
+        late_threshold: Option::map(ms, Duration::from_millis),
+        redirect: redirect.map(str::to_owned),
+    };
+    assert_eq!(breaker(""), of(Some(50), None));
+    assert_eq!(breaker("late_threshold 7; redirect http://other:80/;"), of(Some(7), Some("http://other:80")));
+    assert_eq!(breaker("enabled off; late_threshold 7;"), of(None, None));
 }
 
 #[test]
@@ -750,6 +815,25 @@ fn an_included_vhost_is_a_vhost() {
     assert_eq!(error, format!("{}:2:12: illegal vhost.play.nope of v.io", part.display()));
     std::fs::write(&part, "vhost v.io { min_latency on; }").unwrap();
     assert!(Config::load(&main, &Env::default()).unwrap().vhost("v.io").is_some_and(|v| v.min_latency));
+}
+
+#[test]
+fn tls_needs_its_plain_port_and_pairs() {
+    let config = load(
+        "http_server { enabled on; listen 80; https { enabled on; listen 443; } }
+        http_api { enabled on; listen 80; https { enabled on; } }",
+    );
+    assert_eq!(shown(&config.http_api.https.listen), "0.0.0.0:443", "the API shares both ports");
+    let config = load("http_api { https { enabled on; } }");
+    assert!(!config.http_api.https.enabled);
+    assert!(config.warnings[0].contains("http_api.https needs what it stands in enabled"), "{:?}", config.warnings);
+    assert!(
+        refusal("rtmps { enabled on; cert /a; cert /b; key /c; }").contains("rtmps.cert /a: expecting a key for each")
+    );
+    let env = [("SRS_RTMPS_ENABLED", "on"), ("SRS_RTMPS_CERT", "/a /b"), ("SRS_RTMPS_KEY", "/c /d")];
+    let rtmps = load_with("listen 1;", &env).unwrap().rtmps;
+    let pair = |cert: &str, key: &str| Pair { cert: cert.into(), key: key.into() };
+    assert_eq!((rtmps.enabled, rtmps.pairs), (true, vec![pair("/a", "/c"), pair("/b", "/d")]));
 }
 
 #[test]

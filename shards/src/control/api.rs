@@ -1,10 +1,19 @@
 //! The answers of `/api/v1/`, in SRS's shapes, and what the page and Prometheus ask for.
 
+mod clients;
+mod clusters;
+mod index;
+mod raw;
+mod shards;
+mod vhosts;
+
 use super::{
     Control,
-    http::{Answer, with_type},
+    http::{Answer, json, not_allowed, redirect, with_type},
+    rtc::value,
     snapshot::{Home, Share},
 };
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use shardcast_engine::{
     key::stable_hash,
@@ -16,18 +25,95 @@ use std::{
 };
 
 /// The SRS version whose interface this is.
-const COMPATIBLE: (u64, u64, u64) = (7, 0, 18);
+const COMPATIBLE: (u64, u64, u64) = (8, 0, 50);
+/// This interface, as OpenAPI 3.1.
+const OPENAPI: &str = include_str!("api/openapi.json");
+/// What SRS answers where an error is wanted.
+const ALWAYS_AN_ERROR: u64 = 100;
 /// SRS's error number for a stream that is not there.
 const STREAM_NOT_FOUND: u64 = 2048;
 
-pub fn versions(control: &Control) -> Value {
+/// What a client asks of the API.
+pub struct Asked<'r> {
+    pub method: &'r Method,
+    pub path: &'r str,
+    /// Without its `?`.
+    pub query: &'r str,
+    pub host: &'r str,
+    /// On the API's own port, where it has one: what is no path of the API gets the index.
+    pub own_port: bool,
+}
+
+/// `None` where the path is not of the API. Below a document that lists others, what is not there is that document.
+pub async fn route(control: &Control, asked: &Asked<'_>) -> Option<Answer> {
+    let Asked { method, path, query, .. } = *asked;
+    if asked.own_port && asked.host.starts_with("error.srs.com") {
+        return Some(json(&json!({ "code": ALWAYS_AN_ERROR })));
+    }
+    if matches!(path, "/api" | "/api/v1" | "/api/v1/vhosts" | "/api/v1/streams" | "/api/v1/clients") {
+        return Some(redirect(StatusCode::FOUND, &format!("{path}/"), query));
+    }
+    let reads = matches!(*method, Method::GET | Method::HEAD);
+    let Some(name) = path.strip_prefix("/api/v1/") else {
+        return match path {
+            "/metrics" if reads => Some(metrics(control).await),
+            "/config.json" if reads => Some(json(&page_config(control))),
+            _ if path.starts_with("/api/") => Some(json(&index::api(control))),
+            _ => asked.own_port.then(|| json(&index::root(control))),
+        };
+    };
+    let (name, id) = match name.split_once('/') {
+        Some((name @ ("vhosts" | "streams" | "clients"), id)) => (name, id),
+        _ => (name, ""),
+    };
+    let takes = match name {
+        "clients" => reads || method == Method::DELETE,
+        // Another origin posts it.
+        "clusters" => reads || method == Method::POST,
+        "" | "raw" | "tests/requests" | "tests/errors" | "tests/redirects" => true,
+        _ => reads,
+    };
+    if !takes {
+        return Some(not_allowed());
+    }
+    Some(json(&match name {
+        "versions" => versions(control),
+        "summaries" => envelope(control, "data", control.summaries().await),
+        "rusages" => envelope(control, "data", control.rusages()),
+        "self_proc_stats" => envelope(control, "data", control.self_proc_stats()),
+        "system_proc_stats" => envelope(control, "data", control.system_proc_stats()),
+        "meminfos" => envelope(control, "data", control.meminfos()),
+        "authors" => index::authors(control),
+        "features" => index::features(control),
+        "vhosts" => vhosts::vhosts(control, id, query).await,
+        "streams" => streams(control, id, query).await,
+        "clients" if method == Method::DELETE => clients::kick(control, id).await,
+        "clients" => return Some(clients::clients(control, id, query).await),
+        "raw" => raw::raw(control, &value(query, "rpc").unwrap_or_default()),
+        "clusters" => clusters::clusters(control, query).await,
+        "shards" => shards::shards(control).await,
+        "openapi.json" => return Some(with_type("application/json", OPENAPI.into())),
+        "tests/requests" => index::requests(control, asked),
+        "tests/errors" => json!({ "code": ALWAYS_AN_ERROR }),
+        "tests/redirects" => {
+            return Some(redirect(StatusCode::MOVED_PERMANENTLY, "/api/v1/tests/errors", query));
+        }
+        _ => index::v1(control),
+    }))
+}
+
+pub fn version() -> String {
     let (major, minor, revision) = COMPATIBLE;
-    let version = format!("{major}.{minor}.{revision}");
-    envelope(control, "data", json!({ "major": major, "minor": minor, "revision": revision, "version": version }))
+    format!("{major}.{minor}.{revision}")
+}
+
+fn versions(control: &Control) -> Value {
+    let (major, minor, revision) = COMPATIBLE;
+    envelope(control, "data", json!({ "major": major, "minor": minor, "revision": revision, "version": version() }))
 }
 
 /// Where things are, for the page.
-pub fn page_config(control: &Control) -> Value {
+fn page_config(control: &Control) -> Value {
     let config = control.config();
     let srt = config.srt_server.listen.first().filter(|_| config.srt_server.enabled);
     json!({
@@ -40,7 +126,7 @@ pub fn page_config(control: &Control) -> Value {
 }
 
 /// `GET /api/v1/streams/` with `start` and `count`, or `/api/v1/streams/{id}`.
-pub async fn streams(control: &Control, id: &str, query: &str) -> Value {
+async fn streams(control: &Control, id: &str, query: &str) -> Value {
     let streams = gather(control).await;
     if !id.is_empty() {
         return match streams.get(id) {
@@ -48,19 +134,34 @@ pub async fn streams(control: &Control, id: &str, query: &str) -> Value {
             None => json!({ "code": STREAM_NOT_FOUND }),
         };
     }
-    let number = |name: &str, default: usize| {
-        let found = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-        found.map_or(default, |value| value.parse().unwrap_or(0))
-    };
-    let (start, count) = (number("start", 0), number("count", 10).max(1));
-    let page: Vec<_> = streams.iter().skip(start).take(count).map(|(id, stream)| stream.to_json(id)).collect();
+    let page: Vec<_> = Page::of(query).cut(streams.iter()).map(|(id, stream)| stream.to_json(id)).collect();
     let mut answer = envelope(control, "streams", page.into());
     answer["total"] = streams.len().into();
     answer
 }
 
+/// The part of a list that `start` and `count` ask for.
+struct Page {
+    start: usize,
+    count: usize,
+}
+
+impl Page {
+    fn of(query: &str) -> Self {
+        let number = |name: &str, default: usize| {
+            let found = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+            found.map_or(default, |value| value.parse().unwrap_or(0))
+        };
+        Self { start: number("start", 0), count: number("count", 10).max(1) }
+    }
+
+    fn cut<I: Iterator>(self, list: I) -> impl Iterator<Item = I::Item> {
+        list.skip(self.start).take(self.count)
+    }
+}
+
 /// Prometheus text.
-pub async fn metrics(control: &Control) -> Answer {
+async fn metrics(control: &Control) -> Answer {
     for shard in control.snapshot().await.iter() {
         let label = shard.index.to_string();
         let home = shard.streams.iter().filter_map(|share| share.home.as_ref());
@@ -69,11 +170,14 @@ pub async fn metrics(control: &Control) -> Answer {
         let hls_bytes: usize = home.map(|home| home.hls_bytes).sum();
         let viewers: usize = shard.streams.iter().map(|share| share.viewers).sum();
         let gauge = |name: &'static str, value: f64| metrics::gauge!(name, "shard" => label.clone()).set(value);
+        gauge("shardcast_shard_load", shard.load);
         gauge("shardcast_connections", shard.connections as f64);
         gauge("shardcast_publishers", publishers as f64);
         gauge("shardcast_viewers", viewers as f64);
         gauge("shardcast_streams", shard.streams.len() as f64);
         gauge("shardcast_window_seconds", shard.window.as_secs_f64());
+        gauge("shardcast_lateness_seconds", shard.late.as_secs_f64());
+        gauge("shardcast_full", f64::from(u8::from(shard.is_full)));
         gauge("shardcast_ring_bytes", ring_bytes as f64);
         gauge("shardcast_hls_bytes", hls_bytes as f64);
         metrics::counter!("shardcast_mesh_frames_total", "shard" => label.clone()).absolute(shard.frames_crossed);
@@ -110,7 +214,16 @@ async fn gather(control: &Control) -> BTreeMap<String, Whole> {
 
 impl Whole {
     fn is_in_use(&self) -> bool {
-        self.viewers > 0 || self.home.as_ref().is_some_and(|home| home.publication.is_some())
+        self.viewers > 0 || self.is_published()
+    }
+
+    fn is_published(&self) -> bool {
+        self.home.as_ref().is_some_and(|home| home.publication.is_some())
+    }
+
+    /// The publisher is one.
+    fn clients(&self) -> usize {
+        self.viewers + usize::from(self.is_published())
     }
 
     fn add(&mut self, share: &Share) {
@@ -142,7 +255,7 @@ impl Whole {
             "tcUrl": publication.map_or("", |publication| &publication.request.tc_url),
             "url": self.url,
             "live_ms": unix_ms(),
-            "clients": self.viewers + usize::from(publication.is_some()),
+            "clients": self.clients(),
             "frames": frames,
             "audio_frames": frames - video_frames,
             "video_frames": video_frames,
@@ -174,15 +287,20 @@ fn track_json(track: &Track) -> Value {
     }
 }
 
+/// What every answer of the API starts with, and one member more.
 fn envelope(control: &Control, name: &str, content: Value) -> Value {
-    let mut answer = json!({
+    let mut answer = bare_envelope(control);
+    answer[name] = content;
+    answer
+}
+
+fn bare_envelope(control: &Control) -> Value {
+    json!({
         "code": 0,
         "server": control.server_id,
         "service": control.service_id,
         "pid": std::process::id().to_string(),
-    });
-    answer[name] = content;
-    answer
+    })
 }
 
 /// Names a vhost for good: the same in every process.
@@ -190,7 +308,7 @@ fn vhost_id(name: &str) -> String {
     format!("vid-{:07x}", stable_hash(name.bytes()) >> 36)
 }
 
-fn unix_ms() -> u64 {
+pub fn unix_ms() -> u64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
     since.as_millis() as u64
 }

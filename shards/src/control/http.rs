@@ -1,9 +1,17 @@
 //! HTTP on the control shard: one hyper connection, and which request goes where.
 
-use super::{CORS, Control, api, hls, io::Io, pages, raw, rtc};
+use super::{
+    CORS, Control,
+    api::{self, Asked},
+    auth, hls,
+    io::Io,
+    pages,
+    rtc::{self, value},
+};
+use crate::net::tls::{self, Stream};
 use bytes::Bytes;
 use futures_lite::FutureExt;
-use glommio::{net::TcpStream, timer::sleep};
+use glommio::timer::sleep;
 use http_body_util::Full;
 use hyper::{
     HeaderMap, Method, Request, Response, StatusCode,
@@ -12,27 +20,41 @@ use hyper::{
     server::conn::http1,
     service::service_fn,
 };
+use serde::Serialize;
+use serde_json::ser::{Formatter, Serializer};
 use std::{
     cell::Cell,
-    convert::Infallible,
+    io,
     net::SocketAddr,
     rc::Rc,
     time::{Duration, Instant},
 };
-use tracing::debug;
+use tracing::{debug, info};
 
 pub type Answer = Response<Full<Bytes>>;
 
 /// A connection on which nothing moves for so long is closed.
 const IDLE: Duration = Duration::from_secs(15);
 
-pub async fn serve(control: Rc<Control>, stream: TcpStream, peer: SocketAddr, read: Bytes) {
+pub async fn serve(control: Rc<Control>, mut stream: Stream, peer: SocketAddr, read: Bytes) {
+    // One that a shard handed over has had its own.
+    if stream.is_tls() && read.is_empty() {
+        let late = async {
+            sleep(IDLE).await;
+            Err(std::io::ErrorKind::TimedOut.into())
+        };
+        let agreed = stream.handshake().or(late).await;
+        tls::count_handshake(if agreed.is_ok() { "ok" } else { "failed" });
+        if let Err(error) = agreed {
+            return info!("API connection of {peer} ended: TLS handshake: {error}");
+        }
+    }
     let active = Rc::new(Cell::new(Instant::now()));
     let handed_over = !read.is_empty();
     let io = Io::new(stream, read, active.clone());
     let service = service_fn(|request| {
         let control = control.clone();
-        async move { Ok::<_, Infallible>(answer(&control, request, peer).await) }
+        async move { answer(&control, request, peer, !handed_over).await }
     });
     // One that a shard handed over must not come back here with a request for a stream: it ends.
     let connection =
@@ -48,54 +70,141 @@ pub async fn serve(control: Rc<Control>, stream: TcpStream, peer: SocketAddr, re
     }
 }
 
-async fn answer(control: &Control, request: Request<Incoming>, peer: SocketAddr) -> Answer {
-    let crossdomain = control.config().http_server.crossdomain;
+async fn answer(
+    control: &Control,
+    request: Request<Incoming>,
+    peer: SocketAddr,
+    own_port: bool,
+) -> Result<Answer, BadCallback> {
+    let config = control.config();
+    let crossdomain = config.http_server.crossdomain;
     let with_cors = crossdomain && request.headers().contains_key(header::ORIGIN);
-    let head = request.method() == Method::HEAD;
     let path = request.uri().path().to_owned();
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let not_found = || text(StatusCode::NOT_FOUND, "Not Found");
-    let mut answer = match *request.method() {
-        Method::OPTIONS if crossdomain => Response::new(Full::default()),
-        _ if path.starts_with("/rtc/v1/") => rtc::answer(control, request, peer).await.unwrap_or_else(not_found),
-        Method::GET | Method::HEAD => {
-            route(control, &path, request.uri().query().unwrap_or(""), host).await.unwrap_or_else(not_found)
-        }
-        _ => text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed"),
+    let query = request.uri().query().unwrap_or("").to_owned();
+    let callback = callback(&query)?;
+    let method = match value(&query, "method").filter(|_| callback.is_some()) {
+        Some(method) => Method::from_bytes(method.as_bytes()).unwrap_or_default(),
+        None => request.method().clone(),
     };
+    let auth = config.http_api.auth.as_ref().filter(|auth| auth::is_guarded(auth, &path));
+    let mut answer = match auth.map(|auth| (auth, auth::check(auth, request.headers()))) {
+        _ if request.method() == Method::OPTIONS && crossdomain => Response::new(Full::default()),
+        Some((auth, Err(denied))) => {
+            metrics::counter!("shardcast_api_denied_total").increment(1);
+            info!("API request of {peer} for {path} refused: {denied}");
+            refused(auth::challenge(auth, denied))
+        }
+        _ => route(control, request, &method, &query, peer, own_port).await,
+    };
+    if let Some(name) = callback.filter(|_| answer.headers().get(header::CONTENT_TYPE) == Some(&JSON)) {
+        answer = wrapped(name, answer);
+    }
     let headers = answer.headers_mut();
     if with_cors {
         allow_origins(headers);
     }
+    if path.starts_with("/api/") {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Close"));
+    }
     headers.insert(header::SERVER, HeaderValue::from_static(crate::SERVER));
-    if head {
+    if method == Method::HEAD {
         // hyper keeps Content-Length of the body that a GET would have, and sends no body.
         let length = hyper::body::Body::size_hint(answer.body()).exact().unwrap_or(0);
         answer.headers_mut().insert(header::CONTENT_LENGTH, length.into());
     }
-    answer
+    Ok(answer)
 }
 
-async fn route(control: &Control, path: &str, query: &str, host: &str) -> Option<Answer> {
-    match path {
-        _ if path.starts_with("/api/") && path != "/api/v1/versions" && !control.config().http_api.enabled => None,
-        "/api/v1/versions" => Some(json(&api::versions(control))),
-        "/api/v1/raw" => Some(json(&raw::answer(control, query))),
-        "/api/v1/streams" => Some(redirect("/api/v1/streams/", query)),
-        "/config.json" => Some(json(&api::page_config(control))),
-        "/metrics" => Some(api::metrics(control).await),
-        _ => match path.strip_prefix("/api/v1/streams/") {
-            Some(id) => Some(json(&api::streams(control, id, query).await)),
-            None => match hls::answer(control, path, query, host).await {
-                Some(answer) => Some(answer),
-                None => pages::page(&control.config().http_server, path).await,
-            },
-        },
+async fn route(
+    control: &Control,
+    request: Request<Incoming>,
+    method: &Method,
+    query: &str,
+    peer: SocketAddr,
+    own_port: bool,
+) -> Answer {
+    let config = control.config();
+    let path = request.uri().path().to_owned();
+    let not_found = || text(StatusCode::NOT_FOUND, "Not Found");
+    if path.starts_with("/rtc/v1/") {
+        return rtc::answer(control, request, peer).await.unwrap_or_else(not_found);
+    }
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let asked = Asked { method, path: &path, query, host, own_port };
+    if path.starts_with("/api/") && path != "/api/v1/versions" && !config.http_api.enabled {
+        return not_found();
+    }
+    if let Some(answer) = static_of_api(control, &path, own_port).await {
+        return answer;
+    }
+    if let Some(answer) = api::route(control, &asked).await {
+        return answer;
+    }
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        return not_allowed();
+    }
+    match hls::answer(control, &path, query, host).await {
+        Some(answer) => answer,
+        None => pages::page(&config.http_server, &path).await.unwrap_or_else(not_found),
     }
 }
 
-pub fn json(value: &serde_json::Value) -> Answer {
-    with_type("application/json", value.to_string().into())
+/// The operator's console is there on the API's own port too.
+async fn static_of_api(control: &Control, path: &str, own_port: bool) -> Option<Answer> {
+    if !own_port || !path.starts_with("/console/") {
+        return None;
+    }
+    pages::page(&control.config().http_server, path).await
+}
+
+/// A `callback` with other characters than SRS takes: the connection ends without an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("its JSONP callback is no name")]
+struct BadCallback;
+
+/// The function that a JSONP client wants the answer given to.
+fn callback(query: &str) -> Result<Option<String>, BadCallback> {
+    let Some(name) = value(query, "callback") else { return Ok(None) };
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    if plain { Ok(Some(name)) } else { Err(BadCallback) }
+}
+
+fn wrapped(callback: String, answer: Answer) -> Answer {
+    let (mut parts, body) = answer.into_parts();
+    let json = body.into_inner().unwrap_or_default();
+    parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/javascript"));
+    Response::from_parts(parts, Full::new([callback.as_bytes(), b"(", &json, b")"].concat().into()))
+}
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// SRS prints numbers that are no integers with two decimals.
+struct TwoDecimals;
+
+impl Formatter for TwoDecimals {
+    fn write_f64<W: ?Sized + io::Write>(&mut self, to: &mut W, value: f64) -> io::Result<()> {
+        write!(to, "{value:.2}")
+    }
+}
+
+pub fn json(value: &impl Serialize) -> Answer {
+    let mut bytes = Vec::new();
+    // Writing to memory does not fail.
+    let _ = value.serialize(&mut Serializer::with_formatter(&mut bytes, TwoDecimals));
+    with_type("application/json", bytes.into())
+}
+
+fn refused(challenge: Option<HeaderValue>) -> Answer {
+    let mut answer = Response::new(Full::default());
+    *answer.status_mut() = StatusCode::UNAUTHORIZED;
+    if let Some(challenge) = challenge {
+        answer.headers_mut().insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    answer
+}
+
+pub fn not_allowed() -> Answer {
+    text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
 }
 
 pub fn with_type(content_type: &'static str, body: Bytes) -> Answer {
@@ -110,9 +219,11 @@ fn text(status: StatusCode, words: &'static str) -> Answer {
     answer
 }
 
-fn redirect(to: &str, query: &str) -> Answer {
+/// As Go's mux, and SRS's.
+pub fn redirect(status: StatusCode, to: &str, query: &str) -> Answer {
     let location = if query.is_empty() { to.to_owned() } else { format!("{to}?{query}") };
-    let mut answer = text(StatusCode::FOUND, "Redirect");
+    let mut answer = with_type("text/plain; charset=utf-8", format!("Redirect to {location}").into());
+    *answer.status_mut() = status;
     if let Ok(location) = HeaderValue::from_str(&location) {
         answer.headers_mut().insert(header::LOCATION, location);
     }

@@ -1,8 +1,8 @@
 //! hyper over glommio: one connection with what was read from it before.
 
+use crate::net::tls::Stream;
 use bytes::{Buf, Bytes};
 use futures_lite::io::{AsyncRead, AsyncWrite};
-use glommio::net::TcpStream;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use std::{
     cell::Cell,
@@ -14,7 +14,7 @@ use std::{
 };
 
 pub struct Io {
-    stream: TcpStream,
+    stream: Stream,
     read: Bytes,
     /// When bytes last moved.
     active: Rc<Cell<Instant>>,
@@ -23,7 +23,7 @@ pub struct Io {
 const CHUNK: usize = 8 << 10;
 
 impl Io {
-    pub fn new(stream: TcpStream, read: Bytes, active: Rc<Cell<Instant>>) -> Self {
+    pub fn new(stream: Stream, read: Bytes, active: Rc<Cell<Instant>>) -> Self {
         Self { stream, read, active }
     }
 }

@@ -1,50 +1,51 @@
 //! The control shard: HTTP API, pages and metrics. It never touches media; media shards never wait for it.
 
 pub mod api;
+mod auth;
+mod census;
 mod hls;
 pub mod http;
 mod io;
 pub mod pages;
+mod proc;
 mod process;
-mod raw;
 mod reload;
 mod rtc;
 pub mod snapshot;
+mod system;
 
 pub use process::Process;
 
 use crate::{
-    config::{Config, Listen},
+    config::Config,
+    launch::security::Security,
+    load::Board,
     mesh::{Mail, Mesh},
-    net::{doors::Doors, sys},
+    net::{
+        doors::{Doors, Endpoint},
+        sys,
+        tls::{self, Stream},
+    },
     requests::Requests,
     shard::{Common, FETCH_TIME, random_id},
 };
 use bytes::Bytes;
+use census::Census;
 use futures_lite::FutureExt;
-use glommio::{
-    channels::{
-        local_channel::{self, LocalSender},
-        shared_channel::ConnectedReceiver,
-    },
-    net::TcpStream,
-    spawn_local,
-    sync::Semaphore,
-    timer::sleep,
-};
+use glommio::{channels::shared_channel::ConnectedReceiver, spawn_local, timer::sleep};
 use metrics_exporter_prometheus::PrometheusHandle;
+use rustls::ServerConfig;
 use shardcast_engine::key::StreamKey;
 use shardcast_protocols::{hls::Content, session::Verdict};
 use std::{
     cell::{Cell, RefCell},
-    collections::HashMap,
     net::SocketAddr,
     panic::AssertUnwindSafe,
     rc::Rc,
     sync::{Arc, atomic::AtomicUsize},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 /// What SRS answers to a request of another origin.
 pub const CORS: [(&str, &str); 6] = [
@@ -58,10 +59,6 @@ pub const CORS: [(&str, &str); 6] = [
 
 /// API and page connections at a time.
 const CONNECTIONS: usize = 1024;
-/// A snapshot is good for this time.
-const FRESH: Duration = Duration::from_millis(100);
-/// A shard that does not answer in this time is left out.
-const SNAPSHOT_TIME: Duration = Duration::from_secs(2);
 
 pub struct Control {
     pub metrics: PrometheusHandle,
@@ -72,15 +69,17 @@ pub struct Control {
     config: RefCell<Arc<Config>>,
     /// Connections of media, of the whole process.
     connections_open: Arc<AtomicUsize>,
+    board: Arc<Board>,
     mesh: Mesh,
     /// Where it accepts connections.
-    doors: Doors<Listen>,
+    doors: Doors<Endpoint>,
+    /// Of its ports, and of the others' while it has them read anew.
+    security: Arc<Security>,
     process: process::Office,
     connections: Cell<usize>,
-    asking: Semaphore,
-    newest: RefCell<Option<(Instant, Rc<Vec<snapshot::Shard>>)>>,
-    next_request: Cell<u64>,
-    waiting: RefCell<HashMap<u64, LocalSender<snapshot::Shard>>>,
+    pub system: system::System,
+    snapshots: Census<snapshot::Shard>,
+    clients: Census<Vec<snapshot::Client>>,
     fetches: Requests<Option<Content>>,
     /// Asked of the homes of streams that somebody wants to publish by WebRTC.
     verdicts: Requests<Verdict>,
@@ -96,14 +95,15 @@ impl Control {
             started: SystemTime::now(),
             config: RefCell::new(common.config),
             connections_open: common.connections_open,
+            board: common.board,
             mesh,
             doors: Doors::default(),
+            security: common.security,
             process: process::Office::new(process),
             connections: Cell::new(0),
-            asking: Semaphore::new(1),
-            newest: RefCell::default(),
-            next_request: Cell::new(1),
-            waiting: RefCell::default(),
+            system: system::System::default(),
+            snapshots: Census::default(),
+            clients: Census::default(),
             fetches: Requests::default(),
             verdicts: Requests::default(),
             rtc: rtc::Sessions::default(),
@@ -125,14 +125,13 @@ impl Control {
         while let Some(mail) = inbox.recv().await {
             match mail {
                 Mail::Http(handover) => {
-                    self.serve(sys::adopt(handover.fd), handover.peer, handover.read);
+                    let stream = Stream::new(sys::adopt(handover.fd), handover.session);
+                    self.serve(stream, handover.peer, handover.read);
                 }
                 Mail::Shard { request, snapshot } => {
-                    if let Some(waiting) = self.waiting.borrow().get(&request) {
-                        // It has a place for each shard; one that comes twice is of no use.
-                        let _ = waiting.try_send(*snapshot);
-                    }
+                    self.snapshots.answer(request, snapshot.index, *snapshot);
                 }
+                Mail::ClientList { request, shard, clients } => self.clients.answer(request, shard, clients),
                 Mail::Fetched { request, content } => self.fetches.answer(request, content),
                 Mail::Verdict { session, verdict } => self.verdicts.answer(session, verdict),
                 Mail::Claim { ufrag, socket, source, bytes, from } => self.claim(&ufrag, socket, source, bytes, from),
@@ -144,24 +143,33 @@ impl Control {
     }
 
     /// Accepts on an API port until that is closed.
-    pub fn open(self: &Rc<Self>, listen: Listen, listener: std::net::TcpListener) {
+    pub fn open(self: &Rc<Self>, endpoint: Endpoint, listener: std::net::TcpListener) {
         match listener.try_clone() {
             Ok(handle) => {
-                let open = self.doors.open(listen, handle);
-                spawn_local(self.clone().accept(listener, open)).detach();
+                let open = self.doors.open(endpoint, handle);
+                let tls = endpoint.tls.then(|| self.security.api.config.clone());
+                spawn_local(self.clone().accept(listener, tls, open)).detach();
             }
-            Err(error) => error!("the API on {listen} is off: {error}"),
+            Err(error) => error!("the API on {endpoint} is off: {error}"),
         }
     }
 
-    async fn accept(self: Rc<Self>, listener: std::net::TcpListener, open: Rc<Cell<bool>>) {
+    async fn accept(
+        self: Rc<Self>,
+        listener: std::net::TcpListener,
+        config: Option<Arc<ServerConfig>>,
+        open: Rc<Cell<bool>>,
+    ) {
         let listener = sys::adopt_listener(listener);
         loop {
             match listener.accept().await {
                 Ok(stream) => {
                     let _ = sys::set_cloexec(sys::borrow(&stream));
                     let peer = stream.peer_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
-                    self.serve(stream, peer, Bytes::new());
+                    match config.as_ref().map(tls::session).transpose() {
+                        Ok(session) => self.serve(Stream::new(stream, session), peer, Bytes::new()),
+                        Err(error) => warn!("TLS for the API: {error}"),
+                    }
                 }
                 Err(_) if !open.get() => return,
                 Err(error) => {
@@ -173,7 +181,7 @@ impl Control {
     }
 
     /// Serves a connection in a task of its own, or drops it where there are too many.
-    fn serve(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, read: Bytes) {
+    fn serve(self: &Rc<Self>, stream: Stream, peer: SocketAddr, read: Bytes) {
         if self.connections.get() >= CONNECTIONS {
             metrics::counter!("shardcast_connections_refused_total").increment(1);
             return warn!("API connection of {peer} refused: {CONNECTIONS} are open");
@@ -190,19 +198,9 @@ impl Control {
         .detach();
     }
 
-    /// What each media shard says of itself, in order; asked anew at most ten times a second, however many
-    /// clients want to know.
+    /// What each media shard says of itself, in order.
     pub async fn snapshot(&self) -> Rc<Vec<snapshot::Shard>> {
-        // Closed only with the control shard itself.
-        let _one_at_a_time = self.asking.acquire_permit(1).await;
-        if let Some((at, snapshot)) = &*self.newest.borrow()
-            && at.elapsed() < FRESH
-        {
-            return snapshot.clone();
-        }
-        let snapshot = Rc::new(self.ask().await);
-        *self.newest.borrow_mut() = Some((Instant::now(), snapshot.clone()));
-        snapshot
+        self.snapshots.take(self.shards(), |shard, request| self.mesh.post(shard, Mail::Snapshot { request })).await
     }
 
     /// What HLS has at `path` of a stream, asked of its home.
@@ -214,31 +212,15 @@ impl Control {
         self.fetches.ask(FETCH_TIME, post).await.flatten()
     }
 
-    async fn ask(&self) -> Vec<snapshot::Shard> {
-        let request = self.next_request.replace(self.next_request.get() + 1);
-        let (sender, receiver) = local_channel::new_bounded(self.shards());
-        self.waiting.borrow_mut().insert(request, sender);
-        for shard in 0..self.shards() {
-            self.mesh.post(shard, Mail::Snapshot { request });
-        }
-        let deadline = Instant::now() + SNAPSHOT_TIME;
-        let mut snapshots = Vec::new();
-        while snapshots.len() < self.shards() {
-            let late = async {
-                sleep(deadline.saturating_duration_since(Instant::now())).await;
-                None
-            };
-            match receiver.recv().or(late).await {
-                Some(snapshot) => snapshots.push(snapshot),
-                None => {
-                    warn!("{} of {} shards answered in time", snapshots.len(), self.shards());
-                    break;
-                }
-            }
-        }
-        self.waiting.borrow_mut().remove(&request);
-        snapshots.sort_by_key(|snapshot| snapshot.index);
-        snapshots
+    /// Who publishes and plays, by shard.
+    pub async fn clients(&self) -> Rc<Vec<Vec<snapshot::Client>>> {
+        self.clients.take(self.shards(), |shard, request| self.mesh.post(shard, Mail::Clients { request })).await
+    }
+
+    /// Ends the connection of a client of `shard`.
+    pub fn kick(&self, shard: usize, id: String) {
+        info!(cid = %id, "kicked through the API");
+        self.mesh.post(shard, Mail::Kick { id });
     }
 
     /// Tells all media shards to end.

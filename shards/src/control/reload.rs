@@ -5,6 +5,7 @@ use crate::{
     config::{Config, ConfigError, Effect, Source},
     launch::{Failure, Shortfall, ports, probe, tell_remarks},
     mesh::{Change, Mail},
+    net::certificates::CertificateError,
     shard::random_id,
 };
 use serde_json::{Value, json};
@@ -36,6 +37,8 @@ enum ReloadError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     #[error(transparent)]
+    Certificates(#[from] CertificateError),
+    #[error(transparent)]
     Limits(#[from] Shortfall),
     #[error(transparent)]
     Ports(#[from] Failure),
@@ -52,7 +55,7 @@ impl ReloadError {
     fn number(&self) -> u64 {
         match self {
             Self::Ports(_) => 1005,
-            Self::NoFile(_) | Self::Config(_) | Self::Limits(_) => 1023,
+            Self::NoFile(_) | Self::Config(_) | Self::Certificates(_) | Self::Limits(_) => 1023,
         }
     }
 }
@@ -99,7 +102,13 @@ impl Control {
         }
         self.reach(Stage::Parsing);
         let (source, env) = (old.source.clone(), self.process.env.clone());
-        let mut new = glommio::executor().spawn_blocking(move || source.read(&env)).await?;
+        let security = self.security.clone();
+        let read = move || -> Result<_, ReloadError> {
+            let new = source.read(&env)?;
+            let renewed = security.read(&new)?;
+            Ok((new, renewed))
+        };
+        let (mut new, renewed) = glommio::executor().spawn_blocking(read).await?;
         let differences = old.differences(&new, &self.process.env);
         new.keep_of(&old);
         let limits = &self.process.limits;
@@ -118,6 +127,7 @@ impl Control {
         if !opened.words.is_empty() {
             info!("reload: {} from now on", opened.words);
         }
+        self.security.take(renewed);
         self.apply(new, connections_max, opened);
         Ok(differences.len())
     }
@@ -126,9 +136,9 @@ impl Control {
         let new = Arc::new(new);
         *self.config.borrow_mut() = new.clone();
         let api = ports::api(&new);
-        self.doors.keep(|listen| api.contains(listen));
-        for (listen, listener) in opened.api {
-            self.open(listen, listener);
+        self.doors.keep(|endpoint| api.contains(endpoint));
+        for (endpoint, listener) in opened.api {
+            self.open(endpoint, listener);
         }
         let doors = ports::doors(&new);
         for (shard, ports) in opened.media.into_iter().enumerate() {

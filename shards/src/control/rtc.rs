@@ -255,6 +255,11 @@ async fn make(
     if !vhost.rtc.enabled {
         return Err(disabled(format!("vhost {} has rtc off", vhost.name)));
     }
+    // Where its packets will arrive nobody knows yet: a shard with time for it is enough.
+    if plays && control.board.are_all_full() {
+        metrics::counter!("shardcast_viewers_refused_total", "protocol" => "rtc").increment(1);
+        return Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", Refusal::Full.to_string()));
+    }
     if request.app.is_empty() || request.stream.is_empty() {
         return Err(Fault::new(StatusCode::BAD_REQUEST, 2051, "StreamNameEmpty", "app and stream are needed"));
     }
@@ -293,7 +298,7 @@ async fn make(
         settings.candidates,
     );
     let token = format!("{}{}", random_id(), random_id());
-    let prepared = Box::new(Prepared { number, id, ufrag: ufrag.clone(), key, session });
+    let prepared = Box::new(Prepared { number, id, ufrag: ufrag.clone(), key, request: request.clone(), session });
     sessions.add(prepared, token.clone(), now + vhost.rtc.stun_timeout);
     Ok((Made { answer, ufrag, token }, wanted))
 }
@@ -331,6 +336,7 @@ async fn publish(
     Err(match &refusal {
         Refusal::StreamBusy(_) => Fault::new(StatusCode::CONFLICT, 5020, "RtcStreamBusy", refusal.to_string()),
         Refusal::NoVhost(_) => Fault::new(StatusCode::NOT_FOUND, 2014, "NoVhost", refusal.to_string()),
+        Refusal::Full => Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", refusal.to_string()),
         Refusal::Other(_) => {
             Fault::new(StatusCode::INTERNAL_SERVER_ERROR, 1098, "StreamDisposing", refusal.to_string())
         }
@@ -470,7 +476,7 @@ impl Control {
 }
 
 /// A query's value, percent-decoded; `None` where it is not there or empty.
-fn value(query: &str, name: &str) -> Option<String> {
+pub(super) fn value(query: &str, name: &str) -> Option<String> {
     let found = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
     let decoded = super::pages::decode(found);
     (!decoded.is_empty()).then_some(decoded)

@@ -1,19 +1,26 @@
 //! What a shard says of itself when the control shard asks.
 
 use crate::{
+    connection::{Connection, Part},
     hls::Hls,
     stream::{Publication, Role, Stream},
 };
-use shardcast_engine::{key::StreamKey, prologue::Prologue};
-use std::{sync::Arc, time::Duration};
+use shardcast_engine::{key::StreamKey, prologue::Prologue, time::Timestamp};
+use std::{net::IpAddr, sync::Arc, time::Duration};
 
 pub struct Shard {
     pub index: usize,
     pub connections: usize,
     /// Frames sent to other shards.
     pub frames_crossed: u64,
-    /// The shortest that its load allows.
+    /// Share of a core that it had in the last second, 0 to 1.
+    pub load: f64,
+    /// The shortest window that it has time for.
     pub window: Duration,
+    /// How late its ticks come.
+    pub late: Duration,
+    /// It takes no more viewers.
+    pub is_full: bool,
     pub streams: Vec<Share>,
 }
 
@@ -41,6 +48,38 @@ pub struct Home {
     pub hls_bytes: usize,
     /// Kilobits per second received over the last 30 s.
     pub kbps: u64,
+}
+
+/// A connection that publishes or plays.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub id: String,
+    pub ip: IpAddr,
+    pub part: Arc<Part>,
+    pub alive: Duration,
+    pub received: u64,
+    pub sent: u64,
+    /// Kilobits per second, received and sent, over the last 30 s.
+    pub kbps: [u64; 2],
+    /// How far behind its stream a viewer is, where that is known.
+    pub lag: Option<Timestamp>,
+    pub skips: u64,
+}
+
+impl Client {
+    pub fn of(connection: &Connection, part: Arc<Part>, lag: Option<Timestamp>) -> Self {
+        Self {
+            id: connection.id.clone(),
+            ip: connection.peer.ip(),
+            part,
+            alive: connection.age(),
+            received: connection.received.get(),
+            sent: connection.sent.get(),
+            kbps: connection.meters.borrow().each_ref().map(|meter| meter.kbps()),
+            lag,
+            skips: connection.skips.get(),
+        }
+    }
 }
 
 impl Share {

@@ -2,14 +2,25 @@
 
 use super::{http, rtmp};
 use crate::{
-    config::Listen,
-    connection::Connection,
-    net::{link::Link, socket::Socket, sys},
+    connection::{Closed, Connection},
+    net::{
+        doors::Endpoint,
+        link::Link,
+        socket::Socket,
+        sys,
+        tls::{self, Secure},
+    },
     shard::Shard,
 };
 use futures_lite::FutureExt;
-use glommio::{spawn_local, timer::sleep, yield_if_needed};
-use std::{cell::Cell, panic::AssertUnwindSafe, rc::Rc, time::Duration};
+use glommio::{net::TcpStream, spawn_local, timer::sleep, yield_if_needed};
+use std::{
+    cell::Cell,
+    net::SocketAddr,
+    panic::AssertUnwindSafe,
+    rc::Rc,
+    time::{Duration, Instant},
+};
 use tracing::{error, info, warn};
 
 /// What a listening socket serves.
@@ -22,9 +33,12 @@ pub enum Service {
 /// A listening socket, as the configuration asks for it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Door {
-    pub listen: Listen,
+    pub endpoint: Endpoint,
     pub service: Service,
 }
+
+/// A TLS handshake may take so long.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// After an accept that failed, as it does while descriptors are short.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -34,29 +48,29 @@ pub fn open(shard: &Rc<Shard>, door: Door, listener: std::net::TcpListener) {
     match listener.try_clone() {
         Ok(handle) => {
             let open = shard.doors.open(door, handle);
-            spawn_local(run(shard.clone(), listener, door.service, open)).detach();
+            spawn_local(run(shard.clone(), listener, door, open)).detach();
         }
-        Err(error) => error!("{:?} on {} is off on this shard: {error}", door.service, door.listen),
+        Err(error) => error!("{:?} on {} is off on this shard: {error}", door.service, door.endpoint),
     }
 }
 
-async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, service: Service, open: Rc<Cell<bool>>) {
+async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, door: Door, open: Rc<Cell<bool>>) {
     let listener = sys::adopt_listener(listener);
     loop {
         let accepted = listener.accept().await.map_err(std::io::Error::from).and_then(|stream| {
             let peer = stream.peer_addr().map_err(std::io::Error::from)?;
-            Ok((Socket::new(stream)?, peer))
+            match shard.lighter() {
+                Some(to) => shard.pass(to, door, sys::borrow(&stream).try_clone_to_owned()?, peer),
+                None => welcome(&shard, door, stream, peer)?,
+            }
+            Ok(())
         });
         match accepted {
-            Ok((socket, peer)) => {
-                if let Some(connection) = shard.admit(Link::Tcp(socket), peer) {
-                    spawn_local(guard(shard.clone(), connection, service)).detach();
-                }
-            }
+            Ok(()) => {}
             Err(_) if !open.get() => return,
             Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {} // gone before we looked
             Err(error) => {
-                warn!("accept for {service:?}: {error}; pausing for {} ms", PAUSE.as_millis());
+                warn!("accept for {:?}: {error}; pausing for {} ms", door.service, PAUSE.as_millis());
                 sleep(PAUSE).await;
             }
         }
@@ -64,18 +78,59 @@ async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, service: Service
     }
 }
 
+/// Serves a fresh connection from `door`, unless there are too many.
+pub fn welcome(shard: &Rc<Shard>, door: Door, stream: TcpStream, peer: SocketAddr) -> std::io::Result<()> {
+    let secured = match door.service {
+        Service::Rtmp => &shard.security.rtmps,
+        Service::Http => &shard.security.https,
+    };
+    let socket = Socket::new(stream)?;
+    let link = match door.endpoint.tls {
+        true => Link::Tls(Secure::new(socket, tls::session(&secured.config)?)),
+        false => Link::Tcp(socket),
+    };
+    if let Some(connection) = shard.admit(link, peer) {
+        spawn_local(guard(shard.clone(), connection, door.service)).detach();
+    }
+    Ok(())
+}
+
 /// Serves a connection to its end; a panic ends it and nothing else.
 async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, service: Service) {
-    info!(cid = %connection.id, "{service:?} connection from {}", connection.peer);
+    let over = if connection.socket.is_tls() { " over TLS" } else { "" };
+    info!(cid = %connection.id, "{service:?} connection{over} from {}", connection.peer);
     let session = async {
+        if !Box::pin(agree(&shard, &connection)).await {
+            return shard.dismiss(&connection);
+        }
+        // In boxes: each takes what it needs, not what the largest needs.
         match service {
-            Service::Rtmp => rtmp::serve(&shard, &connection).await,
-            Service::Http => http::serve(&shard, &connection).await,
+            Service::Rtmp => Box::pin(rtmp::serve(&shard, &connection)).await,
+            Service::Http => Box::pin(http::serve(&shard, &connection)).await,
         }
     };
     if AssertUnwindSafe(session).catch_unwind().await.is_err() {
         metrics::counter!("shardcast_session_panics_total").increment(1);
         error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer);
         connection.close("internal error".into());
+        // Its seat has done so, unless it had none yet.
+        shard.dismiss(&connection);
     }
+}
+
+/// The TLS handshake, where there is one; false where it failed.
+async fn agree(shard: &Shard, connection: &Connection) -> bool {
+    let Link::Tls(secure) = &connection.socket else { return true };
+    connection.deadline.set(Some(Instant::now() + HANDSHAKE));
+    let agreed = secure.handshake(&shard.buffer).await;
+    connection.deadline.set(None);
+    tls::count_handshake(if agreed.is_ok() { "ok" } else { "failed" });
+    if let Err(error) = &agreed {
+        let why = match connection.closed() {
+            Some(Closed::Expired) => format!("not done within {} s", HANDSHAKE.as_secs()),
+            _ => error.to_string(),
+        };
+        connection.close(format!("TLS handshake: {why}"));
+    }
+    agreed.is_ok()
 }

@@ -1,17 +1,21 @@
-//! The HTTP port of a media shard: live streams are served here, all else goes to the control shard.
+//! The HTTP port of a media shard: live streams are served here, in bodies or in WebSocket frames; all else goes to
+//! the control shard.
 
 use super::seat::Seat;
 use crate::{
     config::{Config, Vhost},
-    connection::{Closed, Connection},
+    connection::{Closed, Connection, Flow},
     mesh::Handover,
     shard::Shard,
     stream::Wire,
 };
-use bytes::BytesMut;
-use glommio::yield_if_needed;
+use bytes::{Bytes, BytesMut};
+use glommio::{timer::sleep, yield_if_needed};
 use shardcast_engine::key::StreamKey;
-use shardcast_protocols::session::{Client, Request};
+use shardcast_protocols::{
+    session::{Client, Request},
+    websocket::{self, Answer},
+};
 use std::{
     borrow::Cow,
     net::IpAddr,
@@ -23,10 +27,39 @@ use std::{
 const HEAD_BYTES: usize = 16 << 10;
 const HEAD_TIME: Duration = Duration::from_secs(15);
 const HEADERS: usize = 64;
+/// A viewer that is told to go reads that within this time.
+const PARTING: Duration = Duration::from_secs(5);
+/// Between two tries to send it.
+const RETRY: Duration = Duration::from_millis(10);
 
 /// Serves the connection to its end.
 pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
     let mut seat = Seat::new(shard, connection);
+    // In a box, so that a viewer does not hold what its request took.
+    match Box::pin(begin(shard, connection, &mut seat)).await {
+        Some(Begun::Frames { said }) => Box::pin(listen(shard, connection, &mut seat, &said)).await,
+        // A viewer says nothing more; what it says all the same is read and dropped, so that its end is seen.
+        Some(Begun::Body) => {
+            while let Ok(Some(count)) = connection.socket.read(&shard.buffer, <[u8]>::len).await {
+                connection.received.set(connection.received.get() + count as u64);
+                yield_if_needed().await;
+            }
+        }
+        None => {}
+    }
+}
+
+/// A viewer that plays.
+enum Begun {
+    Body,
+    /// By WebSocket, with what it said behind its request.
+    Frames {
+        said: Bytes,
+    },
+}
+
+/// Takes a request. `None` where nobody plays by it.
+async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'_>) -> Option<Begun> {
     let mut read = BytesMut::new();
     connection.deadline.set(Some(Instant::now() + HEAD_TIME));
     let head = loop {
@@ -41,50 +74,148 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
             if connection.closed() == Some(Closed::Expired) && !read.is_empty() {
                 connection.close(format!("no complete HTTP request within {} s", HEAD_TIME.as_secs()));
             }
-            return;
+            return None;
         }
         connection.received.set(read.len() as u64);
     };
     connection.deadline.set(None);
     let config = shard.config();
-    let wanted = match live(&config, &head) {
+    let wanted = match live(&config, &head, connection.socket.is_tls()) {
         Some((vhost, _, Body::Ts)) if is_segment(shard, vhost, &head.path).await => None,
         wanted => wanted,
     };
     let Some((vhost, request, body)) = wanted else {
-        match connection.socket.duplicate() {
-            Ok(fd) => {
+        match connection.socket.hand_over() {
+            Ok((fd, session)) => {
                 connection.hand_over();
-                shard.hand_over(Handover { fd, peer: connection.peer, read: read.freeze() });
+                shard.hand_over(Handover { fd, session, peer: connection.peer, read: read.freeze() });
             }
             Err(error) => connection.close(format!("hand-over: {error}")),
         }
-        return;
+        return None;
     };
-    connection.say(answer(&head, body, config.http_server.crossdomain).as_bytes());
+    if head.method != "HEAD" && shard.room("http", connection.peer).is_err() {
+        return refuse(
+            connection,
+            &match &config.circuit_breaker.redirect {
+                Some(other) => format!("302 Found\r\nLocation: {other}{}", head.target),
+                None => "503 Service Unavailable\r\nRetry-After: 5".into(),
+            },
+        );
+    }
+    let crossdomain = config.http_server.crossdomain;
+    if let Some(upgrade) = &head.upgrade {
+        match upgrade.answer(&head, crossdomain) {
+            Ok(answer) => connection.say(answer.as_bytes()),
+            Err(status) => return refuse(connection, status),
+        }
+        seat.play(vhost, &request, body.wire(Carrier::Frames));
+        return Some(Begun::Frames { said: read.freeze().slice(head.length..) });
+    }
+    connection.say(answer(&head, body, crossdomain).as_bytes());
     if head.method == "HEAD" {
         connection.flush(None);
-        return connection.close("answered a HEAD".into());
+        connection.close("answered a HEAD".into());
+        return None;
     }
-    seat.play(vhost, &request, body.wire(head.chunks));
-    // A viewer says nothing more; what it says all the same is read and dropped, so that its end is seen.
-    while let Ok(Some(count)) = connection.socket.read(&shard.buffer, <[u8]>::len).await {
-        connection.received.set(connection.received.get() + count as u64);
+    seat.play(vhost, &request, body.wire(if head.chunks { Carrier::Chunks } else { Carrier::Connection }));
+    Some(Begun::Body)
+}
+
+/// Answers what a WebSocket viewer says, `first` what it said with its request, until one of the two ends it.
+async fn listen(shard: &Shard, connection: &Rc<Connection>, seat: &mut Seat<'_>, first: &[u8]) {
+    let mut reader = websocket::Reader::default();
+    let mut answers = Vec::new();
+    let mut result = reader.input(first, |answer| answers.push(answer));
+    loop {
+        let mut last = result.err().map(|error| (error.frame().to_vec(), error.to_string()));
+        let said = !answers.is_empty();
+        for answer in answers.drain(..) {
+            match answer {
+                Answer::Pong(frame) => connection.say(&frame),
+                Answer::Close(frame) => last = Some((frame, "its client closed the WebSocket".into())),
+            }
+        }
+        if let Some((frame, why)) = last {
+            if result.is_err() {
+                metrics::counter!("shardcast_session_errors_total", "protocol" => "websocket").increment(1);
+            }
+            seat.stop();
+            connection.say(&frame);
+            let deadline = Instant::now() + PARTING;
+            while connection.flush(None) == Flow::Blocked && Instant::now() < deadline {
+                sleep(RETRY).await;
+            }
+            return connection.close(why);
+        }
+        if said {
+            seat.hurry();
+        }
         yield_if_needed().await;
+        let read = connection.socket.read(&shard.buffer, |bytes| {
+            connection.received.set(connection.received.get() + bytes.len() as u64);
+            reader.input(bytes, |answer| answers.push(answer))
+        });
+        match read.await {
+            Ok(Some(read)) => result = read,
+            _ => return,
+        }
     }
 }
 
 /// What matters of a request.
 struct Head {
     method: String,
+    /// As it came: path and query.
+    target: String,
     /// Percent-decoded.
     path: String,
     /// With its `?`, or empty.
     query: String,
     host: String,
-    origin: bool,
+    origin: Option<String>,
     /// The client knows chunked bodies: HTTP/1.1.
     chunks: bool,
+    /// It asks for a WebSocket.
+    upgrade: Option<Upgrade>,
+    /// Bytes up to its empty line.
+    length: usize,
+}
+
+/// What a request for a WebSocket says of it (RFC 6455 §4.2.1).
+struct Upgrade {
+    key: String,
+    version: String,
+}
+
+impl Upgrade {
+    /// The head that switches protocols, or the status that refuses to. Browsers ask nobody before a page opens a
+    /// WebSocket to another host, so without `crossdomain` the server refuses it.
+    fn answer(&self, head: &Head, crossdomain: bool) -> Result<String, &'static str> {
+        let ours = |origin: &str| origin.split_once("://").is_some_and(|(_, host)| host == head.host);
+        if !crossdomain && head.origin.as_deref().is_some_and(|origin| !ours(origin)) {
+            return Err("403 Forbidden");
+        }
+        if self.version != websocket::VERSION {
+            return Err("426 Upgrade Required\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13");
+        }
+        let accept = websocket::accept(&self.key).ok_or("400 Bad Request")?;
+        Ok(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+             Sec-WebSocket-Accept: {accept}\r\nServer: {}\r\n\r\n",
+            crate::SERVER
+        ))
+    }
+}
+
+/// What shows where a live stream's pieces end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Carrier {
+    /// Only its end shows, that of the body.
+    Connection,
+    Chunks,
+    /// Of a WebSocket.
+    Frames,
 }
 
 /// What a live stream looks like over HTTP.
@@ -113,12 +244,14 @@ impl Body {
         }
     }
 
-    fn wire(self, chunks: bool) -> Wire {
-        match (self, chunks) {
-            (Self::Flv, false) => Wire::Flv,
-            (Self::Flv, true) => Wire::ChunkedFlv,
-            (Self::Ts, false) => Wire::Ts,
-            (Self::Ts, true) => Wire::ChunkedTs,
+    fn wire(self, carrier: Carrier) -> Wire {
+        match (self, carrier) {
+            (Self::Flv, Carrier::Connection) => Wire::Flv,
+            (Self::Flv, Carrier::Chunks) => Wire::ChunkedFlv,
+            (Self::Flv, Carrier::Frames) => Wire::WsFlv,
+            (Self::Ts, Carrier::Connection) => Wire::Ts,
+            (Self::Ts, Carrier::Chunks) => Wire::ChunkedTs,
+            (Self::Ts, Carrier::Frames) => Wire::WsTs,
         }
     }
 }
@@ -126,27 +259,34 @@ impl Body {
 fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
     let mut headers = [httparse::EMPTY_HEADER; HEADERS];
     let mut request = httparse::Request::new(&mut headers);
-    if request.parse(bytes)?.is_partial() {
-        return Ok(None);
-    }
+    let httparse::Status::Complete(length) = request.parse(bytes)? else { return Ok(None) };
     let (Some(method), Some(target)) = (request.method, request.path) else { return Ok(None) };
     let (path, query) = target.find('?').map_or((target, ""), |at| target.split_at(at));
     let header = |name: &str| {
         let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
         std::str::from_utf8(found.value).ok()
     };
+    let names = |header_name: &str, wanted: &str| {
+        header(header_name).is_some_and(|list| list.split(',').any(|name| name.trim().eq_ignore_ascii_case(wanted)))
+    };
+    let upgrades = method == "GET" && request.version == Some(1);
+    let upgrades = upgrades && names("upgrade", "websocket") && names("connection", "upgrade");
+    let owned = |name| header(name).unwrap_or_default().to_owned();
     Ok(Some(Head {
         method: method.to_owned(),
+        target: target.to_owned(),
         path: crate::control::pages::decode(path),
         query: query.to_owned(),
-        host: header("host").unwrap_or_default().to_owned(),
-        origin: header("origin").is_some(),
+        host: owned("host"),
+        origin: header("origin").map(str::to_owned),
         chunks: request.version == Some(1),
+        upgrade: upgrades.then(|| Upgrade { key: owned("sec-websocket-key"), version: owned("sec-websocket-version") }),
+        length,
     }))
 }
 
 /// The stream that a request asks for, where the vhost serves it over HTTP.
-fn live<'c>(config: &'c Config, head: &Head) -> Option<(&'c Vhost, Request, Body)> {
+fn live<'c>(config: &'c Config, head: &Head, tls: bool) -> Option<(&'c Vhost, Request, Body)> {
     if !matches!(&*head.method, "GET" | "HEAD") {
         return None;
     }
@@ -159,7 +299,13 @@ fn live<'c>(config: &'c Config, head: &Head) -> Option<(&'c Vhost, Request, Body
         app,
         stream,
         param: head.query.clone(),
-        tc_url: format!("http://{}{}", head.host, head.path),
+        tc_url: format!(
+            "{}{}://{}{}",
+            if head.upgrade.is_some() { "ws" } else { "http" },
+            if tls { "s" } else { "" },
+            head.host,
+            head.path
+        ),
         client: Client::FlvPlay,
         ..Request::default()
     };
@@ -228,7 +374,7 @@ fn host_name(host: &str) -> &str {
 /// The head of a live body: chunked, or for HTTP/1.0 one that ends with the connection (RFC 9112 §6.3).
 fn answer(head: &Head, body: Body, crossdomain: bool) -> String {
     let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Type: {}\r\n", body.content_type());
-    if crossdomain && head.origin {
+    if crossdomain && head.origin.is_some() {
         for (name, value) in crate::control::CORS {
             answer.push_str(&format!("{name}: {value}\r\n"));
         }
@@ -243,14 +389,16 @@ fn answer(head: &Head, body: Body, crossdomain: bool) -> String {
     answer
 }
 
-fn refuse(connection: &Connection, status: &str) {
+/// Answers with `status`, and perhaps headers behind it; nobody plays.
+fn refuse(connection: &Connection, status: &str) -> Option<Begun> {
     connection.say(
         format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\nServer: {}\r\n\r\n", crate::SERVER)
             .as_bytes(),
     );
     connection.flush(None);
     metrics::counter!("shardcast_session_errors_total", "protocol" => "http").increment(1);
-    connection.close(format!("answered {status}"));
+    connection.close(format!("answered {}", status.split("\r\n").next().unwrap_or(status)));
+    None
 }
 
 #[cfg(test)]
@@ -297,7 +445,33 @@ mod tests {
             assert!(matches!(parse(&whole[..end]), Ok(None)), "{end}");
         }
         let head = parse(whole).unwrap().unwrap();
-        assert_eq!((&*head.path, &*head.query, &*head.host, head.origin), ("/live/a.flv", "?k=v", "h:8080", true));
+        assert_eq!((&*head.path, &*head.query, &*head.host), ("/live/a.flv", "?k=v", "h:8080"));
+        assert_eq!((head.origin.as_deref(), head.length), (Some("http://o"), whole.len()));
+        assert!(head.upgrade.is_none());
         assert!(parse(b"\x03\0\0\0garbage\xff").is_err());
+    }
+
+    #[test]
+    fn upgrades_are_answered_or_refused() {
+        let status = |headers: &str, crossdomain| {
+            let request = format!("GET /live/a.flv HTTP/1.1\r\nHost: h:8080\r\n{headers}\r\n");
+            let head = parse(request.as_bytes()).unwrap().unwrap();
+            head.upgrade.as_ref().map(|upgrade| match upgrade.answer(&head, crossdomain) {
+                Ok(answer) => answer[9..12].to_owned(),
+                Err(status) => status[..3].to_owned(),
+            })
+        };
+        let asked = "Connection: keep-alive, Upgrade\r\nUpgrade: WebSocket\r\n";
+        let key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
+        let version = "Sec-WebSocket-Version: 13\r\n";
+        let whole = [asked, key, version].concat();
+        let from = |origin| format!("{whole}Origin: http://{origin}\r\n");
+        assert_eq!(status(&whole, false).as_deref(), Some("101"));
+        assert_eq!(status(&from("h:8080"), false).as_deref(), Some("101"));
+        assert_eq!(status(&from("evil"), true).as_deref(), Some("101"));
+        assert_eq!(status(&from("evil"), false).as_deref(), Some("403"));
+        assert_eq!(status(&[asked, key].concat(), true).as_deref(), Some("426"));
+        assert_eq!(status(&[asked, version].concat(), true).as_deref(), Some("400"));
+        assert_eq!(status(&[key, version, "Upgrade: websocket\r\n"].concat(), true), None);
     }
 }

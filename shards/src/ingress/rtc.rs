@@ -6,7 +6,7 @@
 
 use super::seat::Seat;
 use crate::{
-    connection::Connection,
+    connection::{Connection, Part},
     mesh::Mail,
     net::{datagram, link::Link, peer::Peer, sys},
     shard::Shard,
@@ -15,7 +15,10 @@ use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::{spawn_local, yield_if_needed};
 use shardcast_engine::{codec::Kind, key::StreamKey};
-use shardcast_protocols::rtc::{Session, stun};
+use shardcast_protocols::{
+    rtc::{Session, stun},
+    session::Request,
+};
 use std::{
     cell::RefCell,
     collections::HashMap,
@@ -45,6 +48,7 @@ pub struct Prepared {
     pub id: String,
     pub ufrag: String,
     pub key: StreamKey,
+    pub request: Request,
     pub session: Session,
 }
 
@@ -131,7 +135,7 @@ pub fn take(shard: &Shard, socket: usize, source: SocketAddr, bytes: &[u8], via:
 
 /// A session comes to live here, with the request that brought it.
 pub fn settle(shard: &Rc<Shard>, prepared: Prepared, socket: usize, source: SocketAddr, bytes: &[u8]) {
-    let Prepared { number, id, ufrag, key, session } = prepared;
+    let Prepared { number, id, ufrag, key, request, session } = prepared;
     let port = &shard.rtc;
     let publishes = matches!(session, Session::Publisher(_));
     let config = shard.config();
@@ -156,8 +160,8 @@ pub fn settle(shard: &Rc<Shard>, prepared: Prepared, socket: usize, source: Sock
     let member = Member { ufrag, peer: peer.clone(), addresses: Vec::new(), keyframes };
     port.members.borrow_mut().insert(number, member);
     port.open(number, source);
-    let shard_here = shard.clone();
-    spawn_local(guard(shard_here, connection, peer.clone(), number, key, publishes)).detach();
+    let part = Part { key, request, publishes, wire: None };
+    spawn_local(guard(shard.clone(), connection, peer.clone(), number, part)).detach();
     peer.input(Instant::now(), source, bytes);
     shard.wake();
 }
@@ -258,16 +262,9 @@ impl Port {
 }
 
 /// Serves a session to its end; a panic ends it and nothing else.
-async fn guard(
-    shard: Rc<Shard>,
-    connection: Rc<Connection>,
-    peer: Rc<Peer>,
-    number: u64,
-    key: StreamKey,
-    publishes: bool,
-) {
+async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, peer: Rc<Peer>, number: u64, part: Part) {
     info!(cid = %connection.id, "WebRTC connection from {}", connection.peer);
-    let served = AssertUnwindSafe(serve(&shard, &connection, &peer, number, key, publishes));
+    let served = AssertUnwindSafe(serve(&shard, &connection, &peer, number, part));
     if served.catch_unwind().await.is_err() {
         metrics::counter!("shardcast_session_panics_total").increment(1);
         error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer);
@@ -304,19 +301,12 @@ fn account(connection: &Connection, peer: &Peer) {
     }
 }
 
-async fn serve(
-    shard: &Rc<Shard>,
-    connection: &Rc<Connection>,
-    peer: &Rc<Peer>,
-    number: u64,
-    key: StreamKey,
-    publishes: bool,
-) {
+async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, peer: &Rc<Peer>, number: u64, part: Part) {
     let mut seat = Seat::new(shard, connection);
-    if publishes {
-        seat.adopt(key, number);
+    if part.publishes {
+        seat.adopt(part, number);
     } else {
-        seat.watch(key, peer);
+        seat.watch(part, peer);
     }
     loop {
         let batch = peer.media().await;

@@ -98,7 +98,8 @@ impl Driver<'_> {
                 Output::Event(event) => {
                     self.start();
                     self.seat.bring(std::mem::take(&mut batch)).await;
-                    result = result.and(self.act(event).await);
+                    // In a box: commands are few, and what they need is much for a session to hold.
+                    result = result.and(Box::pin(self.act(event)).await);
                 }
             }
         }
@@ -140,11 +141,14 @@ impl Driver<'_> {
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
             },
             Event::Play(request) => match config.vhost(&request.vhost) {
-                Some(vhost) => {
-                    let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
-                    self.cue = Some(request);
-                    Verdict::Allowed
-                }
+                Some(vhost) => match self.seat.shard.room("rtmp", self.seat.connection.peer) {
+                    Ok(()) => {
+                        let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
+                        self.cue = Some(request);
+                        Verdict::Allowed
+                    }
+                    Err(refusal) => Verdict::Refused(refusal),
+                },
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
             },
             Event::Media(_) => return Ok(()),

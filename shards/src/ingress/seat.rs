@@ -2,7 +2,7 @@
 
 use crate::{
     config::Vhost,
-    connection::Connection,
+    connection::{Connection, Part},
     net::peer::Peer,
     shard::Shard,
     stream::{Publication, Wire},
@@ -12,7 +12,7 @@ use shardcast_protocols::{
     rtmp::url,
     session::{Request, Verdict},
 };
-use std::rc::Rc;
+use std::{rc::Rc, sync::Arc};
 use tracing::info;
 
 pub struct Seat<'s> {
@@ -43,16 +43,15 @@ impl<'s> Seat<'s> {
         let (key, publisher) = (publication.key.clone(), publication.publisher());
         // Held before the answer is there, so that a session that ends meanwhile leaves nothing behind.
         self.publishing = Some((key.clone(), publisher));
-        self.name(&key);
-        let client = publication.request.client;
+        let (client, request) = (publication.request.client, publication.request.clone());
         let verdict = self.shard.publish(publication).await;
         if verdict == Verdict::Allowed {
             info!(
                 cid = %self.connection.id,
                 "{} publishes {key} as {client:?}, home shard {}", self.connection.peer, key.home(self.shard.shards()),
             );
+            self.take_part(Part { key, request, publishes: true, wire: None });
         } else {
-            self.connection.stream.take();
             self.publishing = None;
         }
         verdict
@@ -76,30 +75,35 @@ impl<'s> Seat<'s> {
             return self.connection.close("this server has too many streams".into());
         }
         self.shard.play(self.connection, &key, wire, vhost);
-        self.name(&key);
+        self.take_part(Part { key: key.clone(), request: request.clone(), publishes: false, wire: Some(wire) });
         self.playing = Some((key, wire));
     }
 
     /// Goes on as publisher `number` of `key`, who has the stream already.
-    pub fn adopt(&mut self, key: StreamKey, number: u64) {
+    pub fn adopt(&mut self, part: Part, number: u64) {
+        let key = part.key.clone();
         info!(
             cid = %self.connection.id,
             "{} publishes {key} by WebRTC, home shard {}", self.connection.peer, key.home(self.shard.shards()),
         );
-        self.name(&key);
+        self.take_part(part);
         self.publishing = Some((key, number));
     }
 
     /// Plays by WebRTC.
-    pub fn watch(&mut self, key: StreamKey, peer: &Rc<Peer>) {
+    pub fn watch(&mut self, part: Part, peer: &Rc<Peer>) {
         self.stop();
-        let config = self.shard.config();
+        let (key, config) = (part.key.clone(), self.shard.config());
         let Some(vhost) = config.vhost(key.vhost()).filter(|_| !self.shard.is_full(&key)) else {
             return self.connection.close("this server has too many streams".into());
         };
         self.shard.watch(self.connection, peer, &key, vhost);
-        self.name(&key);
+        self.take_part(part);
         self.watching = Some(key);
+    }
+
+    fn take_part(&self, part: Part) {
+        *self.connection.part.borrow_mut() = Some(Arc::new(part));
     }
 
     /// Sends what was said, at the next boundary of what is playing.
@@ -116,13 +120,9 @@ impl<'s> Seat<'s> {
         self.playing.is_some()
     }
 
-    fn name(&self, key: &StreamKey) {
-        *self.connection.stream.borrow_mut() = Some(key.clone());
-    }
-
     /// Neither publishes nor plays any more.
     pub fn stop(&mut self) {
-        self.connection.stream.take();
+        self.connection.part.take();
         if let Some((key, wire)) = self.playing.take() {
             self.shard.stop(self.connection, &key, wire);
         }

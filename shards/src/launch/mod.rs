@@ -9,6 +9,7 @@ pub mod pid_file;
 pub mod ports;
 pub mod probe;
 mod run;
+pub mod security;
 mod shortfall;
 mod supervisor;
 mod watch;

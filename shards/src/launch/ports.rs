@@ -3,9 +3,9 @@
 
 use super::Failure;
 use crate::{
-    config::{Config, Listen},
+    config::{Config, Listen, Tls},
     ingress::accept::{Door, Service},
-    net::{datagram, listener, port},
+    net::{datagram, doors::Endpoint, listener, port},
 };
 use std::{
     io,
@@ -20,7 +20,7 @@ const LETTING_GO: Duration = Duration::from_secs(2);
 pub struct Ports {
     /// By shard.
     pub media: Vec<MediaPorts>,
-    pub api: Vec<(Listen, TcpListener)>,
+    pub api: Vec<(Endpoint, TcpListener)>,
     /// For the log.
     pub words: String,
 }
@@ -35,8 +35,8 @@ pub struct MediaPorts {
 impl Ports {
     pub fn bind(config: &Config, shards: usize) -> Result<Self, Failure> {
         let (doors, api) = (doors(config), api(config));
-        for listen in doors.iter().map(|door| door.listen).chain(api.iter().copied()) {
-            free(|| Ok(port::probe(listen.addr())?))?;
+        for endpoint in doors.iter().map(|door| door.endpoint).chain(api.iter().copied()) {
+            free(|| Ok(port::probe(endpoint.listen.addr())?))?;
         }
         let of = |enabled, listen: &Vec<Listen>| if enabled { listen.clone() } else { Vec::new() };
         let srt = of(config.srt_server.enabled, &config.srt_server.listen);
@@ -45,14 +45,14 @@ impl Ports {
         free(|| datagrams(&[&srt[..], &rtc].concat(), false).map(drop))?;
         let mut media = Vec::new();
         for _ in 0..shards {
-            let tcp = doors.iter().map(|door| Ok((*door, bind(door.listen, true)?))).collect::<Result<_, Failure>>();
+            let tcp = doors.iter().map(|door| Ok((*door, bind(door.endpoint, true)?))).collect::<Result<_, Failure>>();
             media.push(MediaPorts { tcp: tcp?, srt: datagrams(&srt, true)?, rtc: datagrams(&rtc, true)? });
         }
         let words = |service: Service| {
-            let ports = doors.iter().filter(|door| door.service == service).map(|door| door.listen.to_string());
+            let ports = doors.iter().filter(|door| door.service == service).map(|door| door.endpoint.to_string());
             ports.collect::<Vec<_>>().join(" ")
         };
-        let api_words = api.iter().map(Listen::to_string).collect::<Vec<_>>().join(" ");
+        let api_words = api.iter().map(Endpoint::to_string).collect::<Vec<_>>().join(" ");
         let udp_words = |name, listens: &[Listen]| {
             let ports: String = listens.iter().map(|listen| format!(" {listen}/udp")).collect();
             if ports.is_empty() { ports } else { format!(", {name} on{ports}") }
@@ -66,7 +66,7 @@ impl Ports {
                 udp_words("SRT", &srt),
                 udp_words("WebRTC", &rtc),
             ),
-            api: api.into_iter().map(|listen| Ok((listen, bind(listen, false)?))).collect::<Result<_, Failure>>()?,
+            api: api.into_iter().map(|api| Ok((api, bind(api, false)?))).collect::<Result<_, Failure>>()?,
         })
     }
 }
@@ -75,37 +75,44 @@ impl Ports {
 pub fn opened(old: &Config, new: &Config, shards: usize) -> Result<Ports, Failure> {
     let (had, had_api) = (doors(old), api(old));
     let doors: Vec<_> = doors(new).into_iter().filter(|door| !had.contains(door)).collect();
-    let api: Vec<_> = api(new).into_iter().filter(|listen| !had_api.contains(listen)).collect();
-    for listen in doors.iter().map(|door| door.listen).chain(api.iter().copied()) {
-        port::probe(listen.addr())?;
+    let api: Vec<_> = api(new).into_iter().filter(|api| !had_api.contains(api)).collect();
+    for endpoint in doors.iter().map(|door| door.endpoint).chain(api.iter().copied()) {
+        port::probe(endpoint.listen.addr())?;
     }
     let mut media = Vec::new();
     for _ in 0..shards {
-        let tcp = doors.iter().map(|door| Ok((*door, bind(door.listen, true)?))).collect::<Result<_, Failure>>();
+        let tcp = doors.iter().map(|door| Ok((*door, bind(door.endpoint, true)?))).collect::<Result<_, Failure>>();
         media.push(MediaPorts { tcp: tcp?, srt: Vec::new(), rtc: Vec::new() });
     }
-    let words = doors.iter().map(|door| format!("{:?} on {}", door.service, door.listen));
-    let words = words.chain(api.iter().map(|listen| format!("API on {listen}"))).collect::<Vec<_>>().join(", ");
-    let api = api.into_iter().map(|listen| Ok((listen, bind(listen, false)?))).collect::<Result<_, Failure>>()?;
+    let words = doors.iter().map(|door| format!("{:?} on {}", door.service, door.endpoint));
+    let words = words.chain(api.iter().map(|api| format!("API on {api}"))).collect::<Vec<_>>().join(", ");
+    let api = api.into_iter().map(|api| Ok((api, bind(api, false)?))).collect::<Result<_, Failure>>()?;
     Ok(Ports { media, api, words })
 }
 
 /// What every media shard listens on, over TCP.
 pub fn doors(config: &Config) -> Vec<Door> {
-    let http = config.http_server.listen.iter().filter(|_| config.http_server.enabled);
-    let of = |service| move |listen: &Listen| Door { listen: *listen, service };
-    config.rtmp_listen.iter().map(of(Service::Rtmp)).chain(http.map(of(Service::Http))).collect()
+    let server = &config.http_server;
+    let of = |service| move |endpoint| Door { endpoint, service };
+    let rtmp = endpoints(true, &config.rtmp_listen, &config.rtmps).map(of(Service::Rtmp));
+    rtmp.chain(endpoints(server.enabled, &server.listen, &server.https).map(of(Service::Http))).collect()
 }
 
 /// What the control shard listens on. Where the API shares the HTTP server's port, that serves it.
-pub fn api(config: &Config) -> Vec<Listen> {
-    let doors = doors(config);
-    let listens = config.http_api.listen.iter().filter(|_| config.http_api.enabled);
-    listens.filter(|api| !doors.iter().any(|door| door.listen == **api)).copied().collect()
+pub fn api(config: &Config) -> Vec<Endpoint> {
+    let (doors, api) = (doors(config), &config.http_api);
+    let endpoints = endpoints(api.enabled, &api.listen, &api.https);
+    endpoints.filter(|api| !doors.iter().any(|door| door.endpoint == *api)).collect()
 }
 
-fn bind(listen: Listen, shared: bool) -> Result<TcpListener, Failure> {
-    let address = listen.addr();
+fn endpoints<'c>(enabled: bool, plain: &'c [Listen], secure: &'c Tls) -> impl Iterator<Item = Endpoint> + 'c {
+    let of = |tls| move |listen: &Listen| Endpoint { listen: *listen, tls };
+    let plain = plain.iter().filter(move |_| enabled).map(of(false));
+    plain.chain(secure.listen.iter().filter(|_| secure.enabled).map(of(true)))
+}
+
+fn bind(endpoint: Endpoint, shared: bool) -> Result<TcpListener, Failure> {
+    let address = endpoint.listen.addr();
     listener::listener(address, shared).map_err(|error| Failure::Listen { address, error })
 }
 

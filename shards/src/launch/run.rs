@@ -6,16 +6,18 @@ use super::{
     pid_file::fresh_id,
     ports::{MediaPorts, Ports},
     probe,
+    security::Security,
 };
 use crate::{
-    config::{Config, Env, Listen},
+    config::{Config, Env},
     control::{Control, Process},
     fanout::hand,
     files,
     ingress::{accept, rtc, srt},
+    load::Board,
     log,
     mesh::{self, Ends, Mesh},
-    net::{port, sys},
+    net::{certificates::CertificateError, doors::Endpoint, port, sys},
     shard::{Common, Shard},
 };
 use glommio::{channels::local_channel, spawn_local, timer::sleep};
@@ -33,17 +35,14 @@ use tracing::{debug, error, info, warn};
 
 /// How long the shards have to close their connections.
 const PARTING: Duration = Duration::from_millis(300);
+/// How often the control shard looks whether certificates have changed.
+const RENEWAL: Duration = Duration::from_secs(2);
 /// How long the disk has to take the recordings.
 const WRITING: Duration = Duration::from_secs(3);
 
 /// Directives on which an operator relies to keep people out.
-const GUARDS: [&str; 5] = [
-    "http_api.auth.enabled",
-    "vhost.security.enabled",
-    "vhost.refer.enabled",
-    "vhost.http_hooks.enabled",
-    "vhost.hls.hls_keys",
-];
+const GUARDS: [&str; 4] =
+    ["vhost.security.enabled", "vhost.refer.enabled", "vhost.http_hooks.enabled", "vhost.hls.hls_keys"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -51,6 +50,8 @@ pub enum Failure {
     Limits(#[from] Shortfall),
     #[error("{0}")]
     Port(#[from] port::Unavailable),
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
     #[error("listen on {address}: {error}")]
     Listen { address: SocketAddr, error: io::Error },
     #[error("start executor {name}: {error}")]
@@ -103,13 +104,16 @@ pub fn run(options: Options) -> Result<(), Failure> {
         warn!("{note}");
     }
     tell_remarks(&config);
+    let security = Security::load(&config)?;
     let ports = Ports::bind(&config, limits.shards)?;
     let metrics = install_metrics();
     let (writer, files) = files::Writer::start()?;
     let common = Common {
         files: writer.clone(),
         config: config.clone(),
+        security,
         connections_open: Arc::new(AtomicUsize::new(0)),
+        board: Arc::new(Board::new(limits.shards)),
         connections_max: config.max_connections.unwrap_or(limits.max_connections),
         fault: options.fault,
     };
@@ -239,20 +243,23 @@ async fn control(
     index: usize,
     common: Common,
     ends: Option<Ends>,
-    api: Vec<(Listen, TcpListener)>,
+    api: Vec<(Endpoint, TcpListener)>,
     metrics: PrometheusHandle,
     process: Process,
     ready: String,
 ) {
     let Some(ends) = ends else { return };
     let (mesh, inboxes) = Mesh::connect(index, ends).await;
+    let security = common.security.clone();
     let control: Rc<Control> = Control::new(common, mesh, metrics, process);
     for inbox in inboxes {
         spawn_local(control.clone().receive(inbox)).detach();
     }
-    for (listen, listener) in api {
-        control.open(listen, listener);
+    spawn_local(control.clone().watch_system()).detach();
+    for (endpoint, listener) in api {
+        control.open(endpoint, listener);
     }
+    spawn_local(renew(security)).detach();
     info!("{ready}");
     control.rule().await;
     control.quit();
@@ -260,6 +267,15 @@ async fn control(
     while Instant::now() < parted {
         control.deliver();
         sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Looks after certificates, for ever; the files are read on another thread.
+async fn renew(security: Arc<Security>) {
+    loop {
+        sleep(RENEWAL).await;
+        let security = security.clone();
+        glommio::executor().spawn_blocking(move || security.refresh()).await;
     }
 }
 

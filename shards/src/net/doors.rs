@@ -1,11 +1,26 @@
 //! The listening sockets of one shard, by what they are for: so that each can be closed while its task waits on it.
 
+use crate::config::Listen;
 use socket2::SockRef;
 use std::{
     cell::{Cell, RefCell},
+    fmt,
     net::{Shutdown, TcpListener},
     rc::Rc,
 };
+
+/// Where a listening socket listens, and whether with TLS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint {
+    pub listen: Listen,
+    pub tls: bool,
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.listen, if self.tls { "/tls" } else { "" })
+    }
+}
 
 pub struct Doors<D>(RefCell<Vec<Opened<D>>>);
 

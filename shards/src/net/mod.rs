@@ -1,5 +1,6 @@
 //! The kernel's network as the shards use it: descriptors, listening sockets, ports. No protocol, no task.
 
+pub mod certificates;
 pub mod datagram;
 pub mod doors;
 pub mod link;
@@ -10,3 +11,4 @@ pub mod port;
 pub mod socket;
 #[allow(unsafe_code)] // the only module that may
 pub mod sys;
+pub mod tls;

@@ -3,6 +3,7 @@
 //! Nothing here waits for a time to pass; it waits for a condition, and fails when its deadline does.
 #![allow(dead_code)] // each test file uses its own part
 
+pub mod certificate;
 pub mod flv;
 pub mod http;
 pub mod judge;
@@ -10,6 +11,7 @@ pub mod media;
 pub mod probe;
 pub mod process;
 pub mod publisher;
+pub mod refusal;
 pub mod relay;
 pub mod server;
 pub mod stage;

@@ -18,6 +18,11 @@ impl Publisher {
         Self::start(&server.rtmp(stream), media, &[])
     }
 
+    /// Publishes over and over to `url`, until dropped.
+    pub fn looping_to(url: &str, media: Media) -> Self {
+        Self::start(url, media, &["-stream_loop", "-1"])
+    }
+
     fn start(url: &str, media: Media, input: &[&str]) -> Self {
         let mut command = Command::new("ffmpeg");
         command.args(["-v", "error", "-re"]).args(input).arg("-i").arg(media.file());

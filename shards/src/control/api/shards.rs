@@ -1,0 +1,27 @@
+//! `/api/v1/shards`: what each core serves. SRS, of one core, has nothing like it.
+
+use super::envelope;
+use crate::control::{Control, snapshot::Shard};
+use serde_json::{Value, json};
+
+pub async fn shards(control: &Control) -> Value {
+    let shards: Vec<_> = control.snapshot().await.iter().map(object).collect();
+    envelope(control, "shards", shards.into())
+}
+
+/// `load` is the share of a core in the last second. Bytes are those of the streams that are there now: received by
+/// the shard that is their home, sent by the one that has the viewers.
+fn object(shard: &Shard) -> Value {
+    let homes = || shard.streams.iter().filter_map(|share| share.home.as_ref());
+    json!({
+        "id": shard.index,
+        "load": shard.load,
+        "connections": shard.connections,
+        "streams": shard.streams.len(),
+        "publishers": homes().filter(|home| home.publication.is_some()).count(),
+        "viewers": shard.streams.iter().map(|share| share.viewers).sum::<usize>(),
+        "recv_bytes": homes().map(|home| home.received).sum::<u64>(),
+        "send_bytes": shard.streams.iter().map(|share| share.sent).sum::<u64>(),
+        "mesh_frames": shard.frames_crossed,
+    })
+}
