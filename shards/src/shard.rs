@@ -6,6 +6,7 @@ use crate::{
     control::snapshot,
     fanout::{
         audience::{Audience, Turn},
+        reads::Reads,
         rtp::RtpAudience,
         window::{Law, Window},
     },
@@ -76,6 +77,7 @@ pub struct Shard {
     pub doors: Doors<Door>,
     pub security: Arc<Security>,
     pub buffer: ReadBuffer,
+    pub reads: Reads,
     pub fault: Option<String>,
     /// Its WebRTC sessions.
     pub rtc: Port,
@@ -128,6 +130,7 @@ impl Shard {
             doors: Doors::default(),
             security: common.security,
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
+            reads: Reads::default(),
             fault: common.fault,
             rtc: Port::default(),
             me: me.clone(),
@@ -312,7 +315,7 @@ impl Shard {
                 };
                 Audience::new(Tape::new(format, &stream.ring), window(vhost, wire))
             });
-            audience.join(connection.clone());
+            audience.join(connection.clone(), &stream.ring);
             info!(
                 cid = %connection.id,
                 "{} plays {key} by {wire:?}, {}, viewer {} here",
@@ -402,6 +405,14 @@ impl Shard {
             glommio::timer::sleep(Duration::from_millis(5)).await;
         }
         self.post(home, Mail::Media { key: key.clone(), publisher, batch });
+    }
+
+    /// Waits for a publisher's turn to be read.
+    pub async fn turn_to_read(&self) {
+        if !self.reads.span().is_zero() {
+            self.wake();
+            self.reads.turn().await;
+        }
     }
 
     pub fn unpublish(&self, key: &StreamKey, publisher: u64) {
@@ -611,11 +622,11 @@ impl Shard {
     pub fn tick(&self, elapsed: Duration) -> bool {
         self.ticks.set(self.ticks.get() + 1);
         let now = Instant::now();
-        let mut busy = self.mesh.flush() | self.rtc.tick(now);
+        let mut busy = self.mesh.flush() | self.rtc.tick(now) | self.reads.tick(elapsed);
         let mut asks = Vec::new();
         let mut streams = self.streams.borrow_mut();
-        for stream in streams.values_mut() {
-            busy |= stream.is_attended();
+        for stream in streams.values_mut().filter(|stream| stream.is_attended()) {
+            busy = true;
             stream.listen();
             stream.forward(&self.mesh);
             if let Some(rtp) = &mut stream.rtp {
@@ -798,6 +809,7 @@ impl Shard {
             frames_crossed: self.mesh.frames_crossed.get(),
             load: self.load.borrow().share(),
             window: self.law.borrow().window(),
+            read_span: self.reads.span(),
             late: self.late.borrow().mean(),
             is_full: self.board.is_full(self.index()),
             streams: self.streams.borrow().values().map(snapshot::Share::of).collect(),

@@ -17,6 +17,8 @@ pub struct Shard {
     pub load: f64,
     /// The shortest window that it has time for.
     pub window: Duration,
+    /// Between two reads of one publisher.
+    pub read_span: Duration,
     /// How late its ticks come.
     pub late: Duration,
     /// It takes no more viewers.

@@ -17,8 +17,9 @@ pub struct Audience {
     hand: usize,
     /// Turns that are due: of so many viewers, with a fraction.
     due: f64,
-    /// When all were served last.
+    /// When all were served last, and up to where.
     served: Instant,
+    served_end: u64,
     /// Viewers to look at on every tick: newcomers, those catching up, those that end.
     hurried: Vec<Rc<Connection>>,
     /// What the kernel may hold unsent of each viewer, in bytes, and the tape's end when that was set.
@@ -56,6 +57,7 @@ impl Audience {
             hand: 0,
             due: 0.0,
             served: Instant::now(),
+            served_end: measured_end,
             hurried: Vec::new(),
             unsent: LEAST_UNSENT,
             measured_end,
@@ -79,8 +81,10 @@ impl Audience {
         self.viewers.len()
     }
 
-    /// A newcomer: gets its head, and the entry GOP where there is one, at once.
-    pub fn join(&mut self, viewer: Rc<Connection>) {
+    /// A newcomer: gets its head, and the entry GOP where there is one, at once. The tape stands still while it
+    /// has no viewers.
+    pub fn join(&mut self, viewer: Rc<Connection>, ring: &Ring) {
+        self.tape.catch_up(ring);
         viewer.cursor.borrow_mut().join(&self.tape);
         viewer.bound_unsent(self.unsent);
         self.viewers.push(viewer.clone());
@@ -137,13 +141,14 @@ impl Audience {
         if elapsed.is_zero() && (!at_once || now.saturating_duration_since(self.served) < law) {
             return 0;
         }
-        let fresh = self.tape.catch_up(ring);
+        self.tape.catch_up(ring);
         let count = self.viewers.len();
         if !at_once {
             self.due += count as f64 * elapsed.div_duration_f64(window);
-        } else if fresh {
+        } else if self.served_end != self.tape.end() {
             self.due = count as f64;
             self.served = now;
+            self.served_end = self.tape.end();
         }
         self.due = self.due.min(count as f64);
         let turns = (self.due as usize).min(BURST);

@@ -61,6 +61,9 @@ impl Driver<'_> {
         let connection = self.seat.connection;
         loop {
             connection.deadline.set(self.session.deadline());
+            if self.seat.is_publishing() {
+                self.seat.shard.turn_to_read().await;
+            }
             let session = &mut self.session;
             let read = connection
                 .socket
@@ -76,7 +79,8 @@ impl Driver<'_> {
                 return Ok(());
             };
             // A refusal goes out even where the session ends with it.
-            let drained = self.drain().await;
+            // In a box: a session that only listens, as a player does, does not hold what answers need.
+            let drained = Box::pin(self.drain()).await;
             result.and(drained)?;
             // A peer that always has more to say must not keep the shard from all others.
             yield_if_needed().await;
@@ -98,7 +102,7 @@ impl Driver<'_> {
                 Output::Event(event) => {
                     self.start();
                     self.seat.bring(std::mem::take(&mut batch)).await;
-                    // In a box: commands are few, and what they need is much for a session to hold.
+                    // In a box of its own, since commands are few.
                     result = result.and(Box::pin(self.act(event)).await);
                 }
             }

@@ -43,6 +43,7 @@ impl<'s> Seat<'s> {
         let (key, publisher) = (publication.key.clone(), publication.publisher());
         // Held before the answer is there, so that a session that ends meanwhile leaves nothing behind.
         self.publishing = Some((key.clone(), publisher));
+        self.shard.reads.enter();
         let (client, request) = (publication.request.client, publication.request.clone());
         let verdict = self.shard.publish(publication).await;
         if verdict == Verdict::Allowed {
@@ -51,8 +52,8 @@ impl<'s> Seat<'s> {
                 "{} publishes {key} as {client:?}, home shard {}", self.connection.peer, key.home(self.shard.shards()),
             );
             self.take_part(Part { key, request, publishes: true, wire: None });
-        } else {
-            self.publishing = None;
+        } else if self.publishing.take().is_some() {
+            self.shard.reads.leave();
         }
         verdict
     }
@@ -88,6 +89,7 @@ impl<'s> Seat<'s> {
         );
         self.take_part(part);
         self.publishing = Some((key, number));
+        self.shard.reads.enter();
     }
 
     /// Plays by WebRTC.
@@ -116,6 +118,10 @@ impl<'s> Seat<'s> {
         }
     }
 
+    pub fn is_publishing(&self) -> bool {
+        self.publishing.is_some()
+    }
+
     pub fn is_playing(&self) -> bool {
         self.playing.is_some()
     }
@@ -130,6 +136,7 @@ impl<'s> Seat<'s> {
             self.shard.unwatch(self.connection, &key);
         }
         if let Some((key, publisher)) = self.publishing.take() {
+            self.shard.reads.leave();
             self.shard.unpublish(&key, publisher);
         }
     }
