@@ -6,9 +6,10 @@
 
 use crate::{codec::Kind, frame::Frame, time::Timestamp};
 
-/// A frame this far behind the newest frame of any track has been cut off by a jump of the source's clock.
+/// A frame this far behind the newest frame of any track has been cut off by a jump of the source's clock, unless it
+/// goes on from its own track's last: one track may come late.
 const BACKWARD: Timestamp = Timestamp::from_whole_ms(1_000);
-/// The same for a frame ahead. Slide shows and sparse sound stay well below it.
+/// The same for a frame ahead, and for one whose track is late. Slide shows and sparse sound stay well below it.
 const FORWARD: Timestamp = Timestamp::from_whole_ms(10_000);
 /// What lies between two frames that a jump has torn apart.
 const SPLICE: Timestamp = Timestamp::from_whole_ms(10);
@@ -43,10 +44,10 @@ impl Timeline {
         let track = index(frame.kind);
         let newest = self.last.iter().flatten().max().copied();
         let plausible = |offset: &Timestamp| {
-            newest.is_none_or(|newest| {
-                let ahead = frame.dts + *offset - newest;
-                ahead > Timestamp::ZERO - BACKWARD && ahead < FORWARD
-            })
+            let at = frame.dts + *offset;
+            let goes_on = self.last[track].is_some_and(|last| (last..last + BACKWARD).contains(&at));
+            let late = if goes_on { FORWARD } else { BACKWARD };
+            newest.is_none_or(|newest| at > newest - late && at < newest + FORWARD)
         };
         // The other track may have jumped first; then both share the new offset.
         let known = [self.offset[track], self.offset[1 - track]];
@@ -113,6 +114,21 @@ mod tests {
         assert_eq!(place(&mut t, Kind::Audio, 28), (28, Placed::InOrder));
         assert_eq!(place(&mut t, Kind::Audio, 3_600_020), (35, Placed::InOrder));
         assert_eq!(place(&mut t, Kind::Video, 3_600_040), (55, Placed::InOrder));
+    }
+
+    #[test]
+    fn a_track_that_comes_late_is_no_jump() {
+        let mut t = Timeline::default();
+        place(&mut t, Kind::Video, 100);
+        place(&mut t, Kind::Audio, 105);
+        assert_eq!(place(&mut t, Kind::Video, 3_000), (2_900, Placed::InOrder));
+        assert_eq!(place(&mut t, Kind::Audio, 125), (25, Placed::InOrder));
+        assert_eq!(place(&mut t, Kind::Video, 3_040), (2_940, Placed::InOrder));
+        assert_eq!(place(&mut t, Kind::Audio, 3_020), (2_920, Placed::InOrder));
+        // Unless it is so late that it will hardly catch up.
+        assert_eq!(place(&mut t, Kind::Video, 12_000), (11_900, Placed::InOrder));
+        assert_eq!(place(&mut t, Kind::Video, 13_100), (13_000, Placed::InOrder));
+        assert_eq!(place(&mut t, Kind::Audio, 3_040), (13_010, Placed::Jumped));
     }
 
     #[test]

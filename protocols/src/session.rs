@@ -67,6 +67,12 @@ pub enum Refusal {
     StreamBusy(String),
     #[error("the server is full")]
     Full,
+    /// By the operator's rules.
+    #[error("denied: {0}")]
+    Denied(String),
+    /// By whom the operator has asked, at this event.
+    #[error("rejected by {0}")]
+    Rejected(&'static str),
     #[error("{0}")]
     Other(String),
 }

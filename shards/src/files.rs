@@ -19,6 +19,8 @@ pub enum Job {
     Remove {
         path: PathBuf,
     },
+    /// What comes when all before it is done.
+    Then(Box<dyn FnOnce() + Send>),
     /// The last one: executors that have ended may hold their writers for ever.
     End,
 }
@@ -36,17 +38,20 @@ impl Writer {
         let (sender, receiver) = sync_channel::<Vec<Job>>(QUEUE);
         let thread = thread::Builder::new().name("files".into()).spawn(move || {
             for job in receiver.into_iter().flatten() {
-                let (path, done) = match &job {
-                    Job::Write { path, bytes } => (path, write(path, bytes)),
-                    Job::Remove { path } => (path, fs::remove_file(path)),
+                let (done, path) = match job {
+                    Job::Write { path, bytes } => (write(&path, &bytes), path),
+                    Job::Remove { path } => match fs::remove_file(&path) {
+                        // A file that is gone already is what was wanted.
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                        done => (done, path),
+                    },
+                    Job::Then(act) => {
+                        act();
+                        continue;
+                    }
                     Job::End => return,
                 };
-                // A file that is gone already is what was wanted.
-                let gone =
-                    |error: &io::Error| matches!(job, Job::Remove { .. }) && error.kind() == io::ErrorKind::NotFound;
-                if let Err(error) = done
-                    && !gone(&error)
-                {
+                if let Err(error) = done {
                     metrics::counter!("shardcast_files_failed_total").increment(1);
                     warn!("{}: {error}", path.display());
                 }

@@ -3,12 +3,14 @@
 //! One isolated executor per core owns a share of the streams; `docs/architecture.md` tells the rest.
 #![deny(unsafe_code)]
 
+pub mod access;
 pub mod config;
 pub mod connection;
 pub mod control;
 pub mod fanout;
 pub mod files;
 pub mod hls;
+pub mod hooks;
 pub mod ingress;
 pub mod launch;
 pub mod load;

@@ -6,6 +6,7 @@
 use crate::{
     config::Config,
     control::snapshot,
+    hooks::Call,
     ingress::{accept::Door, rtc::Prepared},
     net::tls::Session,
     stream::Publication,
@@ -83,6 +84,16 @@ pub enum Mail {
     Fetched {
         request: u64,
         content: Option<Content>,
+    },
+    /// To the control shard: what do those say who are asked at this event? And the answer.
+    Consult {
+        call: Box<Call>,
+        request: u64,
+        from: usize,
+    },
+    Consulted {
+        request: u64,
+        verdict: Verdict,
     },
     /// To the home: this shard has viewers who need something of the stream. Opus is asked for each second.
     Ask {
@@ -197,6 +208,8 @@ impl Mail {
             | Mail::Left { .. }
             | Mail::Verdict { .. }
             | Mail::Fetched { .. }
+            | Mail::Consult { .. }
+            | Mail::Consulted { .. }
             | Mail::Snapshot { .. }
             | Mail::Shard { .. }
             | Mail::Clients { .. }

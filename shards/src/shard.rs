@@ -12,6 +12,7 @@ use crate::{
     },
     files,
     hls::Hls,
+    hooks::{Call, Client, Event, Herald},
     ingress::{
         accept::{self, Door},
         rtc::{self, Port},
@@ -42,7 +43,7 @@ use shardcast_protocols::{
     flv::Flv,
     hls::Content,
     rtmp::format::Rtmp,
-    session::{Client, Refusal, Verdict},
+    session::{Client as Kind, Refusal, Verdict},
     ts::Ts,
     websocket::Framed,
 };
@@ -69,6 +70,8 @@ const STREAMS: usize = 20_000;
 const IDLE: Duration = Duration::from_secs(5);
 /// A home that does not answer in this time has nothing.
 pub const FETCH_TIME: Duration = Duration::from_secs(2);
+/// Who is asked has a time of its own for each call; this bounds the wait for a turn too.
+const CONSULT_TIME: Duration = Duration::from_secs(300);
 
 pub struct Shard {
     config: RefCell<Arc<Config>>,
@@ -92,12 +95,16 @@ pub struct Shard {
     streams: RefCell<HashMap<StreamKey, Stream>>,
     verdicts: RefCell<HashMap<u64, LocalSender<Verdict>>>,
     fetches: Requests<Option<Content>>,
+    consults: Requests<Verdict>,
     files: files::Writer,
+    pub herald: Herald,
     next_number: Cell<u64>,
     sweeps: Cell<usize>,
     load: RefCell<Load>,
     late: RefCell<Lateness>,
     board: Arc<Board>,
+    /// Fresh connections that it handed to others.
+    passed: Cell<u64>,
     /// Writes recordings; there once one was wanted.
     disk: RefCell<Option<Rc<Disk>>>,
     /// Ticks of the hand so far, and how short a window they allow.
@@ -118,6 +125,8 @@ pub struct Common {
     pub board: Arc<Board>,
     /// Writes the files that the configuration asks for.
     pub files: files::Writer,
+    /// Takes what happens to who is told of it.
+    pub herald: Herald,
     /// For tests: a session that publishes a stream of this name panics at its first frame.
     pub fault: Option<String>,
 }
@@ -141,12 +150,15 @@ impl Shard {
             streams: RefCell::default(),
             verdicts: RefCell::default(),
             fetches: Requests::default(),
+            consults: Requests::default(),
             files: common.files,
+            herald: common.herald,
             next_number: Cell::new(1),
             sweeps: Cell::default(),
             load: RefCell::default(),
             late: RefCell::default(),
             board: common.board,
+            passed: Cell::default(),
             disk: RefCell::default(),
             ticks: Cell::default(),
             law: RefCell::default(),
@@ -199,11 +211,12 @@ impl Shard {
 
     /// The shard to hand a fresh connection to: another one that has less to do, where there is need.
     pub fn lighter(&self) -> Option<usize> {
-        self.board.lighter(self.index(), self.next_number.get())
+        self.board.lighter(self.index(), self.passed.get())
     }
 
     /// Hands a fresh connection to another shard.
     pub fn pass(&self, to: usize, door: Door, fd: OwnedFd, peer: SocketAddr) {
+        self.passed.set(self.passed.get() + 1);
         metrics::counter!("shardcast_connections_passed_total").increment(1);
         self.post(to, Mail::Accepted { door, fd, peer });
     }
@@ -342,7 +355,7 @@ impl Shard {
     pub fn watch(&self, connection: &Rc<Connection>, peer: &Rc<Peer>, key: &StreamKey, vhost: &Vhost) {
         self.with_stream(key, vhost, |stream| {
             let (state, ring) = (stream.state(), &stream.ring);
-            let audience = stream.rtp.get_or_insert_with(|| RtpAudience::new(ring, vhost.rtc.keep_bframe));
+            let audience = stream.rtp.get_or_insert_with(|| RtpAudience::new(ring, vhost.rtc));
             audience.join(connection.clone(), peer.clone());
             info!(
                 cid = %connection.id,
@@ -433,6 +446,19 @@ impl Shard {
         self.fetches.ask(FETCH_TIME, post).await.flatten()
     }
 
+    /// What those say who are asked at `event`.
+    pub async fn consult(&self, event: Event, client: &Arc<Client>) -> Verdict {
+        if !self.herald.is_wanted(&event, client) {
+            return Verdict::Allowed;
+        }
+        let action = event.action();
+        let post = |request| {
+            let call = Box::new(Call { event, client: client.clone() });
+            self.mesh.post(self.mesh.control(), Mail::Consult { call, request, from: self.index() });
+        };
+        self.consults.ask(CONSULT_TIME, post).await.unwrap_or(Verdict::Refused(Refusal::Rejected(action)))
+    }
+
     // --- mail ------------------------------------------------------------------------------------------
 
     /// Posts mail, or acts on it at once where it is for this shard.
@@ -502,6 +528,7 @@ impl Shard {
                 let content = streams.get(&key).and_then(Stream::hls).and_then(|hls| hls.content(&path));
                 self.post(from, Mail::Fetched { request, content });
             }
+            Mail::Consulted { request, verdict } => self.consults.answer(request, verdict),
             Mail::Fetched { request, content } => self.fetches.answer(request, content),
             Mail::Ask { key, what: Ask::Opus } => {
                 self.with_known(&key, |stream| stream.wants_opus(Instant::now()));
@@ -510,7 +537,7 @@ impl Shard {
             Mail::Ask { key, what: Ask::Keyframe } => {
                 let streams = self.streams.borrow();
                 let publication = streams.get(&key).and_then(Stream::publication);
-                if let Some(publisher) = publication.filter(|p| p.request.client == Client::RtcPublish) {
+                if let Some(publisher) = publication.filter(|p| p.request.client == Kind::RtcPublish) {
                     self.mesh.post(self.mesh.control(), Mail::Keyframe { number: publisher.publisher() });
                 }
             }
@@ -558,7 +585,12 @@ impl Shard {
                     let _ = quit.try_send(());
                 }
             }
-            Mail::Http(_) | Mail::Shard { .. } | Mail::ClientList { .. } | Mail::Claim { .. } | Mail::Left { .. } => {
+            Mail::Http(_)
+            | Mail::Shard { .. }
+            | Mail::ClientList { .. }
+            | Mail::Consult { .. }
+            | Mail::Claim { .. }
+            | Mail::Left { .. } => {
                 warn!("mail for the control shard came to shard {}", self.index())
             }
         }
@@ -596,17 +628,17 @@ impl Shard {
             }
         }
         if old.hls != new.hls {
-            let hls = new.hls.enabled.then(|| Hls::new(&stream.key, &new.hls, &self.files));
+            let hls = new.hls.enabled.then(|| Hls::new(&stream.key, &new.hls, &self.files, self.herald.clone()));
             stream.repackage(hls);
         }
         if old.dvr != new.dvr {
             stream.finish_recording();
             let next = stream.ring.next();
             if new.dvr.applies_to(&stream.key)
-                && let Some(cid) = stream.publication().map(|publication| publication.id.clone())
+                && let Some(client) = stream.publication().map(|publication| Arc::new(Client::of(publication)))
                 && let Role::Home(home) = &mut stream.role
             {
-                home.recorder = self.recorder(&stream.key, cid, new, next);
+                home.recorder = self.recorder(&stream.key, client, new, next);
             }
         }
     }
@@ -716,16 +748,16 @@ impl Shard {
                 Verdict::Refused(Refusal::Other("the server has too many streams".into()))
             }
             Some(vhost) => self.with_stream(&publication.key.clone(), vhost, |stream| {
-                let cid = publication.id.clone();
+                let client = Arc::new(Client::of(&publication));
                 match stream.publish(publication, vhost.rtc, &self.mesh) {
                     Ok(()) => {
                         if vhost.hls.enabled {
-                            stream.package(|key| Hls::new(key, &vhost.hls, &self.files));
+                            stream.package(&client, |key| Hls::new(key, &vhost.hls, &self.files, self.herald.clone()));
                         }
                         if vhost.dvr.applies_to(&stream.key)
                             && let Role::Home(home) = &mut stream.role
                         {
-                            home.recorder = self.recorder(&stream.key, cid, vhost, stream.ring.next());
+                            home.recorder = self.recorder(&stream.key, client, vhost, stream.ring.next());
                         }
                         Verdict::Allowed
                     }
@@ -737,16 +769,16 @@ impl Shard {
     }
 
     /// A recorder from the ring's unit `next` on, with the thread that writes its files.
-    fn recorder(&self, key: &StreamKey, cid: String, vhost: &Vhost, next: u64) -> Option<Recorder> {
+    fn recorder(&self, key: &StreamKey, client: Arc<Client>, vhost: &Vhost, next: u64) -> Option<Recorder> {
         let mut slot = self.disk.borrow_mut();
         if slot.is_none() {
-            match Disk::start(format!("disk-{}", self.index())) {
+            match Disk::start(format!("disk-{}", self.index()), self.herald.clone()) {
                 Ok(disk) => *slot = Some(Rc::new(disk)),
-                Err(wrong) => error!(cid, "{key} is not recorded: start a thread: {wrong}"),
+                Err(wrong) => error!(cid = %client.id, "{key} is not recorded: start a thread: {wrong}"),
             }
         }
         let disk = slot.clone()?;
-        Some(Recorder::new(key.clone(), cid, Rc::new(vhost.dvr.clone()), disk, next))
+        Some(Recorder::new(key.clone(), client, Rc::new(vhost.dvr.clone()), disk, next))
     }
 
     /// At the end: finishes all recordings, and gives the disk some time to have them.
@@ -797,7 +829,7 @@ impl Shard {
                 self.mesh.post(home, Mail::Subscribe { key: key.clone(), from: self.index() });
                 Role::Mirror { home }
             };
-            Stream::new(key.clone(), format!("vid-{}", &random_id()[..7]), policy(vhost), role)
+            Stream::new(key.clone(), policy(vhost), role)
         });
         act(stream)
     }

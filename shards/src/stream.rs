@@ -5,6 +5,7 @@ use crate::{
     connection::Connection,
     fanout::{audience::Audience, rtp::RtpAudience},
     hls::Hls,
+    hooks::Client,
     mesh::{Mail, Mesh},
     meter::Meter,
     record::recorder::Recorder,
@@ -14,7 +15,7 @@ use shardcast_engine::{
     codec::Kind,
     fanout::{Ring, Unit, ring::Policy},
     frame::{Frame, Media},
-    key::StreamKey,
+    key::{StreamKey, stable_hash},
     prologue::Prologue,
     timeline::{Placed, Timeline},
 };
@@ -45,6 +46,19 @@ impl Publication {
     pub fn number(shard: usize, session: u64) -> u64 {
         (shard as u64) << 48 | session
     }
+}
+
+/// Names a stream in the API and to hooks: `vid-` and seven characters of [0-9a-z], the same on all shards and in
+/// every process.
+pub fn id(key: &StreamKey) -> String {
+    let bytes = [key.vhost(), key.app(), key.stream()].into_iter().flat_map(|part| part.bytes().chain([b'/']));
+    let mut hash = stable_hash(bytes);
+    let mut digit = || {
+        let digit = b"0123456789abcdefghijklmnopqrstuvwxyz"[(hash % 36) as usize];
+        hash /= 36;
+        char::from(digit)
+    };
+    ["vid-".into(), (0..7).map(|_| digit()).collect::<String>()].concat()
 }
 
 /// The wire formats that have viewers on this server.
@@ -134,10 +148,10 @@ pub struct Subscriber {
 }
 
 impl Stream {
-    pub fn new(key: StreamKey, id: String, policy: Policy, role: Role) -> Self {
+    pub fn new(key: StreamKey, policy: Policy, role: Role) -> Self {
         Self {
+            id: id(&key),
             key,
-            id,
             ring: Ring::new(policy),
             audiences: [const { None }; WIRES],
             rtp: None,
@@ -348,9 +362,9 @@ impl Stream {
     }
 
     /// At home: the publisher's frames are packaged too.
-    pub fn package(&mut self, hls: impl FnOnce(&StreamKey) -> Hls) {
+    pub fn package(&mut self, client: &Arc<Client>, hls: impl FnOnce(&StreamKey) -> Hls) {
         if let Role::Home(home) = &mut self.role {
-            home.hls.get_or_insert_with(|| hls(&self.key)).published();
+            home.hls.get_or_insert_with(|| hls(&self.key)).published(client.clone());
         }
     }
 
@@ -360,7 +374,10 @@ impl Stream {
             if let Some(old) = home.hls.take() {
                 old.dispose();
             }
-            home.hls = hls.filter(|_| home.publication.is_some());
+            home.hls = hls.zip(home.publication.as_ref()).map(|(mut hls, publication)| {
+                hls.published(Arc::new(Client::of(publication)));
+                hls
+            });
         }
     }
 
@@ -508,7 +525,7 @@ mod tests {
             let key = StreamKey::new(DEFAULT_VHOST, "live", "a");
             let skip = Timestamp::from_ms(10_000);
             let policy = Policy { skip, bytes: 1 << 20, gop_cache: true, gop_cache_max_frames: 2_500 };
-            let mut stream = Stream::new(key.clone(), "vid-a".into(), policy, Role::Home(Box::default()));
+            let mut stream = Stream::new(key.clone(), policy, Role::Home(Box::default()));
             let publication = Publication {
                 key,
                 shard: 0,

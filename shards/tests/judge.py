@@ -43,6 +43,7 @@ class Judge:
         self.size = None
         self.numbers = []
         self.backwards = 0
+        self.views = 0  # pictures that SEI says to be of two views
         self.span_of_pictures = []
         self.last_pts = None
         self.flashes = []
@@ -56,6 +57,7 @@ class Judge:
         if self.first_is_key is None:
             self.first_is_key = bool(frame.key_frame)
         self.corrupt += frame.is_corrupt
+        self.views += any(data.type.name == "STEREO3D" for data in frame.side_data)
         self.size = [frame.width, frame.height]
         # 8 by 8 cells, each the mean of what it covers.
         cells = frame.reformat(width=8, height=8, format="gray", interpolation="AREA").planes[0]
@@ -105,6 +107,7 @@ class Judge:
             "pictures": len(self.numbers),
             "longest_step": max(steps, default=0),
             "backwards": self.backwards,
+            "views": self.views,
             "flashes": self.flashes,
             "beeps": beeps,
             # Of the beep behind its flash.

@@ -4,6 +4,9 @@ Usage: webrtc.py publish URL FILE, by WHIP (RFC 9725): the H.264 of an FLV as it
 over until told to end (SIGTERM).
        webrtc.py play URL [SECONDS], by WHEP: prints what `judge.py` prints. The times of pictures and sound are on one
 clock by the sender reports of each (RFC 3550, 6.4.1), as in any browser.
+       webrtc.py many URL COUNT PICTURES, by WHEP: so many players at once of pictures, one in five of sound too, until
+told to end and each has seen so many. Prints a list of what `judge.py` prints.
+       webrtc.py ice URL FILE, as publish, but without DTLS.
 """
 
 import asyncio
@@ -19,6 +22,7 @@ import aioice.ice
 import av
 from aiortc import (
     MediaStreamTrack,
+    RTCDtlsTransport,
     RTCPeerConnection,
     RTCRtpReceiver,
     RTCRtpSender,
@@ -111,12 +115,16 @@ async def publish(end, url, file):
 
 
 async def play(end, url, seconds):
-    connection = RTCPeerConnection()
-    player = Player(connection, seconds, end)
-    resource = await offer(connection, url)
-    await player.played()
-    await leave(connection, resource)
+    player = Player(seconds)
+    await player.play(url, {end.wait(), player.ready.wait()}, asyncio.FIRST_COMPLETED)
     return player.verdict()
+
+
+async def many(end, url, count, pictures):
+    viewers = [Viewer(["video", "audio"] if n % 5 == 0 else ["video"], pictures) for n in range(count)]
+    plays = (viewer.play(url, {end.wait(), viewer.ready.wait()}, asyncio.ALL_COMPLETED) for viewer in viewers)
+    await asyncio.gather(*plays)
+    return [viewer.judge.verdict() for viewer in viewers]
 
 
 class AbsoluteTimestamps:
@@ -130,24 +138,57 @@ class AbsoluteTimestamps:
         return self.last
 
 
-class Player:
-    """Judges what a connection receives."""
+rtcrtpreceiver.TimestampMapper = AbsoluteTimestamps
 
-    def __init__(self, connection, seconds, end):
+
+class Viewer:
+    """Judges what a connection receives, picture and sound each by themselves."""
+
+    def __init__(self, kinds, pictures=None):
         self.judge = Judge()
-        self.end = end
+        self.pictures = pictures
+        self.ready = asyncio.Event()
+        self.connection = RTCPeerConnection()
+        self.receivers = {
+            kind: h264_alone(self.connection.addTransceiver(kind, direction="recvonly")).receiver for kind in kinds
+        }
+        self.tasks = []
+        self.connection.on("track", lambda track: self.tasks.append(asyncio.create_task(self.take(track))))
+
+    async def take(self, track):
+        while True:
+            frame = await track.recv()
+            self.show(track.kind, frame, float(frame.pts * frame.time_base))
+            if len(self.judge.numbers) == self.pictures:
+                self.ready.set()
+
+    def show(self, kind, frame, time):
+        (self.judge.see if kind == "video" else self.judge.hear)(frame, time)
+
+    async def play(self, url, ends, when):
+        """Until one of `ends`, or all."""
+        resource = await offer(self.connection, url)
+        over = asyncio.create_task(asyncio.wait(map(asyncio.create_task, ends), return_when=when))
+        await asyncio.wait([over, *self.tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in self.tasks:
+            if task.done():
+                task.result()
+            task.cancel()
+        await leave(self.connection, resource)
+
+
+class Player(Viewer):
+    """Judges picture and sound on one clock."""
+
+    def __init__(self, seconds):
+        super().__init__(["video", "audio"])
         self.seconds = seconds
         # Seconds of the sender's clock and the RTP timestamp for it, by kind.
         self.reports = {"video": [], "audio": []}
         # What came before the second reports: the first are made while a player is given what it starts with.
         self.early = []
-        self.ready = asyncio.Event()
-        rtcrtpreceiver.TimestampMapper = AbsoluteTimestamps
-        for kind in ("video", "audio"):
-            receiver = h264_alone(connection.addTransceiver(kind, direction="recvonly")).receiver
+        for kind, receiver in self.receivers.items():
             receiver._handle_rtcp_packet = self.note_reports(kind, receiver._handle_rtcp_packet)
-        self.tasks = []
-        connection.on("track", lambda track: self.tasks.append(asyncio.create_task(self.take(track))))
 
     def note_reports(self, kind, handle):
         async def noted(packet):
@@ -163,7 +204,7 @@ class Player:
             if not self.in_step():
                 continue
             for kind, frame in self.early:
-                (self.judge.see if kind == "video" else self.judge.hear)(frame, self.time_of(kind, frame))
+                self.show(kind, frame, self.time_of(kind, frame))
             self.early.clear()
             start, end = self.judge.span()
             if end - start > self.seconds:
@@ -176,13 +217,6 @@ class Player:
         ntp, rtp = self.reports[kind][-1]
         past = (frame.pts - rtp + 2**31) % 2**32 - 2**31
         return ntp + float(past * frame.time_base)
-
-    async def played(self):
-        await asyncio.wait([asyncio.create_task(self.end.wait()), asyncio.create_task(self.ready.wait()), *self.tasks], return_when=asyncio.FIRST_COMPLETED)
-        for task in self.tasks:
-            if task.done():
-                task.result()
-            task.cancel()
 
     def verdict(self):
         if not self.in_step():
@@ -228,8 +262,12 @@ async def ask(method, url, sdp=None):
 async def main(what, url, *rest):
     end = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)
-    if what == "publish":
+    if what == "ice":
+        RTCDtlsTransport.start = lambda *_: end.wait()
+    if what in ("publish", "ice"):
         await publish(end, url, *rest)
+    elif what == "many":
+        print(json.dumps(await many(end, url, *map(int, rest))))
     else:
         print(json.dumps(await play(end, url, float(*rest or ["inf"]))))
 

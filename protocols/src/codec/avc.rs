@@ -352,7 +352,7 @@ fn level_name(profile: u8, constraints: u8, level: u8) -> String {
 
 // nal_unit_type, ITU-T H.264 table 7-1.
 const IDR_SLICE: u8 = 5;
-const SEI: u8 = 6;
+pub const SEI: u8 = 6;
 pub const SPS: u8 = 7;
 pub const PPS: u8 = 8;
 pub const AUD: u8 = 9;

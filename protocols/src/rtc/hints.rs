@@ -1,4 +1,6 @@
-//! What an offer says beside what str0m reads of it.
+//! What an offer says beside what its answer needs.
+
+use super::sdp::{Offer, Section};
 
 /// All of it is advice: what is missing or broken is as if it was not said.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -14,41 +16,30 @@ pub struct Hints {
 }
 
 impl Hints {
-    pub fn read(offer: &str) -> Self {
-        let mut hints = Self::default();
-        let (mut pli, mut fir, mut nack, mut rtx) = (false, false, false, false);
-        for line in offer.lines().filter_map(|line| line.strip_prefix("a=")) {
-            let Some((name, (format, value))) =
-                line.split_once(':').and_then(|(name, rest)| Some((name, rest.split_once(' ')?)))
-            else {
-                continue;
-            };
-            match (name, value.trim()) {
-                ("rtcp-fb", "nack pli") => pli = true,
-                ("rtcp-fb", "ccm fir") => fir = true,
-                ("rtcp-fb", "nack") => nack = true,
-                ("rtpmap", codec) => rtx |= codec.starts_with("rtx/"),
-                ("fmtp", parameters) => hints.parameters(format, parameters),
-                _ => {}
-            }
+    pub fn of(offer: &Offer) -> Self {
+        let formats =
+            || offer.media.iter().flat_map(|section| section.formats.iter().map(move |format| (section, *format)));
+        let feedback =
+            |wanted| formats().any(|(section, format)| section.of_payload("rtcp-fb", format).any(|it| it == wanted));
+        let rtx =
+            |(section, format): (&Section, &str)| section.of_payload("rtpmap", format).any(|it| it.starts_with("rtx/"));
+        let two = |(section, format): (&Section, &str)| {
+            ["stereo", "sprop-stereo"].iter().any(|name| section.parameter(format, name) == Some("1"))
+        };
+        Self {
+            sets: formats()
+                .filter_map(|(section, format)| Some((format.parse().ok()?, sets(section, format)?)))
+                .collect(),
+            stereo: formats().any(two),
+            fir_only: feedback("ccm fir") && !feedback("nack pli"),
+            resends_plainly: feedback("nack") && !formats().any(rtx),
         }
-        (hints.fir_only, hints.resends_plainly) = (fir && !pli, nack && !rtx);
-        hints
     }
+}
 
-    fn parameters(&mut self, format: &str, parameters: &str) {
-        for (name, value) in parameters.split(';').filter_map(|parameter| parameter.trim().split_once('=')) {
-            match (name, format.parse()) {
-                ("stereo" | "sprop-stereo", _) => self.stereo |= value == "1",
-                ("sprop-parameter-sets", Ok(payload_type)) => {
-                    let sets: Option<Vec<_>> = value.split(',').map(base64).collect();
-                    let stream = |set: Vec<u8>| [&[0, 0, 0, 1], &set[..]].concat();
-                    self.sets.extend(sets.map(|sets| (payload_type, sets.into_iter().flat_map(stream).collect())));
-                }
-                _ => {}
-            }
-        }
-    }
+fn sets(section: &Section, format: &str) -> Option<Vec<u8>> {
+    let sets: Option<Vec<_>> = section.parameter(format, "sprop-parameter-sets")?.split(',').map(base64).collect();
+    Some(sets?.into_iter().flat_map(|set| [&[0, 0, 0, 1], &set[..]].concat()).collect())
 }
 
 /// RFC 4648 §4, with or without its padding. `None` where that is broken.
@@ -86,17 +77,21 @@ mod tests {
         a=fmtp:96 packetization-mode=1; sprop-parameter-sets=Z0LADdkBQfsBEAAAAwAQAAADA8DxQqSA,aMuMsg==; \
         profile-level-id=42C00D\r\n";
 
+    fn hints(offer: &str) -> Hints {
+        Hints::of(&Offer::parse(offer).unwrap())
+    }
+
     #[test]
     fn reads_parameter_sets_channels_and_feedback() {
         let sets = hex("00000001 6742c00dd90141fb0110000003001000000303c0f142a480 00000001 68cb8cb2");
-        let hints = Hints::read(OFFER);
-        assert_eq!(hints, Hints { sets: vec![(96, sets)], stereo: true, fir_only: true, resends_plainly: true });
+        assert_eq!(hints(OFFER), Hints { sets: vec![(96, sets)], stereo: true, fir_only: true, resends_plainly: true });
         let other = OFFER
             .replace("sprop-stereo=1", "stereo=0")
             .replace("aMuMsg==", "a*")
             .replace("ccm fir", "nack pli")
-            .replace("m=video", "a=rtpmap:97 rtx/90000\r\nm=video");
-        assert_eq!(Hints::read(&other), Hints::default());
+            .replace("SAVPF 96", "SAVPF 96 97")
+            + "a=rtpmap:97 rtx/90000\r\n";
+        assert_eq!(hints(&other), Hints::default());
     }
 
     #[test]
@@ -109,6 +104,9 @@ mod tests {
 
     #[test]
     fn hostile_offers_do_not_panic() {
-        mutations(OFFER.as_bytes(), 20_000, |bytes| drop(Hints::read(&String::from_utf8_lossy(bytes))));
+        mutations(OFFER.as_bytes(), 20_000, |bytes| {
+            let text = String::from_utf8_lossy(bytes);
+            let _ = Offer::parse(&text).map(|offer| Hints::of(&offer));
+        });
     }
 }

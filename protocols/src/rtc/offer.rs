@@ -6,6 +6,7 @@
 
 use super::{
     dtls,
+    hints::Hints,
     sdp::{Offer, Section},
 };
 use std::{
@@ -65,6 +66,7 @@ pub struct Agreed {
     /// Our only address as str0m knows it. The socket is bound to all addresses, so it stands for each of them.
     pub local: SocketAddr,
     pub tracks: Tracks,
+    pub hints: Hints,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -152,7 +154,7 @@ pub fn answer(now: Instant, text: &str, settings: &Settings, role: Role) -> Resu
     let answer =
         Answer { offer: &offer, accepted: &accepted, extensions: &extensions, tracks: &tracks, settings, role };
     let text = answer.write(&mut rtc, peer.passive);
-    Ok((Agreed { rtc, local, tracks }, text))
+    Ok((Agreed { rtc, local, tracks, hints: Hints::of(&offer) }, text))
 }
 
 fn configure(

@@ -14,7 +14,7 @@ use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
-use str0m::{Event, IceConnectionState, Input, Rtc, rtp::RtpWrite};
+use str0m::{Event, Input, Rtc, rtp::RtpWrite};
 
 #[derive(Debug)]
 pub struct Player {
@@ -24,9 +24,6 @@ pub struct Player {
     audio: Option<Sender>,
     clock: Clock,
     connected: bool,
-    /// When the peer counts as gone unless it is heard.
-    gone: Option<Instant>,
-    asked: Option<Instant>,
     deadline: Option<Instant>,
     out: VecDeque<Output>,
 }
@@ -49,12 +46,6 @@ struct Clock {
     anchor: Option<(Instant, u32)>,
 }
 
-/// Without ICE or before its end; SRS's `stun_timeout`.
-const PEER_TIMEOUT: Duration = Duration::from_secs(30);
-/// After so long without a request str0m takes a peer for gone.
-const ICE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Between two wishes for a keyframe.
-const ASK_SPAN: Duration = Duration::from_millis(500);
 /// Packets kept for retransmission, and for how long.
 const KEPT: usize = 512;
 const KEPT_SPAN: Duration = Duration::from_secs(2);
@@ -69,7 +60,7 @@ const MAX_DELAY: u32 = 10 * CLOCK_RATE as u32;
 impl Player {
     /// The session and the answer for the peer.
     pub fn answer(now: Instant, offer: &str, settings: &Settings) -> Result<(Self, String), OfferError> {
-        let (Agreed { rtc, local, tracks }, answer) = offer::answer(now, offer, settings, Role::Player)?;
+        let (Agreed { rtc, local, tracks, .. }, answer) = offer::answer(now, offer, settings, Role::Player)?;
         let player = Self {
             rtc,
             local,
@@ -77,8 +68,6 @@ impl Player {
             audio: tracks.audio.map(Sender::new),
             clock: Clock::default(),
             connected: false,
-            gone: Some(now + PEER_TIMEOUT),
-            asked: None,
             deadline: Some(now),
             out: VecDeque::new(),
         };
@@ -98,7 +87,7 @@ impl Player {
     /// A datagram from `source`. What cannot be one of WebRTC is dropped.
     pub fn input(&mut self, now: Instant, source: SocketAddr, datagram: &[u8]) -> Result<(), SessionError> {
         offer::receive(&mut self.rtc, now, source, self.local, datagram)?;
-        self.drain(now)
+        self.drain()
     }
 
     /// The deadline has passed.
@@ -112,16 +101,7 @@ impl Player {
 
     /// When `expire` wants to be called, unless input comes first.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.deadline, self.gone].into_iter().flatten().min()
-    }
-
-    /// Whether the peer takes pictures.
-    pub fn wants_video(&self) -> bool {
-        self.video.is_some()
-    }
-
-    pub fn wants_audio(&self) -> bool {
-        self.audio.is_some()
+        self.deadline
     }
 
     /// One picture as H.264 payloads; `time` in 1/90 000 s. Dropped before [`Output::Connected`]. Goes out with
@@ -146,18 +126,17 @@ impl Player {
     /// Makes datagrams of what was written since the last call.
     pub fn drive(&mut self, now: Instant) -> Result<(), SessionError> {
         self.rtc.handle_input(Input::Timeout(now))?;
-        self.drain(now)
+        self.drain()
     }
 
     /// Says goodbye (RTCP BYE, DTLS close_notify). What `poll` gives then is the last.
     pub fn close(&mut self, now: Instant) {
         self.connected = false;
-        self.gone = None;
         // A peer that cannot be told will find out.
         let _ = self.rtc.close().map_err(SessionError::from).and_then(|()| self.drive(now));
     }
 
-    fn drain(&mut self, now: Instant) -> Result<(), SessionError> {
+    fn drain(&mut self) -> Result<(), SessionError> {
         loop {
             match self.rtc.poll_output()? {
                 str0m::Output::Timeout(at) => {
@@ -167,39 +146,26 @@ impl Player {
                 str0m::Output::Transmit(send) => {
                     self.out.push_back(Output::Send { to: send.destination, bytes: send.contents.into() });
                 }
-                str0m::Output::Event(event) => self.event(now, event),
+                str0m::Output::Event(event) => self.event(event),
             }
-        }
-        if self.gone.is_some_and(|gone| gone <= now) {
-            self.closed();
         }
         Ok(())
     }
 
-    fn event(&mut self, now: Instant, event: Event) {
+    fn event(&mut self, event: Event) {
         match event {
             Event::Connected => {
-                (self.connected, self.gone) = (true, None);
+                self.connected = true;
                 self.out.push_back(Output::Connected);
             }
-            Event::KeyframeRequest(_)
-                if self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_SPAN) =>
-            {
-                self.asked = Some(now);
-                self.out.push_back(Output::KeyframeWanted);
+            Event::KeyframeRequest(_) => self.out.push_back(Output::KeyframeWanted),
+            Event::Closed => {
+                self.connected = false;
+                self.out.push_back(Output::Closed);
             }
-            Event::IceConnectionStateChange(state) if self.connected => {
-                let silent = state == IceConnectionState::Disconnected;
-                self.gone = silent.then_some(now + (PEER_TIMEOUT - ICE_TIMEOUT));
-            }
-            Event::Closed => self.closed(),
+            // Silence is judged by who moves the datagrams.
             _ => {}
         }
-    }
-
-    fn closed(&mut self) {
-        (self.connected, self.gone) = (false, None);
-        self.out.push_back(Output::Closed);
     }
 }
 

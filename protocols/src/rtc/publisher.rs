@@ -71,8 +71,7 @@ const SILENCE: Duration = Duration::from_secs(1);
 impl Publisher {
     /// The session and the answer for the peer.
     pub fn answer(now: Instant, offer: &str, settings: &Settings) -> Result<(Self, String), OfferError> {
-        let (Agreed { rtc, local, tracks }, answer) = offer::answer(now, offer, settings, Role::Publisher)?;
-        let hints = Hints::read(offer);
+        let (Agreed { rtc, local, tracks, hints }, answer) = offer::answer(now, offer, settings, Role::Publisher)?;
         let publisher = Self {
             rtc,
             local,

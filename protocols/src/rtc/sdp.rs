@@ -20,6 +20,8 @@ pub struct Section<'a> {
 
 /// More of them is no offer of one publisher or player.
 const MAX_SECTIONS: usize = 16;
+/// There are no more payload types (RFC 3550 §5.1).
+const MAX_FORMATS: usize = 128;
 
 impl<'a> Offer<'a> {
     /// # Errors
@@ -43,7 +45,13 @@ impl<'a> Offer<'a> {
                 if media.len() == MAX_SECTIONS {
                     return Err("it has more than 16 m= lines");
                 }
-                media.push(Section { kind, port, proto, formats: words.collect(), lines: Vec::new() });
+                media.push(Section {
+                    kind,
+                    port,
+                    proto,
+                    formats: words.take(MAX_FORMATS).collect(),
+                    lines: Vec::new(),
+                });
             } else {
                 media.last_mut().unwrap_or(&mut session).lines.push(line);
             }

@@ -19,7 +19,7 @@ pub enum Output {
     KeyframeWanted,
     /// Keys are agreed on.
     Connected,
-    /// The peer said goodbye or is gone.
+    /// The peer said goodbye.
     Closed,
 }
 

@@ -65,7 +65,7 @@ fn a_clients_picture_and_sound_arrive_and_keyframes_are_asked_for() {
             let format = client.codec_config().find(|p| p.spec().codec == Codec::H264 && is_mode_1(p)).unwrap().pt();
             let picture = picture(sent, asked == Some(0));
             asked = asked.map(|since: u32| since + 1);
-            let payloads = h264::packetize(&track(), &picture, MAX_PAYLOAD_LEN);
+            let payloads = h264::packetize(&track(), &picture, MAX_PAYLOAD_LEN, true);
             let last = payloads.len() - 1;
             let mut direct = client.direct_api();
             let stream = direct.stream_tx_by_mid(video, None).unwrap();

@@ -30,13 +30,18 @@ const FU_A: u8 = 28;
 ///
 /// Before a keyframe stand the parameter sets of the configuration, unless it has its own: as one STAP-A
 /// (§5.7.1) where they fit. A longer NAL unit becomes fragments (FU-A, §5.8) of one size, the last perhaps
-/// shorter, so that one system call with segmentation can send them. Access unit delimiters are left out.
-pub fn packetize(track: &Track, frame: &Frame, max_len: usize) -> Vec<Bytes> {
+/// shorter, so that one system call with segmentation can send them. Access unit delimiters are left out, and SEI
+/// unless `keep_sei`.
+pub fn packetize(track: &Track, frame: &Frame, max_len: usize, keep_sei: bool) -> Vec<Bytes> {
     let Some(nal_length_size) = nal_length_size(track) else { return Vec::new() };
+    let goes = |kind| match kind {
+        avc::AUD => false,
+        avc::SEI => keep_sei,
+        _ => (1..STAP_A).contains(&kind),
+    };
     let units = || {
-        avc::nal_units(&frame.payload, nal_length_size)
-            .map_while(Result::ok)
-            .filter(|nal| nal_type(nal).is_some_and(|kind| (1..STAP_A).contains(&kind) && kind != avc::AUD))
+        let units = avc::nal_units(&frame.payload, nal_length_size).map_while(Result::ok);
+        units.filter(|nal| nal_type(nal).is_some_and(goes))
     };
     if units().next().is_none() {
         return Vec::new();

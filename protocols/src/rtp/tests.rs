@@ -44,7 +44,7 @@ fn picture(n: i64, keyframe: bool, slices: &[usize]) -> Frame {
 fn packets(frames: &[Frame], first: u16) -> Vec<Packet> {
     let (mut out, mut sequence) = (Vec::new(), first);
     for frame in frames {
-        let payloads = packetize(&track(), frame, MAX_PAYLOAD_LEN);
+        let payloads = packetize(&track(), frame, MAX_PAYLOAD_LEN, true);
         let last = payloads.len() - 1;
         for (n, payload) in payloads.into_iter().enumerate() {
             assert!(payload.len() <= MAX_PAYLOAD_LEN);
@@ -102,7 +102,7 @@ fn frames_of_all_sizes_come_back() {
 
 #[test]
 fn keyframes_bring_parameter_sets_and_fragments_are_of_one_size() {
-    let payloads = packetize(&track(), &picture(0, true, &[100_003]), MAX_PAYLOAD_LEN);
+    let payloads = packetize(&track(), &picture(0, true, &[100_003]), MAX_PAYLOAD_LEN, true);
     assert_eq!(payloads[0][..4], [0x78, 0, 24, 0x67]);
     assert_eq!(payloads.len(), 1 + 100_002_usize.div_ceil(1198));
     let (last, fragments) = payloads[1..].split_last().unwrap();
@@ -113,17 +113,31 @@ fn keyframes_bring_parameter_sets_and_fragments_are_of_one_size() {
     // One that has its own gets no others.
     let mut own = picture(0, true, &[50]);
     own.payload = [&hex("00000004 6742c00d")[..], &own.payload].concat().into();
-    assert_eq!(packetize(&track(), &own, MAX_PAYLOAD_LEN)[0][..], hex("6742c00d"));
+    assert_eq!(packetize(&track(), &own, MAX_PAYLOAD_LEN, true)[0][..], hex("6742c00d"));
+}
+
+#[test]
+fn sei_goes_out_unless_told_otherwise() {
+    let mut frame = picture(1, false, &[9]);
+    frame.payload =
+        [&hex("00000002 09f0 00000004 06050080")[..], &frame.payload, &hex("00000002 0680")].concat().into();
+    let types = |keep_sei| {
+        let payloads = packetize(&track(), &frame, MAX_PAYLOAD_LEN, keep_sei);
+        payloads.iter().map(|payload| payload[0] & 31).collect::<Vec<_>>()
+    };
+    assert_eq!((types(true), types(false)), (vec![6, 1, 6], vec![1]));
+    frame.payload = Bytes::from(hex("00000004 06050080"));
+    assert!(packetize(&track(), &frame, MAX_PAYLOAD_LEN, false).is_empty());
 }
 
 #[test]
 fn nothing_is_sent_of_what_is_broken() {
     let frame = |payload: &[u8]| Frame { payload: Bytes::copy_from_slice(payload), ..picture(0, true, &[]) };
     for payload in ["", "00000002 09f0", "000000ff 65", "00000001 7c"] {
-        assert!(packetize(&track(), &frame(&hex(payload)), MAX_PAYLOAD_LEN).is_empty(), "{payload}");
+        assert!(packetize(&track(), &frame(&hex(payload)), MAX_PAYLOAD_LEN, true).is_empty(), "{payload}");
     }
     let broken = Track { config: Bytes::new(), ..track() };
-    assert!(packetize(&broken, &picture(0, true, &[9]), MAX_PAYLOAD_LEN).is_empty());
+    assert!(packetize(&broken, &picture(0, true, &[9]), MAX_PAYLOAD_LEN, true).is_empty());
 }
 
 #[test]
@@ -199,7 +213,7 @@ fn depacketize(payloads: &[&[u8]]) -> (Vec<Media>, Vec<h264::PayloadError>) {
 
 #[test]
 fn payloads_that_are_not_of_mode_1_are_refused() {
-    let sets = packetize(&track(), &picture(0, true, &[20]), MAX_PAYLOAD_LEN)[0].clone();
+    let sets = packetize(&track(), &picture(0, true, &[20]), MAX_PAYLOAD_LEN, true)[0].clone();
     let (media, errors) = depacketize(&[&sets, &[0x65, 1, 2]]);
     assert_eq!((media.len(), errors), (2, vec![]));
     use h264::PayloadError::*;
@@ -228,7 +242,7 @@ fn payloads_that_are_not_of_mode_1_are_refused() {
 
 #[test]
 fn signalled_parameter_sets_serve_until_the_streams_own_come() {
-    let own = packetize(&track(), &picture(0, true, &[20]), MAX_PAYLOAD_LEN)[0].clone();
+    let own = packetize(&track(), &picture(0, true, &[20]), MAX_PAYLOAD_LEN, true)[0].clone();
     let (sps, pps) = (hex("674d400de98283f60220000003002000000641e28527"), hex("68ebe3cb20"));
     let other = avc::track(avc::config_record(&sps, &pps)).unwrap();
     let offered = [&[0, 0, 0, 1][..], &sps, &[0, 0, 0, 1], &pps].concat();
@@ -258,7 +272,7 @@ fn pictures_out_of_their_turn_get_decoding_times() {
     let (start, mut receiver) = (Instant::now(), Receiver::h264(Instant::now()));
     let mut sequence = 0;
     for (n, at) in order.into_iter().enumerate() {
-        for payload in packetize(&track, &picture(at, n == 0, &[500]), MAX_PAYLOAD_LEN) {
+        for payload in packetize(&track, &picture(at, n == 0, &[500]), MAX_PAYLOAD_LEN, true) {
             let marker = payload[0] & 31 < 6;
             let header = Header { marker, sequence, timestamp: 77 + 3000 * at as u32, ..Header::default() };
             receiver.input(start + Duration::from_millis(33 * n as u64), Packet { header, payload });
@@ -352,7 +366,7 @@ fn judge(bytes: &[u8]) {
             assert!(last[n].is_none_or(|last| frame.dts + bound >= last), "{frame:?} after {:?}", last[n]);
             last[n] = Some(frame.dts);
             bframes::is_reference(&frame.payload, 4);
-            packetize(&track(), &frame, 24);
+            packetize(&track(), &frame, 24, true);
         }
     }
 }
@@ -363,7 +377,7 @@ fn hostile_packets_do_not_panic() {
         [picture(0, true, &[60]), picture(1, false, &[30, 8]), picture(3, false, &[9]), picture(2, false, &[9])];
     let mut packets: Vec<Packet> = Vec::new();
     for frame in &frames {
-        for payload in packetize(&track(), frame, 24) {
+        for payload in packetize(&track(), frame, 24, true) {
             let sequence = 65_530u16.wrapping_add(packets.len() as u16);
             let timestamp = frame.pts.as_ticks(h264::HZ) as u32;
             packets.push(Packet { header: Header { sequence, timestamp, ..Header::default() }, payload });
@@ -402,7 +416,7 @@ fn wild_sequence_numbers_and_timestamps_do_not_panic() {
 fn hostile_frames_do_not_panic() {
     mutations(&picture(0, true, &[300, 9]).payload, 20_000, |bytes| {
         let frame = Frame { payload: Bytes::copy_from_slice(bytes), ..picture(0, true, &[]) };
-        let payloads = packetize(&track(), &frame, 100);
+        let payloads = packetize(&track(), &frame, 100, true);
         assert!(payloads.iter().all(|payload| (1..=100).contains(&payload.len())));
     });
 }

@@ -139,7 +139,7 @@ impl Remarks {
             let meant = if row.kind == Kind::BoolOn { "on" } else { "off" };
             self.warnings.push(format!("{place}: {name} {word}: neither on nor off, taken as {meant}"));
         }
-        if args.len() > 1 && !matches!(row.kind, Kind::List | Kind::Endpoints) {
+        if args.len() > 1 && !matches!(row.kind, Kind::List | Kind::Rule | Kind::Endpoints) {
             self.warnings.push(format!("{place}: {name} takes one argument, the rest is ignored"));
         }
     }

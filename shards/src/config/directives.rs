@@ -52,6 +52,8 @@ pub enum Kind {
     /// Text with variables such as `[app]`.
     Template,
     List,
+    /// A deed and whom it is about.
+    Rule,
     Endpoints,
     /// Children are the section of that path.
     Block,
@@ -161,6 +163,7 @@ impl fmt::Display for Kind {
             Self::Path => f.write_str("path"),
             Self::Template => f.write_str("template"),
             Self::List => f.write_str("list"),
+            Self::Rule => f.write_str("`publish` or `play`, then `all`, an address or a network"),
             Self::Endpoints => f.write_str("`[ip:]port`, several"),
             Self::Block | Self::Free => f.write_str("block"),
             Self::Removed => f.write_str("ignored"),
@@ -298,8 +301,25 @@ Where a client may reach the port of `rtc_server`, best first:
 
 Interfaces count only where `listen` covers them: behind a NAT or in Docker, say the outer address by `candidate`.
 
+## Access
+
+`security` judges by address, for every protocol: with no rule nobody is let in, a `deny` wins, and where there is an
+`allow`, be it of the other deed, nothing else is allowed. `refer` judges by the end of the host in RTMP's pageUrl or
+HTTP's Referer: `all`, and `publish` or `play`. RTMP clients are answered with an error, SRT sessions closed, HTTP and
+WHIP or WHEP answered 403.
+
+## Hooks
+
+`http_hooks` has URLs that are called in order, with the members that SRS sends; `clients` in `on_play` and `on_stop`
+is the API's. `on_connect`, `on_publish` and `on_play` are waited for: anything but status 200 or 201 with `0` or an
+object with an integer `code` of 0 refuses the client, as does a receiver that takes more than 30 s to connect or to answer. HTTP
+and WHIP or WHEP are answered 401 then. Of the others failures are logged and counted. Only http is called: a URL of
+https refuses, with a warning at start. Viewers by HLS are in no session yet, so `on_play` is not asked about them. With
+`on_hls` files are written also where `hls_path` is not given.
+
 ## Differences from SRS
 
+- Networks of `security` may be IPv6. A rule that cannot be meant ends the start. `refer` counts for HTTP and WebRTC too.
 - `shards` is ours: the number of cores that carry media, all by default.
 - `vhost.play.queue_length` is 10 seconds instead of 30. A viewer further behind than this continues at the
   newest keyframe.

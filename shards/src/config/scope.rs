@@ -167,6 +167,22 @@ impl<'a> Scope<'a> {
         }
     }
 
+    /// The words of a list; none where nothing is given.
+    pub fn list(&self, name: &str) -> Vec<String> {
+        self.given(name).map(|value| value.words).unwrap_or_default()
+    }
+
+    /// What `read` makes of each `name` in the block, of the file alone.
+    pub fn each<T>(&self, name: &str, read: impl Fn(&[String]) -> Option<T>) -> Result<Vec<T>, BadValue> {
+        let row = self.row(name);
+        let found = self.directives.iter().filter(|directive| directive.name == name);
+        let read = |directive: &Directive| {
+            let value = || Value { words: directive.args.clone(), place: directive.place.clone() };
+            read(&directive.args).ok_or_else(|| self.bad(name, &value(), row.kind.to_string()))
+        };
+        found.map(read).collect()
+    }
+
     pub fn bad(&self, name: &str, value: &Value, expected: String) -> BadValue {
         let name = dotted(self.section.path, name);
         BadValue { place: value.place.clone(), name, value: value.words.join(" "), expected }

@@ -7,6 +7,7 @@ use super::{
     legacy,
     scope::Scope,
 };
+use crate::access::{Refer, Rule, Security};
 use crate::net::certificates::Pair;
 use shardcast_engine::{
     key::{DEFAULT_VHOST, StreamKey},
@@ -20,6 +21,7 @@ use shardcast_protocols::{
     },
 };
 use std::{
+    collections::BTreeMap,
     net::IpAddr,
     ops::RangeInclusive,
     path::{Path, PathBuf},
@@ -270,6 +272,9 @@ pub struct Vhost {
     pub http_remux: HttpRemux,
     pub hls: Hls,
     pub dvr: Dvr,
+    pub hooks: Hooks,
+    pub refer: Refer,
+    pub security: Security,
     pub srt_enabled: bool,
     pub rtc: Rtc,
 }
@@ -771,6 +776,72 @@ impl Dvr {
     }
 }
 
+/// Who is told of events, and asked about some.
+#[derive(Clone, Default, PartialEq, Eq, Debug)]
+pub struct Hooks {
+    pub enabled: bool,
+    /// URLs in the order of their calls, by directive.
+    urls: BTreeMap<&'static str, Vec<String>>,
+    /// What is read of the answer to `on_hls_notify`, bytes.
+    pub notify_bytes: usize,
+}
+
+impl Hooks {
+    const EVENTS: [&str; 9] = [
+        "on_connect",
+        "on_close",
+        "on_publish",
+        "on_unpublish",
+        "on_play",
+        "on_stop",
+        "on_dvr",
+        "on_hls",
+        "on_hls_notify",
+    ];
+
+    fn of(vhost: &str, scope: Scope, hls: Scope, remarks: &mut Remarks) -> Result<Self, BadValue> {
+        let urls: BTreeMap<_, _> = Self::EVENTS.iter().map(|event| (*event, scope.list(event))).collect();
+        let hooks = Self {
+            enabled: scope.flag("enabled"),
+            urls,
+            notify_bytes: to_usize(hls.number("hls_nb_notify")?.unwrap_or_default()),
+        };
+        for event in Self::EVENTS {
+            for url in hooks.urls(event).iter().filter(|url| !url.starts_with("http://")) {
+                let warning = format!("vhost {vhost}: {event} {url}: only http is called, each call of it fails");
+                remarks.warnings.push(warning);
+            }
+        }
+        if !hooks.urls("on_play").is_empty() && hls.flag("enabled") {
+            let warning = format!("vhost {vhost}: on_play is NOT ASKED about viewers by HLS, who are served");
+            remarks.warnings.push(warning);
+        }
+        Ok(hooks)
+    }
+
+    /// Of an event; none where hooks are off.
+    pub fn urls(&self, event: &str) -> &[String] {
+        self.urls.get(event).filter(|_| self.enabled).map_or(&[], Vec::as_slice)
+    }
+}
+
+fn refer(scope: Scope) -> Refer {
+    Refer {
+        enabled: scope.flag("enabled"),
+        all: scope.list("all"),
+        publish: scope.list("publish"),
+        play: scope.list("play"),
+    }
+}
+
+fn security(scope: Scope) -> Result<Security, BadValue> {
+    Ok(Security {
+        enabled: scope.flag("enabled"),
+        deny: scope.each("deny", Rule::of)?,
+        allow: scope.each("allow", Rule::of)?,
+    })
+}
+
 fn vhosts(root: Scope, chunk_size: u32, remarks: &mut Remarks) -> Result<Vec<Vhost>, BadValue> {
     let mut vhosts: Vec<Vhost> = Vec::new();
     for (directive, scope) in root.blocks("vhost") {
@@ -802,6 +873,12 @@ impl Vhost {
             let HttpRemux { mount, .. } = &http_remux;
             remarks.warnings.push(format!("vhost {name}: http_remux mount {mount}: only .flv and .ts are served yet"));
         }
+        let hooks = Hooks::of(&name, scope.block("http_hooks"), scope.block("hls"), remarks)?;
+        let mut hls = Hls::of(&name, scope.block("hls"), remarks)?;
+        if !hooks.urls("on_hls").is_empty() {
+            // Who is told of files is to find them.
+            hls.folder.get_or_insert_with(|| scope.block("hls").default("hls_path").into());
+        }
         Ok(Self {
             enabled: scope.flag("enabled"),
             chunk_size: chunk_size(scope, global_chunk_size, remarks)?,
@@ -818,8 +895,11 @@ impl Vhost {
             first_packet_timeout: Duration::from_millis(number(publish, "firstpkt_timeout")?),
             normal_timeout: Duration::from_millis(number(publish, "normal_timeout")?),
             http_remux,
-            hls: Hls::of(&name, scope.block("hls"), remarks)?,
+            hls,
             dvr: Dvr::of(scope.block("dvr"))?,
+            hooks,
+            refer: refer(scope.block("refer")),
+            security: security(scope.block("security"))?,
             srt_enabled: scope.block("srt").flag("enabled"),
             rtc: Rtc::of(&name, scope.block("rtc"), remarks)?,
             name,

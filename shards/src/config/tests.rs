@@ -4,10 +4,12 @@ use super::{
     directives::{self, Kind, Row, Section, Status, dotted},
     *,
 };
+use crate::access::{Deed, Refer, Security, judge};
 use crate::net::certificates::Pair;
 use shardcast_engine::time::Timestamp;
 use shardcast_protocols::{
     hls::{self, Names, Template},
+    session::Verdict,
     srt::{
         Bandwidth,
         stream_id::{Defaults, Mode},
@@ -51,6 +53,7 @@ fn line(section: &Section, row: &Row) -> String {
         Kind::Float(_) => format!("{name} 1.5;\n"),
         Kind::OneOf(names) => format!("{name} {};\n", names.split(", ").next().unwrap()),
         Kind::Endpoints => format!("{name} 1234 [::]:1235;\n"),
+        Kind::Rule => format!("{name} play 10.0.0.0/8;\n"),
         _ => format!("{name} word;\n"),
     }
 }
@@ -221,6 +224,9 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
             mw_adaptive: true,
             first_packet_timeout: ms(20_000),
             normal_timeout: ms(5_000),
+            hooks: hooks(),
+            refer: Refer::default(),
+            security: Security::default(),
             srt_enabled: false,
             rtc: rtc(),
             http_remux: HttpRemux { enabled: false, mount: "[vhost]/[app]/[stream].flv".into() },
@@ -303,6 +309,9 @@ fn a_file_sets_everything_that_acts() {
             mw_adaptive: false,
             first_packet_timeout: ms(6),
             normal_timeout: ms(5),
+            hooks: hooks(),
+            refer: Refer::default(),
+            security: Security::default(),
             srt_enabled: false,
             rtc: Rtc {
                 enabled: true,
@@ -594,6 +603,49 @@ fn stock_files_of_srs_for_rtc_and_srt_load_without_a_warning() {
     }
 }
 
+/// Of a vhost that has none.
+fn hooks() -> Hooks {
+    load("vhost v { }").vhosts[0].hooks.clone()
+}
+
+#[test]
+fn hooks_have_their_urls_in_order_and_are_warned_about_where_they_cannot_act() {
+    let text =
+        "vhost v { http_hooks { enabled on; on_publish http://a/1 http://b/2; on_play https://c/; on_hls http://d/; }
+        hls { enabled on; hls_nb_notify 7; } }";
+    let Vhost { hooks, hls, .. } = &load(text).vhosts[0];
+    assert_eq!(hooks.urls("on_publish"), ["http://a/1", "http://b/2"]);
+    assert_eq!((hooks.urls("on_stop"), hooks.notify_bytes), (&[][..], 7));
+    assert_eq!(hls.folder.as_deref(), Some(std::path::Path::new("./objs/nginx/html")), "its files are told of");
+    assert_eq!(
+        remarks(text, &[]),
+        [
+            "vhost v: on_play https://c/: only http is called, each call of it fails",
+            "vhost v: on_play is NOT ASKED about viewers by HLS, who are served"
+        ]
+    );
+    let off = load(&text.replace("hooks { enabled on;", "hooks { enabled off;"));
+    assert!(off.vhosts[0].hooks.urls("on_publish").is_empty() && off.warnings.is_empty());
+}
+
+#[test]
+fn access_rules_are_read_and_judge() {
+    let config = load(
+        "vhost v { refer a.io b.io; security { enabled on; allow play all; deny play 10.0.0.0/8; allow publish ::1; } }",
+    );
+    let vhost = &config.vhosts[0];
+    assert!(vhost.refer.enabled && vhost.refer.all == ["a.io", "b.io"]);
+    let judged = |deed, ip: &str, page| judge(vhost, deed, ip.parse().unwrap(), Some(page)) == Verdict::Allowed;
+    assert!(judged(Deed::Play, "9.9.9.9", "http://a.io/") && judged(Deed::Publish, "::1", "http://b.io/"));
+    assert!(!judged(Deed::Play, "::ffff:10.1.1.1", "http://a.io/"), "an IPv4 address in an IPv6 one");
+    assert!(!judged(Deed::Publish, "::2", "http://a.io/") && !judged(Deed::Play, "9.9.9.9", "http://c.io/"));
+    let expected = "expecting `publish` or `play`, then `all`, an address or a network";
+    for words in ["deny play 10.0.0.0/33", "allow play", "deny all"] {
+        let refused = refusal(&format!("vhost v {{ security {{ {words}; }} }}"));
+        assert!(refused.starts_with("t.conf:1:22: vhost.security.") && refused.ends_with(expected), "{refused}");
+    }
+}
+
 #[test]
 fn rtmp_block_wins_over_the_older_place() {
     let config = load("listen 1; chunk_size 1000; rtmp { listen 2; } vhost v { }");
@@ -742,7 +794,7 @@ fn a_server_is_full_by_lateness_unless_that_is_off() {
         late_threshold: Option::map(ms, Duration::from_millis),
         redirect: redirect.map(str::to_owned),
     };
-    assert_eq!(breaker(""), of(Some(50), None));
+    assert_eq!(breaker(""), of(Some(100), None));
     assert_eq!(breaker("late_threshold 7; redirect http://other:80/;"), of(Some(7), Some("http://other:80")));
     assert_eq!(breaker("enabled off; late_threshold 7;"), of(None, None));
 }

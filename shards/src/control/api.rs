@@ -21,6 +21,7 @@ use shardcast_engine::{
 };
 use std::{
     collections::BTreeMap,
+    net::IpAddr,
     time::{Duration, SystemTime},
 };
 
@@ -39,7 +40,11 @@ pub struct Asked<'r> {
     pub path: &'r str,
     /// Without its `?`.
     pub query: &'r str,
+    /// By which it reached the server.
     pub host: &'r str,
+    /// On which it was made (`Referer`).
+    pub page: &'r str,
+    pub ip: IpAddr,
     /// On the API's own port, where it has one: what is no path of the API gets the index.
     pub own_port: bool,
 }

@@ -2,21 +2,33 @@
 
 use super::{
     Control,
-    http::{Answer, with_type},
+    api::Asked,
+    http::{Answer, text, with_type},
     pages,
 };
-use crate::ingress::http::vhost_name;
-use hyper::header::{CACHE_CONTROL, HeaderValue};
+use crate::{
+    access::{self, Deed},
+    ingress::http::vhost_name,
+};
+use hyper::{
+    StatusCode,
+    header::{CACHE_CONTROL, HeaderValue},
+};
 use shardcast_engine::key::StreamKey;
-use shardcast_protocols::hls::Content;
+use shardcast_protocols::{hls::Content, session::Verdict};
+use tracing::info;
 
 /// `None` where the path is of no stream's window.
-pub async fn answer(control: &Control, path: &str, query: &str, host: &str) -> Option<Answer> {
-    let path = pages::decode(path);
+pub async fn answer(control: &Control, request: &Asked<'_>) -> Option<Answer> {
+    let path = pages::decode(request.path);
     let config = control.config();
-    let vhost = config.vhost(vhost_name(host, query)).filter(|vhost| vhost.hls.enabled)?;
+    let vhost = config.vhost(vhost_name(request.host, request.query)).filter(|vhost| vhost.hls.enabled)?;
     let asked = vhost.hls.names.asked(&vhost.name, &path)?;
     let key = StreamKey::new(&vhost.name, &asked.app, &asked.stream);
+    if let Verdict::Refused(why) = access::judge(vhost, Deed::Play, request.ip, Some(request.page)) {
+        info!("HLS request of {} for {key} refused: {why}", request.ip);
+        return Some(text(StatusCode::FORBIDDEN, "Forbidden"));
+    }
     let (content_type, cache, bytes) = match control.fetch(&key, &path).await? {
         Content::Playlist(bytes) => ("application/vnd.apple.mpegurl", "no-cache", bytes),
         // A number comes again when the server was started anew: no cache is to keep it for longer than players

@@ -129,8 +129,9 @@ async fn route(
     if path.starts_with("/rtc/v1/") {
         return rtc::answer(control, request, peer).await.unwrap_or_else(not_found);
     }
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let asked = Asked { method, path: &path, query, host, own_port };
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (host, page, ip) = (header(header::HOST), header(header::REFERER), peer.ip());
+    let asked = Asked { method, path: &path, query, host, page, ip, own_port };
     if path.starts_with("/api/") && path != "/api/v1/versions" && !config.http_api.enabled {
         return not_found();
     }
@@ -143,7 +144,7 @@ async fn route(
     if !matches!(*method, Method::GET | Method::HEAD) {
         return not_allowed();
     }
-    match hls::answer(control, &path, query, host).await {
+    match hls::answer(control, &asked).await {
         Some(answer) => answer,
         None => pages::page(&config.http_server, &path).await.unwrap_or_else(not_found),
     }
@@ -213,7 +214,7 @@ pub fn with_type(content_type: &'static str, body: Bytes) -> Answer {
     answer
 }
 
-fn text(status: StatusCode, words: &'static str) -> Answer {
+pub fn text(status: StatusCode, words: &'static str) -> Answer {
     let mut answer = with_type("text/plain; charset=utf-8", Bytes::from_static(words.as_bytes()));
     *answer.status_mut() = status;
     answer

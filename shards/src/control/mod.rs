@@ -4,6 +4,7 @@ pub mod api;
 mod auth;
 mod census;
 mod hls;
+mod hooks;
 pub mod http;
 mod io;
 pub mod pages;
@@ -18,6 +19,7 @@ pub use process::Process;
 
 use crate::{
     config::Config,
+    hooks::Herald,
     launch::security::Security,
     load::Board,
     mesh::{Mail, Mesh},
@@ -84,6 +86,8 @@ pub struct Control {
     /// Asked of the homes of streams that somebody wants to publish by WebRTC.
     verdicts: Requests<Verdict>,
     rtc: rtc::Sessions,
+    hooks: hooks::Hooks,
+    herald: Herald,
 }
 
 impl Control {
@@ -107,6 +111,8 @@ impl Control {
             fetches: Requests::default(),
             verdicts: Requests::default(),
             rtc: rtc::Sessions::default(),
+            hooks: hooks::Hooks::default(),
+            herald: common.herald,
         })
     }
 
@@ -134,6 +140,7 @@ impl Control {
                 Mail::ClientList { request, shard, clients } => self.clients.answer(request, shard, clients),
                 Mail::Fetched { request, content } => self.fetches.answer(request, content),
                 Mail::Verdict { session, verdict } => self.verdicts.answer(session, verdict),
+                Mail::Consult { call, request, from } => self.call(*call, Some((from, request))),
                 Mail::Claim { ufrag, socket, source, bytes, from } => self.claim(&ufrag, socket, source, bytes, from),
                 Mail::Left { number } => self.left(number),
                 Mail::Keyframe { number } => self.ask_keyframe(number),
@@ -230,8 +237,9 @@ impl Control {
         }
     }
 
-    /// Sends what found no place in a channel.
-    pub fn deliver(&self) {
+    /// Sends what found no place in a channel, and tells of events.
+    pub fn deliver(self: &Rc<Self>) {
         self.mesh.flush();
+        self.process.calls.try_iter().for_each(|call| self.call(call, None));
     }
 }

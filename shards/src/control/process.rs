@@ -3,6 +3,7 @@
 use super::{Control, reload::Reload};
 use crate::{
     config::Env,
+    hooks::Call,
     launch::{Orders, Supervisor, probe::Limits},
     mesh::Mail,
 };
@@ -11,7 +12,7 @@ use std::{
     cell::{Cell, RefCell},
     os::unix::process::parent_id,
     rc::Rc,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, atomic::Ordering, mpsc::Receiver},
     time::{Duration, Instant},
 };
 use tracing::{info, warn};
@@ -33,6 +34,8 @@ pub struct Process {
     pub limits: Limits,
     /// The process that started this one.
     pub parent: u32,
+    /// Told by heralds.
+    pub calls: Receiver<Call>,
 }
 
 pub struct Office {
@@ -41,6 +44,7 @@ pub struct Office {
     pub supervisor: RefCell<Supervisor>,
     pub limits: Limits,
     parent: u32,
+    pub calls: Receiver<Call>,
     pub reload: RefCell<Reload>,
     reloading: Cell<bool>,
     /// A graceful end has begun;
@@ -51,13 +55,14 @@ pub struct Office {
 
 impl Office {
     pub fn new(process: Process) -> Self {
-        let Process { env, orders, supervisor, limits, parent, .. } = process;
+        let Process { env, orders, supervisor, limits, parent, calls, .. } = process;
         Self {
             env,
             orders,
             supervisor: RefCell::new(supervisor),
             limits,
             parent,
+            calls,
             reload: RefCell::default(),
             reloading: Cell::default(),
             leaving: Cell::default(),

@@ -135,6 +135,7 @@ impl Control {
     fn apply(self: &Rc<Self>, new: Config, connections_max: usize, opened: ports::Ports) {
         let new = Arc::new(new);
         *self.config.borrow_mut() = new.clone();
+        self.herald.configure(new.clone());
         let api = ports::api(&new);
         self.doors.keep(|endpoint| api.contains(endpoint));
         for (endpoint, listener) in opened.api {

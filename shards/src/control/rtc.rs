@@ -8,6 +8,8 @@ use super::{
     http::{Answer, json, with_type},
 };
 use crate::{
+    access::{self, Deed},
+    hooks::{self, Call},
     ingress::{
         candidates::{self, Asked},
         http::vhost_name,
@@ -38,6 +40,7 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tracing::{info, warn};
@@ -97,7 +100,7 @@ impl From<OfferError> for Fault {
 
 /// What an offer is for.
 struct Wanted {
-    /// `param` is the query without its `?`.
+    /// `param` is the query; of WHIP and WHEP without its `?`, as SRS has it.
     request: Request,
     offer: String,
     ice: Option<(String, String)>,
@@ -216,10 +219,10 @@ fn wanted_by_json(body: &str, plays: bool, page_url: String) -> Result<Wanted, F
         return Err(bad("sdp and streamurl are needed"));
     };
     let target = target(url).ok_or_else(|| bad("streamurl names no stream"))?;
-    let mut param = target.param.trim_start_matches('?').to_owned();
+    let mut param = target.param.clone();
     if !plays {
         // As SRS has it, for hooks.
-        param.push_str(if param.is_empty() { "upstream=rtc" } else { "&upstream=rtc" });
+        param.push_str(if param.is_empty() { "?upstream=rtc" } else { "&upstream=rtc" });
     }
     let request = Request { param, page_url, client: client(plays), ..target.request(url) };
     Ok(Wanted { request, offer: offer.to_owned(), ice: None })
@@ -258,11 +261,19 @@ async fn make(
     // Where its packets will arrive nobody knows yet: a shard with time for it is enough.
     if plays && control.board.are_all_full() {
         metrics::counter!("shardcast_viewers_refused_total", "protocol" => "rtc").increment(1);
-        return Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", Refusal::Full.to_string()));
+        return Err(Refusal::Full.into());
     }
     if request.app.is_empty() || request.stream.is_empty() {
         return Err(Fault::new(StatusCode::BAD_REQUEST, 2051, "StreamNameEmpty", "app and stream are needed"));
     }
+    let deed = if plays { Deed::Play } else { Deed::Publish };
+    if let Verdict::Refused(refusal) = access::judge(vhost, deed, peer.ip(), Some(&request.page_url)) {
+        return Err(refusal.into());
+    }
+    let key = seat::key(vhost, request);
+    let id = random_id();
+    let client = Arc::new(hooks::Client::new(&id, peer.ip(), key.clone(), request));
+    let (start, end) = deed.events();
     let sessions = &control.rtc;
     if sessions.waiting() >= WAITING {
         let why = format!("{WAITING} sessions wait for their peers");
@@ -280,12 +291,14 @@ async fn make(
         let (publisher, answer) = Publisher::answer(now, &wanted.offer, &settings)?;
         (Session::Publisher(Box::new(publisher)), answer)
     };
+    if let Verdict::Refused(refusal) = control.consult(&Call { event: start, client: client.clone() }).await {
+        return Err(refusal.into());
+    }
+    let told = control.herald.farewell(end, &client);
     let ufrag = session.ufrag();
     if sessions.by_ufrag.borrow().contains_key(&ufrag) {
         return Err(Fault::new(StatusCode::CONFLICT, 5035, "RtcUnique", "its ice-ufrag is in use"));
     }
-    let key = seat::key(vhost, request);
-    let id = random_id();
     let number = if plays {
         Publication::number(control.shards(), control.verdicts.number())
     } else {
@@ -298,7 +311,8 @@ async fn make(
         settings.candidates,
     );
     let token = format!("{}{}", random_id(), random_id());
-    let prepared = Box::new(Prepared { number, id, ufrag: ufrag.clone(), key, request: request.clone(), session });
+    let prepared =
+        Box::new(Prepared { number, id, ufrag: ufrag.clone(), key, request: request.clone(), session, told });
     sessions.add(prepared, token.clone(), now + vhost.rtc.stun_timeout);
     Ok((Made { answer, ufrag, token }, wanted))
 }
@@ -333,14 +347,24 @@ async fn publish(
             Refusal::Other("its home does not answer".into())
         }
     };
-    Err(match &refusal {
-        Refusal::StreamBusy(_) => Fault::new(StatusCode::CONFLICT, 5020, "RtcStreamBusy", refusal.to_string()),
-        Refusal::NoVhost(_) => Fault::new(StatusCode::NOT_FOUND, 2014, "NoVhost", refusal.to_string()),
-        Refusal::Full => Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", refusal.to_string()),
-        Refusal::Other(_) => {
-            Fault::new(StatusCode::INTERNAL_SERVER_ERROR, 1098, "StreamDisposing", refusal.to_string())
+    Err(refusal.into())
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        match &refusal {
+            Refusal::StreamBusy(_) => Fault::new(StatusCode::CONFLICT, 5020, "RtcStreamBusy", refusal.to_string()),
+            Refusal::Rejected(_) => Fault::new(StatusCode::UNAUTHORIZED, 3064, "HttpResponseCode", refusal.to_string()),
+            Refusal::Denied(_) => Fault::new(StatusCode::FORBIDDEN, 1053, "SecurityDeny", refusal.to_string()),
+            Refusal::NoVhost(_) => Fault::new(StatusCode::NOT_FOUND, 2014, "NoVhost", refusal.to_string()),
+            Refusal::Full => {
+                Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", refusal.to_string())
+            }
+            Refusal::Other(_) => {
+                Fault::new(StatusCode::INTERNAL_SERVER_ERROR, 1098, "StreamDisposing", refusal.to_string())
+            }
         }
-    })
+    }
 }
 
 fn created(made: &Made, wanted: &Wanted) -> Answer {

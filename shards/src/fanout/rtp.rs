@@ -2,7 +2,7 @@
 //!
 //! Pictures are cut into payloads once; each viewer's session numbers, seals and sends them.
 
-use crate::{connection::Connection, net::peer::Peer};
+use crate::{config::Rtc, connection::Connection, net::peer::Peer};
 use bytes::Bytes;
 use shardcast_engine::{
     codec::{Codec, Kind},
@@ -38,6 +38,7 @@ pub struct RtpAudience {
     next: u64,
     bframes: BFrames,
     keep_bframes: bool,
+    keep_sei: bool,
     left_out: Option<Odd>,
     newest: Timestamp,
     asked: Option<Instant>,
@@ -76,13 +77,14 @@ enum Place {
 }
 
 impl RtpAudience {
-    pub fn new(ring: &Ring, keep_bframes: bool) -> Self {
+    pub fn new(ring: &Ring, rtc: Rtc) -> Self {
         Self {
             viewers: Vec::new(),
             packets: VecDeque::new(),
             next: ring.resume().unwrap_or(ring.next()),
             bframes: BFrames::default(),
-            keep_bframes,
+            keep_bframes: rtc.keep_bframe,
+            keep_sei: rtc.keep_avc_nalu_sei,
             left_out: None,
             newest: Timestamp::ZERO,
             asked: None,
@@ -181,7 +183,7 @@ impl RtpAudience {
                     metrics::counter!("shardcast_rtc_bframes_dropped_total").increment(1);
                     return Vec::new();
                 }
-                h264::packetize(track, frame, MAX_PAYLOAD_LEN)
+                h264::packetize(track, frame, MAX_PAYLOAD_LEN, self.keep_sei)
             }
             codec if frame.kind == Kind::Video => {
                 self.note(key, Odd::Codec(codec));

@@ -169,7 +169,7 @@ fn name_to_resolve<'a>(config: &RtcServer, host: &'a str) -> Option<&'a str> {
 }
 
 /// The addresses of a name, each once; none where it has none, or they do not come in time.
-async fn resolve(name: &str) -> Vec<IpAddr> {
+pub async fn resolve(name: &str) -> Vec<IpAddr> {
     let name = name.to_owned();
     let found = timeout(PATIENCE, async {
         while LOOKING_UP.replace(true) {

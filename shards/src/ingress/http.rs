@@ -3,6 +3,7 @@
 
 use super::seat::Seat;
 use crate::{
+    access::Deed,
     config::{Config, Vhost},
     connection::{Closed, Connection, Flow},
     mesh::Handover,
@@ -13,7 +14,7 @@ use bytes::{Bytes, BytesMut};
 use glommio::{timer::sleep, yield_if_needed};
 use shardcast_engine::key::StreamKey;
 use shardcast_protocols::{
-    session::{Client, Request},
+    session::{Client, Refusal, Request, Verdict},
     websocket::{self, Answer},
 };
 use std::{
@@ -22,6 +23,7 @@ use std::{
     rc::Rc,
     time::{Duration, Instant},
 };
+use tracing::info;
 
 /// A request's line and headers may be so long, and take so long.
 const HEAD_BYTES: usize = 16 << 10;
@@ -80,7 +82,7 @@ async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'
     };
     connection.deadline.set(None);
     let config = shard.config();
-    let wanted = match live(&config, &head, connection.socket.is_tls()) {
+    let wanted = match live(&config, &head) {
         Some((vhost, _, Body::Ts)) if is_segment(shard, vhost, &head.path).await => None,
         wanted => wanted,
     };
@@ -102,6 +104,11 @@ async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'
                 None => "503 Service Unavailable\r\nRetry-After: 5".into(),
             },
         );
+    }
+    if let Verdict::Refused(why) = seat.admit(vhost, Deed::Play, &request).await {
+        info!(cid = %connection.id, "{} may not play {}/{}: {why}", connection.peer, request.app, request.stream);
+        let status = if matches!(why, Refusal::Rejected(_)) { "401 Unauthorized" } else { "403 Forbidden" };
+        return refuse(connection, status);
     }
     let crossdomain = config.http_server.crossdomain;
     if let Some(upgrade) = &head.upgrade {
@@ -173,6 +180,7 @@ struct Head {
     /// With its `?`, or empty.
     query: String,
     host: String,
+    page: String,
     origin: Option<String>,
     /// The client knows chunked bodies: HTTP/1.1.
     chunks: bool,
@@ -278,6 +286,8 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
         path: crate::control::pages::decode(path),
         query: query.to_owned(),
         host: owned("host"),
+        // Browsers name no page where they open a WebSocket.
+        page: header("referer").or(header("origin")).unwrap_or_default().to_owned(),
         origin: header("origin").map(str::to_owned),
         chunks: request.version == Some(1),
         upgrade: upgrades.then(|| Upgrade { key: owned("sec-websocket-key"), version: owned("sec-websocket-version") }),
@@ -286,7 +296,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
 }
 
 /// The stream that a request asks for, where the vhost serves it over HTTP.
-fn live<'c>(config: &'c Config, head: &Head, tls: bool) -> Option<(&'c Vhost, Request, Body)> {
+fn live<'c>(config: &'c Config, head: &Head) -> Option<(&'c Vhost, Request, Body)> {
     if !matches!(&*head.method, "GET" | "HEAD") {
         return None;
     }
@@ -296,16 +306,11 @@ fn live<'c>(config: &'c Config, head: &Head, tls: bool) -> Option<(&'c Vhost, Re
     let (app, stream) = mounted(&mount(&vhost.http_remux.mount, body)?, &vhost.name, &head.path)?;
     let request = Request {
         vhost: name.to_owned(),
+        tc_url: format!("rtmp://{}/{app}", vhost.name),
         app,
         stream,
         param: head.query.clone(),
-        tc_url: format!(
-            "{}{}://{}{}",
-            if head.upgrade.is_some() { "ws" } else { "http" },
-            if tls { "s" } else { "" },
-            head.host,
-            head.path
-        ),
+        page_url: head.page.clone(),
         client: Client::FlvPlay,
         ..Request::default()
     };

@@ -7,6 +7,7 @@
 use super::seat::Seat;
 use crate::{
     connection::{Connection, Part},
+    hooks::Farewell,
     mesh::Mail,
     net::{datagram, link::Link, peer::Peer, sys},
     shard::Shard,
@@ -50,6 +51,7 @@ pub struct Prepared {
     pub key: StreamKey,
     pub request: Request,
     pub session: Session,
+    pub told: Farewell,
 }
 
 /// Where packets come from that are no strangers.
@@ -135,7 +137,7 @@ pub fn take(shard: &Shard, socket: usize, source: SocketAddr, bytes: &[u8], via:
 
 /// A session comes to live here, with the request that brought it.
 pub fn settle(shard: &Rc<Shard>, prepared: Prepared, socket: usize, source: SocketAddr, bytes: &[u8]) {
-    let Prepared { number, id, ufrag, key, request, session } = prepared;
+    let Prepared { number, id, ufrag, key, request, session, told } = prepared;
     let port = &shard.rtc;
     let publishes = matches!(session, Session::Publisher(_));
     let config = shard.config();
@@ -160,8 +162,8 @@ pub fn settle(shard: &Rc<Shard>, prepared: Prepared, socket: usize, source: Sock
     let member = Member { ufrag, peer: peer.clone(), addresses: Vec::new(), keyframes };
     port.members.borrow_mut().insert(number, member);
     port.open(number, source);
-    let part = Part { key, request, publishes, wire: None };
-    spawn_local(guard(shard.clone(), connection, peer.clone(), number, part)).detach();
+    let begins = Begins { number, part: Part { key, request, publishes, wire: None }, told };
+    spawn_local(guard(shard.clone(), connection, peer.clone(), begins)).detach();
     peer.input(Instant::now(), source, bytes);
     shard.wake();
 }
@@ -261,10 +263,18 @@ impl Port {
     }
 }
 
+/// What a session begins with.
+struct Begins {
+    number: u64,
+    part: Part,
+    told: Farewell,
+}
+
 /// Serves a session to its end; a panic ends it and nothing else.
-async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, peer: Rc<Peer>, number: u64, part: Part) {
+async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, peer: Rc<Peer>, begins: Begins) {
+    let number = begins.number;
     info!(cid = %connection.id, "WebRTC connection from {}", connection.peer);
-    let served = AssertUnwindSafe(serve(&shard, &connection, &peer, number, part));
+    let served = AssertUnwindSafe(serve(&shard, &connection, &peer, begins));
     if served.catch_unwind().await.is_err() {
         metrics::counter!("shardcast_session_panics_total").increment(1);
         error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer);
@@ -301,12 +311,13 @@ fn account(connection: &Connection, peer: &Peer) {
     }
 }
 
-async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, peer: &Rc<Peer>, number: u64, part: Part) {
+async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, peer: &Rc<Peer>, begins: Begins) {
+    let Begins { number, part, told } = begins;
     let mut seat = Seat::new(shard, connection);
     if part.publishes {
-        seat.adopt(part, number);
+        seat.adopt(part, number, told);
     } else {
-        seat.watch(part, peer);
+        seat.watch(part, peer, told);
     }
     loop {
         let batch = peer.media().await;

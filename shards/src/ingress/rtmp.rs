@@ -2,6 +2,7 @@
 
 use super::seat::Seat;
 use crate::{
+    access::{self, Deed},
     connection::{Closed, Connection, Flow},
     shard::Shard,
     stream::Wire,
@@ -53,7 +54,7 @@ struct Driver<'s> {
     seat: Seat<'s>,
     session: Server,
     /// A play that is allowed and not yet answered.
-    cue: Option<Request>,
+    cue: Option<Box<Request>>,
 }
 
 impl Driver<'_> {
@@ -136,7 +137,7 @@ impl Driver<'_> {
                     }
                     self.session.set_chunk_size(vhost.chunk_size);
                     self.session.set_timeouts(vhost.first_packet_timeout, vhost.normal_timeout);
-                    Verdict::Allowed
+                    access::connect(vhost, &request.page_url)
                 }
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
             },
@@ -145,14 +146,15 @@ impl Driver<'_> {
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
             },
             Event::Play(request) => match config.vhost(&request.vhost) {
-                Some(vhost) => match self.seat.shard.room("rtmp", self.seat.connection.peer) {
-                    Ok(()) => {
-                        let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
-                        self.cue = Some(request);
-                        Verdict::Allowed
-                    }
-                    Err(refusal) => Verdict::Refused(refusal),
-                },
+                Some(vhost) => {
+                    let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
+                    let verdict = match self.seat.shard.room("rtmp", self.seat.connection.peer) {
+                        Ok(()) => self.seat.admit(vhost, Deed::Play, &request).await,
+                        Err(refusal) => Verdict::Refused(refusal),
+                    };
+                    self.cue = (verdict == Verdict::Allowed).then(|| Box::new(request));
+                    verdict
+                }
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
             },
             Event::Media(_) => return Ok(()),

@@ -1,8 +1,10 @@
 //! What a session holds of its shard, given back however the session ends.
 
 use crate::{
+    access::{self, Deed},
     config::Vhost,
     connection::{Connection, Part},
+    hooks::{self, Client, Farewell},
     net::peer::Peer,
     shard::Shard,
     stream::{Publication, Wire},
@@ -10,7 +12,7 @@ use crate::{
 use shardcast_engine::{frame::Media, key::StreamKey};
 use shardcast_protocols::{
     rtmp::url,
-    session::{Request, Verdict},
+    session::{Client as Kind, Request, Verdict},
 };
 use std::{rc::Rc, sync::Arc};
 use tracing::info;
@@ -23,15 +25,58 @@ pub struct Seat<'s> {
     watching: Option<StreamKey>,
     /// The stream that it publishes, and its number as a publisher.
     publishing: Option<(StreamKey, u64)>,
+    /// Told when it plays or publishes no more,
+    told: Option<Farewell>,
+    /// and when it goes.
+    leaving: Option<Farewell>,
 }
 
 impl<'s> Seat<'s> {
     pub fn new(shard: &'s Rc<Shard>, connection: &'s Rc<Connection>) -> Self {
-        Self { shard, connection, playing: None, watching: None, publishing: None }
+        Self { shard, connection, playing: None, watching: None, publishing: None, told: None, leaving: None }
+    }
+
+    /// May it? What it did before has ended.
+    pub async fn admit(&mut self, vhost: &Vhost, deed: Deed, request: &Request) -> Verdict {
+        self.stop();
+        let ip = self.connection.peer.ip();
+        let client = Arc::new(Client::new(&self.connection.id, ip, key(vhost, request), request));
+        // The time until the answer is not the peer's.
+        self.connection.deadline.set(None);
+        let (over_srt, over_http) = match request.client {
+            Kind::SrtPlay | Kind::SrtPublish => (true, false),
+            Kind::FlvPlay => (false, true),
+            _ => (false, false),
+        };
+        if !over_http {
+            if let Some(earlier) = self.leaving.replace(self.shard.herald.farewell(self.close(), &client)) {
+                earlier.forget();
+            }
+            let verdict = self.shard.consult(hooks::Event::Connect, &client).await;
+            if verdict != Verdict::Allowed {
+                return verdict;
+            }
+        }
+        let page = Some(&*request.page_url).filter(|_| !over_srt);
+        let verdict = access::judge(vhost, deed, ip, page);
+        if verdict != Verdict::Allowed {
+            return verdict;
+        }
+        let (start, end) = deed.events();
+        let verdict = self.shard.consult(start, &client).await;
+        self.told = (verdict == Verdict::Allowed).then(|| self.shard.herald.farewell(end, &client));
+        verdict
+    }
+
+    fn close(&self) -> hooks::Event {
+        hooks::Event::Close { sent: self.connection.sent.get(), received: self.connection.received.get() }
     }
 
     pub async fn publish(&mut self, vhost: &Vhost, request: Request) -> Verdict {
-        self.stop();
+        let admitted = self.admit(vhost, Deed::Publish, &request).await;
+        if admitted != Verdict::Allowed {
+            return admitted;
+        }
         let publication = Publication {
             key: key(vhost, &request),
             shard: self.shard.index(),
@@ -52,8 +97,13 @@ impl<'s> Seat<'s> {
                 "{} publishes {key} as {client:?}, home shard {}", self.connection.peer, key.home(self.shard.shards()),
             );
             self.take_part(Part { key, request, publishes: true, wire: None });
-        } else if self.publishing.take().is_some() {
+        } else {
+            self.publishing = None;
             self.shard.reads.leave();
+            // Over SRT it is told that this one is gone, elsewhere it never was: so SRS.
+            if let Some(told) = self.told.take_if(|_| client != Kind::SrtPublish) {
+                told.forget();
+            }
         }
         verdict
     }
@@ -69,8 +119,8 @@ impl<'s> Seat<'s> {
         }
     }
 
+    /// Plays, as it was admitted to.
     pub fn play(&mut self, vhost: &Vhost, request: &Request, wire: Wire) {
-        self.stop();
         let key = key(vhost, request);
         if self.shard.is_full(&key) {
             return self.connection.close("this server has too many streams".into());
@@ -81,7 +131,8 @@ impl<'s> Seat<'s> {
     }
 
     /// Goes on as publisher `number` of `key`, who has the stream already.
-    pub fn adopt(&mut self, part: Part, number: u64) {
+    pub fn adopt(&mut self, part: Part, number: u64, told: Farewell) {
+        self.told = Some(told);
         let key = part.key.clone();
         info!(
             cid = %self.connection.id,
@@ -93,8 +144,8 @@ impl<'s> Seat<'s> {
     }
 
     /// Plays by WebRTC.
-    pub fn watch(&mut self, part: Part, peer: &Rc<Peer>) {
-        self.stop();
+    pub fn watch(&mut self, part: Part, peer: &Rc<Peer>, told: Farewell) {
+        self.told = Some(told);
         let (key, config) = (part.key.clone(), self.shard.config());
         let Some(vhost) = config.vhost(key.vhost()).filter(|_| !self.shard.is_full(&key)) else {
             return self.connection.close("this server has too many streams".into());
@@ -139,12 +190,16 @@ impl<'s> Seat<'s> {
             self.shard.reads.leave();
             self.shard.unpublish(&key, publisher);
         }
+        self.told = None;
     }
 }
 
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         self.stop();
+        if let Some(leaving) = self.leaving.take() {
+            leaving.tell(self.close());
+        }
         self.shard.dismiss(self.connection);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::seat::Seat;
 use crate::{
+    access::Deed,
     connection::Connection,
     net::{datagram, link::Link, outlet::Outlet, sys},
     shard::Shard,
@@ -21,7 +22,7 @@ use socket2::SockRef;
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
-    net::{SocketAddr, UdpSocket},
+    net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     panic::AssertUnwindSafe,
     rc::Rc,
     time::{Duration, Instant},
@@ -40,6 +41,8 @@ struct Port {
     /// Our socket id, by the caller's address and its own: handshakes come again.
     callers: RefCell<HashMap<(SocketAddr, u32), u32>>,
     next_id: Cell<u32>,
+    /// An address of this machine, for the URL that callers do not say.
+    host: IpAddr,
 }
 
 struct Member {
@@ -73,7 +76,10 @@ pub async fn run(shard: Rc<Shard>, udp: UdpSocket) {
         Ok(incoming) => sys::adopt_datagrams(incoming),
         Err(error) => return error!("SRT is off on this shard: {error}"),
     };
+    let interfaces = sys::interface_addresses().unwrap_or_default();
+    let host = interfaces.into_iter().find(|ip| ip.is_ipv4() && !ip.is_loopback());
     let port = Rc::new(Port {
+        host: host.unwrap_or(Ipv4Addr::LOCALHOST.into()),
         listener: Listener::new(Instant::now(), secret, settings),
         udp: Rc::new(udp),
         sessions: RefCell::default(),
@@ -137,6 +143,7 @@ impl Port {
         let config = self.shard.config();
         let (mode, mut request) = stream_id::parse(&caller.stream_id, &config.srt_server.defaults)
             .map_err(|error| Rejection::BadRequest(error.to_string()))?;
+        request.tc_url = format!("srt://{}/{}", self.host, request.app);
         request.client = if mode == Mode::Publish { Client::SrtPublish } else { Client::SrtPlay };
         if !config.vhost(&request.vhost).is_some_and(|vhost| vhost.srt_enabled) {
             return Err(Rejection::Forbidden(format!("vhost {:?} serves no SRT", request.vhost)));
@@ -209,6 +216,9 @@ async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, mode: Mode, reque
     let config = shard.config();
     let vhost = config.vhost(&request.vhost).ok_or("its vhost is gone")?;
     if mode == Mode::Play {
+        if let Verdict::Refused(why) = seat.admit(vhost, Deed::Play, &request).await {
+            return Err(why.to_string());
+        }
         seat.play(vhost, &request, Wire::Srt);
         while connection.socket.read(&shard.buffer, <[u8]>::len).await.map_err(|e| e.to_string())?.is_some() {
             yield_if_needed().await;

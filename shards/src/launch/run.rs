@@ -13,6 +13,7 @@ use crate::{
     control::{Control, Process},
     fanout::hand,
     files,
+    hooks::Herald,
     ingress::{accept, rtc, srt},
     load::Board,
     log,
@@ -41,8 +42,7 @@ const RENEWAL: Duration = Duration::from_secs(2);
 const WRITING: Duration = Duration::from_secs(3);
 
 /// Directives on which an operator relies to keep people out.
-const GUARDS: [&str; 4] =
-    ["vhost.security.enabled", "vhost.refer.enabled", "vhost.http_hooks.enabled", "vhost.hls.hls_keys"];
+const GUARDS: [&str; 1] = ["vhost.hls.hls_keys"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -108,8 +108,10 @@ pub fn run(options: Options) -> Result<(), Failure> {
     let ports = Ports::bind(&config, limits.shards)?;
     let metrics = install_metrics();
     let (writer, files) = files::Writer::start()?;
+    let (herald, calls) = Herald::new(config.clone());
     let common = Common {
         files: writer.clone(),
+        herald,
         config: config.clone(),
         security,
         connections_open: Arc::new(AtomicUsize::new(0)),
@@ -139,6 +141,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
         supervisor: options.supervisor,
         limits: limits.clone(),
         parent: options.parent,
+        calls,
     };
     let index = limits.shards;
     let ready = format!(

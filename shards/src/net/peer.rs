@@ -19,6 +19,8 @@ use std::{
 
 /// Media of a publisher that wait for its task.
 const WAITING: usize = 8192;
+/// So long ICE and DTLS may take.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(30);
 /// What one system call may carry, bytes.
 const RUN_BYTES: usize = 64_000;
 
@@ -27,6 +29,7 @@ pub struct Peer {
     session: RefCell<Session>,
     media: RefCell<VecDeque<Media>>,
     reader: RefCell<Option<Waker>>,
+    made: Instant,
     /// When it was last heard of.
     heard: Cell<Instant>,
     /// It has to be heard of so often.
@@ -43,12 +46,14 @@ pub struct Peer {
 
 impl Peer {
     pub fn new(udp: Rc<UdpSocket>, session: Session, silence: Duration) -> Self {
+        let now = Instant::now();
         Self {
             udp,
             session: RefCell::new(session),
             media: RefCell::default(),
             reader: RefCell::default(),
-            heard: Cell::new(Instant::now()),
+            made: now,
+            heard: Cell::new(now),
             silence,
             connected: Cell::default(),
             wants_keyframe: Cell::default(),
@@ -73,6 +78,9 @@ impl Peer {
     pub fn tick(&self, now: Instant) {
         if now.saturating_duration_since(self.heard.get()) >= self.silence {
             return self.fail(format!("nothing was heard of it for {} s", self.silence.as_secs()));
+        }
+        if !self.is_connected() && now.saturating_duration_since(self.made) >= HANDSHAKE_TIME {
+            return self.fail(format!("no keys were agreed on in {} s", HANDSHAKE_TIME.as_secs()));
         }
         let due = self.session.borrow().deadline().is_some_and(|deadline| deadline <= now);
         if due {

@@ -1,6 +1,7 @@
 //! One thread per shard that writes its recordings: files block, executors may not.
 
 use super::file::{Ending, File};
+use crate::hooks::{Client, Event, Herald};
 use std::{
     cell::Cell,
     collections::HashMap,
@@ -32,19 +33,19 @@ pub struct Disk {
 }
 
 enum Order {
-    Open { number: u64, path: PathBuf, cid: String, failed: Arc<AtomicBool> },
+    Open { number: u64, path: PathBuf, client: Arc<Client>, failed: Arc<AtomicBool> },
     Write { number: u64, bytes: Vec<u8> },
     Close { number: u64, ending: Ending },
     End,
 }
 
 impl Disk {
-    pub fn start(name: String) -> io::Result<Self> {
+    pub fn start(name: String, herald: Herald) -> io::Result<Self> {
         let (orders, inbox) = channel();
         let (waiting, ended) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
         let disk = Self { opened: Cell::new(0), orders, waiting: waiting.clone(), ended: ended.clone() };
         thread::Builder::new().name(name).spawn(move || {
-            write(inbox, &waiting);
+            write(inbox, &waiting, &herald);
             ended.store(true, Ordering::Release);
         })?;
         Ok(disk)
@@ -56,9 +57,9 @@ impl Disk {
     }
 
     /// Opens a file and gives its number; `failed` tells when that, or a write, has gone wrong.
-    pub fn open(&self, path: PathBuf, cid: String, failed: Arc<AtomicBool>) -> u64 {
+    pub fn open(&self, path: PathBuf, client: Arc<Client>, failed: Arc<AtomicBool>) -> u64 {
         let number = self.opened.replace(self.opened.get() + 1);
-        self.order(Order::Open { number, path, cid, failed });
+        self.order(Order::Open { number, path, client, failed });
         number
     }
 
@@ -96,30 +97,30 @@ impl Order {
 
 struct Open {
     file: File,
-    cid: String,
+    client: Arc<Client>,
     failed: Arc<AtomicBool>,
 }
 
-fn write(inbox: Receiver<Order>, waiting: &AtomicUsize) {
+fn write(inbox: Receiver<Order>, waiting: &AtomicUsize, herald: &Herald) {
     let mut files: HashMap<u64, Open> = HashMap::new();
     for order in inbox {
         let weight = order.weight();
         match order {
-            Order::Open { number, path, cid, failed } => match File::create(path) {
+            Order::Open { number, path, client, failed } => match File::create(path) {
                 Ok(file) => {
-                    info!(cid, "records to {}", file.path().display());
+                    info!(cid = %client.id, "records to {}", file.path().display());
                     metrics::counter!("shardcast_recordings_opened_total").increment(1);
                     metrics::gauge!("shardcast_recordings").increment(1);
-                    files.insert(number, Open { file, cid, failed });
+                    files.insert(number, Open { file, client, failed });
                 }
-                Err(wrong) => fail(&cid, &failed, &wrong),
+                Err(wrong) => fail(&client.id, &failed, &wrong),
             },
             Order::Write { number, bytes } => {
                 if let Some(open) = files.get_mut(&number) {
                     match open.file.write(&bytes) {
                         Ok(()) => metrics::counter!("shardcast_recorded_bytes_total").increment(bytes.len() as u64),
                         Err(wrong) => {
-                            fail(&open.cid, &open.failed, &wrong);
+                            fail(&open.client.id, &open.failed, &wrong);
                             files.remove(&number);
                             metrics::gauge!("shardcast_recordings").decrement(1);
                         }
@@ -127,15 +128,16 @@ fn write(inbox: Receiver<Order>, waiting: &AtomicUsize) {
                 }
             }
             Order::Close { number, ending } => {
-                if let Some(Open { file, cid, failed }) = files.remove(&number) {
+                if let Some(Open { file, client, failed }) = files.remove(&number) {
                     metrics::gauge!("shardcast_recordings").decrement(1);
-                    let path = file.path().display().to_string();
+                    let path = file.path().to_owned();
                     match file.close(ending) {
                         Ok(len) => {
-                            info!(cid, "recorded {path}, {len} bytes");
+                            info!(cid = %client.id, "recorded {}, {len} bytes", path.display());
                             metrics::counter!("shardcast_recordings_closed_total").increment(1);
+                            herald.tell(Event::Dvr { file: path }, &client);
                         }
-                        Err(wrong) => fail(&cid, &failed, &wrong),
+                        Err(wrong) => fail(&client.id, &failed, &wrong),
                     }
                 }
             }

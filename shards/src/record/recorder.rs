@@ -7,6 +7,7 @@ use super::{
 };
 use crate::{
     config::{Dvr, DvrPlan},
+    hooks::Client,
     net::sys::{self, LocalTime},
 };
 use shardcast_engine::{
@@ -40,8 +41,8 @@ const EPOCH: LocalTime = LocalTime { year: 1970, month: 1, day: 1, hour: 0, minu
 
 pub struct Recorder {
     key: StreamKey,
-    /// The publisher's.
-    cid: String,
+    /// The publisher.
+    client: Arc<Client>,
     dvr: Rc<Dvr>,
     disk: Rc<Disk>,
     /// The next unit of the ring that it has not looked at.
@@ -67,8 +68,8 @@ enum Muxer {
 }
 
 impl Recorder {
-    pub fn new(key: StreamKey, cid: String, dvr: Rc<Dvr>, disk: Rc<Disk>, next: u64) -> Self {
-        Self { key, cid, dvr, disk, next, file: None, opened: 0, failed: Arc::default() }
+    pub fn new(key: StreamKey, client: Arc<Client>, dvr: Rc<Dvr>, disk: Rc<Disk>, next: u64) -> Self {
+        Self { key, client, dvr, disk, next, file: None, opened: 0, failed: Arc::default() }
     }
 
     /// Takes what the ring has got since. Where the disk cannot keep up it stays where it is; where the ring has
@@ -157,7 +158,7 @@ impl Recorder {
                 Muxer::Flv { buffer: Vec::new(), since: start }
             }
         };
-        let number = self.disk.open(path, self.cid.clone(), self.failed.clone());
+        let number = self.disk.open(path, self.client.clone(), self.failed.clone());
         self.disk.write(number, head);
         self.opened += 1;
         self.file = Some(Recording { number, start, prologue, muxer });
@@ -170,7 +171,7 @@ impl Recorder {
     }
 
     fn skipped(&self) {
-        warn!(cid = %self.cid, "{} skipped frames on the way to the disk", self.key);
+        warn!(cid = %self.client.id, "{} skipped frames on the way to the disk", self.key);
         metrics::counter!("shardcast_recording_skips_total").increment(1);
     }
 }
@@ -246,6 +247,10 @@ fn append(number: u64, fragment: Fragment, index: &mut Index, disk: &Disk) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{
+        config::{Config, Env},
+        hooks::Herald,
+    };
     use bytes::Bytes;
     use shardcast_engine::{
         codec::Codec,
@@ -253,6 +258,7 @@ mod tests {
         key::DEFAULT_VHOST,
         track::{Picture, Shape, Sound, Track},
     };
+    use shardcast_protocols::session::Request;
     use std::{path::Path, time::Duration};
 
     fn prologue(config: &'static [u8]) -> Arc<Prologue> {
@@ -276,6 +282,11 @@ mod tests {
         }
     }
 
+    fn disk() -> Rc<Disk> {
+        let (herald, _) = Herald::new(Arc::new(Config::built_in(&Env::default()).unwrap()));
+        Rc::new(Disk::start("disk".into(), herald).unwrap())
+    }
+
     fn recorder(folder: &Path, name: &str, disk: &Rc<Disk>) -> Recorder {
         let dvr = Dvr {
             enabled: true,
@@ -286,7 +297,8 @@ mod tests {
             wait_keyframe: true,
         };
         let key = StreamKey::new(DEFAULT_VHOST, "live", "a");
-        Recorder::new(key, "cid".into(), Rc::new(dvr), disk.clone(), 0)
+        let client = Client::new("cid", [127, 0, 0, 1].into(), key.clone(), &Request::default());
+        Recorder::new(key, Arc::new(client), Rc::new(dvr), disk.clone(), 0)
     }
 
     /// The numbers of the pictures in each file, once the disk has all.
@@ -307,7 +319,7 @@ mod tests {
     #[test]
     fn goes_on_at_a_keyframe_where_the_ring_has_left_it_behind() {
         for name in ["a.flv", "a.mp4"] {
-            let (folder, disk) = (tempfile::tempdir().unwrap(), Rc::new(Disk::start("disk".into()).unwrap()));
+            let (folder, disk) = (tempfile::tempdir().unwrap(), disk());
             let (mut ring, prologue) = (ring(), prologue(b"one"));
             let mut recorder = recorder(folder.path(), name, &disk);
             append(&mut ring, &prologue, 0..30);
@@ -327,7 +339,7 @@ mod tests {
             ("[timestamp].flv", vec![(0..60).collect::<Vec<_>>()]),
             ("[timestamp].mp4", vec![(0..50).collect(), (50..60).collect()]),
         ] {
-            let (folder, disk) = (tempfile::tempdir().unwrap(), Rc::new(Disk::start("disk".into()).unwrap()));
+            let (folder, disk) = (tempfile::tempdir().unwrap(), disk());
             let mut ring = ring();
             let mut recorder = recorder(folder.path(), name, &disk);
             append(&mut ring, &prologue(b"one"), 0..50);
@@ -344,7 +356,7 @@ mod tests {
     #[test]
     fn a_track_that_turns_up_just_after_the_start_is_in_the_first_file() {
         for name in ["[timestamp].flv", "[timestamp].mp4"] {
-            let (folder, disk) = (tempfile::tempdir().unwrap(), Rc::new(Disk::start("disk".into()).unwrap()));
+            let (folder, disk) = (tempfile::tempdir().unwrap(), disk());
             let (mut ring, pictures) = (ring(), prologue(b"one"));
             let shape = Shape::Audio(Sound { sample_rate: 44_100, channels: 2, ..Sound::default() });
             let sound = Track { codec: Codec::Aac, config: Bytes::from_static(b"\x12\x10"), shape };

@@ -53,7 +53,7 @@ impl Stage {
         let settings = Settings { candidates: vec![("10.0.0.1".into(), 8000)], ice: None };
         let (mut player, answer) = Player::answer(start, &offer.to_sdp_string(), &settings).unwrap();
         assert!(answer.contains(&format!("a=ice-ufrag:{}", player.ufrag())));
-        assert!(player.wants_video() && player.wants_audio());
+        assert!(player.video.is_some() && player.audio.is_some());
         client.sdp_api().accept_answer(pending, SdpAnswer::from_sdp_string(&answer).unwrap()).unwrap();
         Self {
             now: start,
@@ -293,13 +293,14 @@ fn reports_keep_late_sound_in_step_with_pictures() {
 }
 
 #[test]
-fn a_picture_loss_is_passed_on_twice_a_second() {
+fn a_picture_loss_is_passed_on() {
     let mut stage = Stage::connected();
     stage.play(100);
     let ssrc = stage.video_ssrc.unwrap();
-    for _ in 0..10 {
+    for wanted in 0..2 {
+        assert_eq!(stage.wanted, wanted);
         stage.client.direct_api().stream_rx(&ssrc).unwrap().request_keyframe(KeyframeRequestKind::Pli);
-        stage.play(100);
+        stage.play(1000);
     }
     assert_eq!(stage.wanted, 2);
 }
@@ -343,24 +344,21 @@ fn both_sides_say_goodbye() {
 }
 
 #[test]
-fn a_silent_peer_is_gone_after_half_a_minute() {
+fn a_peer_may_be_silent_for_an_hour() {
     let mut stage = Stage::connected();
-    let since = stage.now;
-    while stage.closed == 0 {
+    stage.play(100);
+    let back = stage.now + Duration::from_secs(3600);
+    while stage.player.deadline().is_some_and(|deadline| deadline < back) {
         stage.now = stage.now.max(stage.player.deadline().unwrap());
         stage.player.expire(stage.now).unwrap();
         while let Some(output) = stage.player.poll() {
-            stage.closed += usize::from(matches!(output, Output::Closed));
+            assert!(matches!(output, Output::Send { .. }), "{output:?}");
         }
     }
-    let took = stage.now - since;
-    assert!(took >= Duration::from_secs(27) && took <= Duration::from_secs(34), "{took:?}");
-
-    let mut stage = Stage::new();
-    stage.now += PEER_TIMEOUT;
-    stage.player.expire(stage.now).unwrap();
-    stage.carry();
-    assert_eq!(stage.closed, 1);
+    stage.now = back;
+    let before = stage.pictures.len();
+    stage.play(1000);
+    assert!(stage.pictures.len() > before);
 }
 
 #[test]

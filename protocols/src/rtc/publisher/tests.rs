@@ -163,7 +163,7 @@ impl Pair {
     /// One that was taken `late` ago. Without parameter sets where `bare`.
     fn write_picture(&mut self, n: u64, keyframe: bool, late: Duration, bare: bool) {
         let format = self.client.codec_config().find(|p| p.spec().codec == Codec::H264 && is_mode_1(p)).unwrap().pt();
-        let mut payloads = h264::packetize(&track(), &picture(n, keyframe), MAX_PAYLOAD_LEN);
+        let mut payloads = h264::packetize(&track(), &picture(n, keyframe), MAX_PAYLOAD_LEN, true);
         if bare {
             payloads.retain(|payload| payload[0] & 31 != 24);
         }

@@ -68,7 +68,7 @@ pub fn features(control: &Control) -> Value {
             "ssl": true,
             "hls": true,
             "hds": false,
-            "callback": false,
+            "callback": true,
             "api": true,
             "httpd": true,
             "dvr": true,
