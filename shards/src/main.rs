@@ -13,6 +13,10 @@ use shardcast::{
 use std::{env, io, os::unix::process::parent_id, path::PathBuf, process::ExitCode, sync::Arc};
 use tracing::{error, info};
 
+/// Gives memory back when streams end, and takes what another shard allocated without a lock.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Live-media server: RTMP and SRT in; RTMP, HTTP-FLV, HTTP-TS, HLS, SRT and files out, on every core. Takes SRS's
 /// conf files.
 ///
