@@ -281,7 +281,7 @@ fn a_file_sets_everything_that_acts() {
         HttpServer { enabled: true, listen: listen("127.0.0.1:80"), dir: "/srv".into(), crossdomain: false, https };
     assert_eq!(config.rtmps, tls("1444", &["/c"]));
     assert_eq!(config.http_server, http);
-    assert_eq!(config.stats, Stats { enabled: false, disks: vec!["sda".into(), "sdb".into()] });
+    assert_eq!(config.stats, Stats { enabled: false, network: 0, disks: vec!["sda".into(), "sdb".into()] });
     let https = Tls { enabled: false, ..tls("1990", &["./conf/server"]) };
     let api = HttpApi {
         enabled: true,
@@ -609,16 +609,16 @@ fn hooks() -> Hooks {
 #[test]
 fn hooks_have_their_urls_in_order_and_are_warned_about_where_they_cannot_act() {
     let text =
-        "vhost v { http_hooks { enabled on; on_publish http://a/1 http://b/2; on_play https://c/; on_hls http://d/; }
+        "vhost v { http_hooks { enabled on; on_publish http://a/1 http://b/2; on_play https://c/; on_stop ftp://c/; on_hls http://d/; }
         hls { enabled on; hls_nb_notify 7; } }";
     let Vhost { hooks, hls, .. } = &load(text).vhosts[0];
     assert_eq!(hooks.urls("on_publish"), ["http://a/1", "http://b/2"]);
-    assert_eq!((hooks.urls("on_stop"), hooks.notify_bytes), (&[][..], 7));
+    assert_eq!((hooks.urls("on_close"), hooks.notify_bytes), (&[][..], 7));
     assert_eq!(hls.folder.as_deref(), Some(std::path::Path::new("./objs/nginx/html")), "its files are told of");
     assert_eq!(
         remarks(text, &[]),
         [
-            "vhost v: on_play https://c/: only http is called, each call of it fails",
+            "vhost v: on_stop ftp://c/: only http and https are called, this fails",
             "vhost v: on_play is NOT ASKED about viewers by HLS, who are served"
         ]
     );

@@ -9,6 +9,7 @@ mod shards;
 mod vhosts;
 
 pub use clients::kind;
+pub use raw::spelt;
 
 use super::{
     Control,

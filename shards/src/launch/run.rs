@@ -270,6 +270,7 @@ async fn control(
     }
     spawn_local(renew(security)).detach();
     spawn_local(control.clone().sum_up()).detach();
+    spawn_local(control.clone().beat()).detach();
     info!("{ready}");
     control.rule().await;
     control.quit();
