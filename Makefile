@@ -3,7 +3,7 @@
 # rustup's directory, for shells that have not read its env file.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: all build demo test web fmt lint clean
+.PHONY: all build demo test fuzz bench web fmt lint clean
 
 all: build
 
@@ -18,6 +18,16 @@ demo: build
 test:
 	@deploy/install-deps test
 	@deploy/test
+
+# Each parser in turn with ever other inputs, for so many seconds.
+FUZZ_SECONDS ?= 60
+fuzz:
+	@deploy/install-deps build
+	FUZZ_SECONDS=$(FUZZ_SECONDS) cargo test --release -p shardcast-protocols --lib fuzz:: -- --nocapture --test-threads 1
+
+# The rows of docs/performance.md in short, as a table; target/bench has a file of each. BENCH= takes more options.
+bench: build
+	target/release/shardbench report --results target/bench $(BENCH)
 
 # Renews the player that shards/web/vendor keeps. Needs Node; nothing else does.
 web:

@@ -7,11 +7,17 @@ pub enum Scheme {
     Rtmp,
     /// FLV over HTTP.
     Http,
+    /// FLV in WebSocket frames.
+    WebSocket,
+    /// Whatever comes over a TCP connection.
+    Tcp,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Endpoint {
     pub scheme: Scheme,
+    /// Over TLS.
+    pub secure: bool,
     /// An IPv6 address without its brackets.
     pub host: String,
     pub port: u16,
@@ -24,7 +30,7 @@ pub struct Endpoint {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum EndpointError {
-    #[error("{0}: begins neither with rtmp:// nor with http://")]
+    #[error("{0}: begins with none of rtmp://, http://, ws://, their secure rtmps://, https://, wss://, and tcp://")]
     Scheme(String),
     #[error("{0}: names no host")]
     NoHost(String),
@@ -50,12 +56,16 @@ impl FromStr for Endpoint {
     type Err = EndpointError;
 
     fn from_str(url: &str) -> Result<Self, EndpointError> {
-        let (scheme, port, rest) = if let Some(rest) = url.strip_prefix("rtmp://") {
-            (Scheme::Rtmp, 1935, rest)
-        } else if let Some(rest) = url.strip_prefix("http://") {
-            (Scheme::Http, 80, rest)
-        } else {
-            return Err(EndpointError::Scheme(url.into()));
+        let (scheme, rest) = url.split_once("://").unwrap_or_default();
+        let (scheme, secure, port) = match scheme {
+            "rtmp" => (Scheme::Rtmp, false, 1935),
+            "rtmps" => (Scheme::Rtmp, true, 443),
+            "http" => (Scheme::Http, false, 80),
+            "https" => (Scheme::Http, true, 443),
+            "ws" => (Scheme::WebSocket, false, 80),
+            "wss" => (Scheme::WebSocket, true, 443),
+            "tcp" => (Scheme::Tcp, false, 0),
+            _ => return Err(EndpointError::Scheme(url.into())),
         };
         let (authority, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let (host, port) = match authority.rsplit_once(':').filter(|(_, port)| !port.contains(']')) {
@@ -69,11 +79,11 @@ impl FromStr for Endpoint {
         if host.is_empty() {
             return Err(EndpointError::NoHost(url.into()));
         }
-        if path.trim_matches('/').is_empty() {
+        if path.trim_matches('/').is_empty() && scheme != Scheme::Tcp {
             return Err(EndpointError::NoStream(url.into()));
         }
         let (host, authority, path) = (host.into(), authority.into(), path.into());
-        Ok(Self { scheme, host, port, authority, path, url: url.into() })
+        Ok(Self { scheme, secure, host, port, authority, path, url: url.into() })
     }
 }
 
@@ -86,7 +96,12 @@ mod tests {
         for (url, host, port, path) in [
             ("rtmp://h/live/a", "h", 1935, "/live/a"),
             ("rtmp://h:19350/live/a?k=v", "h", 19350, "/live/a?k=v"),
+            ("rtmps://h/live/a", "h", 443, "/live/a"),
             ("http://h/live/a.flv", "h", 80, "/live/a.flv"),
+            ("https://h/live/a.flv", "h", 443, "/live/a.flv"),
+            ("ws://h:81/live/a.flv", "h", 81, "/live/a.flv"),
+            ("wss://h/live/a.flv", "h", 443, "/live/a.flv"),
+            ("tcp://h:5", "h", 5, ""),
             ("http://[::1]:8080/live/a.flv", "::1", 8080, "/live/a.flv"),
             ("rtmp://[::1]/live/a", "::1", 1935, "/live/a"),
         ] {

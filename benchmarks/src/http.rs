@@ -1,7 +1,12 @@
 //! The answer to one HTTP GET, as far as a player of FLV needs it (RFC 9112): head, then a body that
-//! goes on until the connection ends or comes in chunks.
+//! goes on until the connection ends, comes in chunks, or in WebSocket frames.
 
-use crate::endpoint::Endpoint;
+use crate::{
+    endpoint::{Endpoint, Scheme},
+    websocket::{Frames, KEY},
+};
+use bytes::Bytes;
+use shardcast_protocols::websocket;
 
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 const CHUNK_LINE_BYTES_MAX: usize = 1024;
@@ -18,23 +23,41 @@ pub enum HttpError {
     ChunkSize(String),
     #[error("chunk ends with {0:#04x}, not with a new line")]
     ChunkEnd(u8),
+    #[error("the server answers the WebSocket's key with {0:?}")]
+    Accept(Option<String>),
+    #[error("WebSocket frame of opcode {0}")]
+    Opcode(u8),
     #[error("the server ended the stream")]
     End,
 }
 
-pub fn request(to: &Endpoint) -> String {
-    format!(
-        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: shardbench/{}\r\nAccept: */*\r\nConnection: close\r\n\r\n",
+/// What to send, and who takes the answer.
+pub fn request(to: &Endpoint) -> (String, Answer) {
+    let upgrade = to.scheme == Scheme::WebSocket;
+    let fields = if upgrade {
+        format!(
+            "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: {}\r\nSec-WebSocket-Key: {KEY}\r\n",
+            websocket::VERSION
+        )
+    } else {
+        "Connection: close\r\n".into()
+    };
+    let request = format!(
+        "GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: shardbench/{}\r\nAccept: */*\r\n{fields}\r\n",
         to.path,
         to.authority,
         env!("CARGO_PKG_VERSION")
-    )
+    );
+    (request, Answer { upgrade, ..Answer::default() })
 }
 
 /// Takes the answer in pieces and gives the body out.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Answer {
     state: State,
+    /// It is to become a WebSocket.
+    upgrade: bool,
+    frames: Frames,
     /// The line or the head that is not whole yet.
     line: Vec<u8>,
 }
@@ -49,9 +72,15 @@ enum State {
         left: u64,
     },
     ChunkEnd,
+    Frames,
 }
 
 impl Answer {
+    /// What the server is to be told by now.
+    pub fn reply(&mut self) -> Bytes {
+        std::mem::take(&mut self.frames.pongs).into()
+    }
+
     /// Calls `body` with each piece of the body in `bytes`.
     pub fn input(&mut self, mut bytes: &[u8], mut body: impl FnMut(&[u8])) -> Result<(), HttpError> {
         while !bytes.is_empty() {
@@ -59,6 +88,10 @@ impl Answer {
                 State::Head => self.head(bytes)?,
                 State::Plain => {
                     body(bytes);
+                    &[]
+                }
+                State::Frames => {
+                    self.frames.input(bytes, &mut body)?;
                     &[]
                 }
                 State::ChunkSize => self.chunk_size(bytes)?,
@@ -94,7 +127,7 @@ impl Answer {
             if self.line.ends_with(b"\r\n\r\n") {
                 let head = String::from_utf8_lossy(&self.line).into_owned();
                 self.line.clear();
-                self.state = framing(&head)?;
+                self.state = if self.upgrade { upgraded(&head)? } else { framing(&head)? };
                 return Ok(bytes.get(n + 1..).unwrap_or_default());
             }
         }
@@ -125,18 +158,33 @@ impl Answer {
 
 /// Checks the status, and tells how the body comes.
 fn framing(head: &str) -> Result<State, HttpError> {
-    let mut lines = head.lines();
-    let status = lines.next().unwrap_or_default();
-    let Some(("HTTP/1.0" | "HTTP/1.1", answer)) = status.split_once(' ') else {
-        return Err(HttpError::NotHttp(status.chars().take(40).collect()));
-    };
-    if !answer.starts_with("200") {
-        return Err(HttpError::Status(answer.into()));
-    }
-    let chunked = lines.filter_map(|line| line.split_once(':')).any(|(name, value)| {
-        name.eq_ignore_ascii_case("transfer-encoding") && value.trim().eq_ignore_ascii_case("chunked")
-    });
+    check_status(head, "200")?;
+    let chunked = field(head, "transfer-encoding").is_some_and(|value| value.eq_ignore_ascii_case("chunked"));
     Ok(if chunked { State::ChunkSize } else { State::Plain })
+}
+
+/// RFC 6455 §4.1.
+fn upgraded(head: &str) -> Result<State, HttpError> {
+    check_status(head, "101")?;
+    let accept = field(head, "sec-websocket-accept").map(str::to_owned);
+    if accept.is_none() || accept != websocket::accept(KEY) {
+        return Err(HttpError::Accept(accept));
+    }
+    Ok(State::Frames)
+}
+
+fn check_status(head: &str, wanted: &str) -> Result<(), HttpError> {
+    let line = head.lines().next().unwrap_or_default();
+    match line.split_once(' ') {
+        Some(("HTTP/1.0" | "HTTP/1.1", status)) if status.starts_with(wanted) => Ok(()),
+        Some(("HTTP/1.0" | "HTTP/1.1", status)) => Err(HttpError::Status(status.into())),
+        _ => Err(HttpError::NotHttp(line.chars().take(40).collect())),
+    }
+}
+
+fn field<'h>(head: &'h str, wanted: &str) -> Option<&'h str> {
+    let mut fields = head.lines().skip(1).filter_map(|line| line.split_once(':'));
+    fields.find_map(|(name, value)| name.eq_ignore_ascii_case(wanted).then_some(value.trim()))
 }
 
 #[cfg(test)]
@@ -159,6 +207,27 @@ mod tests {
             assert_eq!(body(chunked, piece).unwrap(), b"FLV0123456789", "chunked, by {piece}");
             assert_eq!(body(plain, piece).unwrap(), b"FLV0123456789", "plain, by {piece}");
         }
+    }
+
+    #[test]
+    fn a_websocket_answers_the_key_and_then_comes_in_frames() {
+        let (request, answer) = request(&"ws://h/live/a.flv".parse().unwrap());
+        assert!(request.contains("Upgrade: websocket\r\n"));
+        let accept = websocket::accept(KEY).unwrap();
+        let head = format!("HTTP/1.1 101 Switching Protocols\r\nSec-WebSocket-Accept: {accept}\r\n\r\n");
+        let whole = [head.as_bytes(), b"\x82\x03FLV\x89\x02hi\x02\x01A\x80\x01B"].concat();
+        for piece in 1..whole.len() {
+            let (mut answer, mut body) = (answer.clone(), Vec::new());
+            for bytes in whole.chunks(piece) {
+                answer.input(bytes, |part| body.extend_from_slice(part)).unwrap();
+            }
+            assert_eq!(body, b"FLVAB", "by {piece}");
+            assert_eq!(answer.reply(), &b"\x8a\x82\0\0\0\0hi"[..]);
+        }
+        let refuse = |head: &[u8]| answer.clone().input(head, |_| ()).unwrap_err();
+        let other = b"HTTP/1.1 101 Ok\r\nSec-WebSocket-Accept: no\r\n\r\n";
+        assert_eq!(refuse(other), HttpError::Accept(Some("no".into())));
+        assert_eq!(refuse(b"HTTP/1.1 200 OK\r\n\r\n"), HttpError::Status("200 OK".into()));
     }
 
     #[test]

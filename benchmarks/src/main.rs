@@ -1,14 +1,30 @@
 //! shardbench: publishes and plays live streams, to try and to measure servers.
 
+mod child;
+mod churn;
+mod curve;
 mod endpoint;
+mod feed;
+mod histogram;
+mod host;
 mod http;
+mod lane;
+mod limit;
+mod mark;
 mod outlet;
 mod pace;
 mod play;
 mod publish;
+mod record;
+mod relay;
+mod report;
 mod source;
+mod stand;
 mod sys;
+mod tls;
+mod usage;
 mod viewer;
+mod websocket;
 mod wire;
 
 use clap::Parser;
@@ -20,8 +36,18 @@ use std::{error::Error, process::ExitCode};
 enum Command {
     /// Publish a test stream: a moving card with a clock, a tone with a beep each second
     Publish(publish::Options),
-    /// Watch streams as strict players do, and say what came
+    /// Watch streams with many viewers, and measure what came and what it cost
     Play(play::Options),
+    /// Serve viewers with nothing but one send each per window: what no server can beat here
+    Limit(limit::Options),
+    /// Let streams and viewers come and go
+    Churn(churn::Options),
+    /// Be the road between a client and a server, with delay, jitter, loss, reordering and a rate
+    Relay(relay::Options),
+    /// Set CPU time per viewer against added delay, over merge windows
+    Curve(curve::Options),
+    /// Measure the rows that a release is judged by
+    Report(report::Options),
 }
 
 fn main() -> ExitCode {
@@ -40,6 +66,11 @@ fn run(command: &Command) -> Result<(), Box<dyn Error>> {
     match command {
         Command::Publish(options) => publish::run(options)?,
         Command::Play(options) => play::run(options)?,
+        Command::Limit(options) => limit::run(options)?,
+        Command::Churn(options) => churn::run(options)?,
+        Command::Relay(options) => relay::run(options)?,
+        Command::Curve(options) => curve::run(options)?,
+        Command::Report(options) => report::run(options)?,
     }
     Ok(())
 }

@@ -2,9 +2,10 @@
 
 use crate::{
     endpoint::Endpoint,
-    sys::Wait,
-    wire::{Dial, Wire, WireError},
+    sys::Epoll,
+    wire::{Wire, WireError},
 };
+use bytes::Bytes;
 use shardcast_engine::{frame::Frame, prologue::Prologue, time::Timestamp};
 use shardcast_protocols::rtmp::client::{Client, ClientError, ClientEvent, ClientOutput, UrlError};
 use std::{
@@ -45,6 +46,11 @@ pub struct Outlet {
     /// When the server last said that it is ready.
     ready_at: Option<Instant>,
     was_live: bool,
+    quiet: bool,
+    /// How often its connection broke.
+    pub broken: u32,
+    /// Why it failed, or broke last.
+    pub error: Option<OutletError>,
     pub sent_frames: u64,
     pub sent_bytes: u64,
 }
@@ -53,7 +59,6 @@ enum State {
     Waiting {
         until: Instant,
     },
-    Dialling(Dial),
     Opening {
         link: Link,
         since: Instant,
@@ -73,32 +78,63 @@ struct Link {
     client: Client,
 }
 
+/// A frame for many outlets: muxed once for all that began together and publish on a stream of one number.
+pub struct Shared<'a> {
+    prologue: &'a Prologue,
+    frame: &'a Frame,
+    muxed: Vec<(u32, Timestamp, Bytes)>,
+}
+
+impl<'a> Shared<'a> {
+    pub fn new(prologue: &'a Prologue, frame: &'a Frame) -> Self {
+        Self { prologue, frame, muxed: Vec::new() }
+    }
+
+    /// What `client`, which has nothing else to say now, sends of the frame where its time zero is `start`.
+    fn message(&mut self, client: &mut Client, start: Timestamp) -> Bytes {
+        let stream = client.stream();
+        if let Some((.., bytes)) = self.muxed.iter().find(|(of, from, _)| (*of, *from) == (stream, start)) {
+            return bytes.clone();
+        }
+        let frame = Frame { dts: self.frame.dts - start, pts: self.frame.pts - start, ..self.frame.clone() };
+        client.frame(self.prologue, &frame);
+        let bytes = match client.poll() {
+            Some(ClientOutput::Send(bytes)) => bytes,
+            _ => Bytes::new(),
+        };
+        self.muxed.push((stream, start, bytes.clone()));
+        bytes
+    }
+}
+
 impl Outlet {
-    pub fn new(endpoint: Endpoint, patience: Duration, now: Instant) -> Self {
+    /// Dials at `begin`.
+    pub fn new(endpoint: Endpoint, patience: Duration, begin: Instant) -> Self {
         Self {
             endpoint,
-            state: State::Waiting { until: now },
+            state: State::Waiting { until: begin },
             patience,
-            away_since: now,
+            away_since: begin,
             back_off: BACK_OFF_MIN,
             ready_at: None,
             was_live: false,
+            quiet: false,
+            broken: 0,
+            error: None,
             sent_frames: 0,
             sent_bytes: 0,
         }
     }
 
+    /// Whether it leaves unsaid what becomes of it.
+    pub fn quiet(self, quiet: bool) -> Self {
+        Self { quiet, ..self }
+    }
+
     /// What time brings: dials, and gives up.
     pub fn step(&mut self, now: Instant) {
         let next = match &self.state {
-            State::Waiting { until } if now >= *until => {
-                Dial::start(&self.endpoint).map(State::Dialling).map_err(|error| WireError::from(error).into())
-            }
-            State::Dialling(dial) => match dial.result() {
-                None => return,
-                Some(Ok(wire)) => self.open(wire).map(|link| State::Opening { link, since: now }),
-                Some(Err(error)) => Err(error.into()),
-            },
+            State::Waiting { until } if now >= *until => self.open().map(|link| State::Opening { link, since: now }),
             State::Opening { since, .. } if now.saturating_duration_since(*since) > OPENING_TIMEOUT => {
                 Err(OutletError::Silent(OPENING_TIMEOUT))
             }
@@ -106,21 +142,20 @@ impl Outlet {
         };
         match next {
             Ok(state) => self.state = state,
-            Err(error) => self.broke(now, &error),
+            Err(error) => self.broke(now, error),
         }
         self.transfer(now, false);
     }
 
-    /// What to wait for, while connected.
-    pub fn wait(&self) -> Option<Wait<'_>> {
-        self.link().map(|link| link.wire.wait())
+    /// Has `epoll` wait for what is to be done next, while connected.
+    pub fn watch(&mut self, epoll: &Epoll, token: usize) -> io::Result<()> {
+        self.link_mut().map_or(Ok(()), |link| link.wire.watch(epoll, token))
     }
 
     /// How soon `step` wants to be called, at the latest.
-    pub fn wakes_at(&self, now: Instant) -> Option<Instant> {
+    pub fn wakes_at(&self) -> Option<Instant> {
         match &self.state {
             State::Waiting { until } => Some(*until),
-            State::Dialling(_) => Some(now + Duration::from_millis(10)),
             _ => None,
         }
     }
@@ -131,16 +166,20 @@ impl Outlet {
         match link.transfer(readable) {
             Ok(ready) => {
                 if ready && let State::Opening { link, .. } = std::mem::replace(&mut self.state, State::Failed) {
-                    println!("publishing {}", self.endpoint.url);
+                    if !self.quiet {
+                        println!("publishing {}", self.endpoint.url);
+                    }
                     self.state = State::Ready(link);
                     self.ready_at = Some(now);
                 }
             }
-            Err(error) => self.broke(now, &error),
+            Err(error) => self.broke(now, error),
         }
     }
 
-    pub fn frame(&mut self, now: Instant, prologue: &Prologue, frame: &Frame) {
+    /// Queues a frame; `transfer` sends it.
+    pub fn frame(&mut self, now: Instant, shared: &mut Shared<'_>) {
+        let Shared { prologue, frame, .. } = *shared;
         if matches!(self.state, State::Ready(_)) && frame.keyframe {
             let State::Ready(mut link) = std::mem::replace(&mut self.state, State::Failed) else { return };
             link.client.metadata(prologue, Timestamp::ZERO);
@@ -150,11 +189,12 @@ impl Outlet {
             self.state = State::Live { link, start: frame.dts };
         }
         let State::Live { link, start } = &mut self.state else { return };
-        let frame = Frame { dts: frame.dts - *start, pts: frame.pts - *start, ..frame.clone() };
-        link.client.frame(prologue, &frame);
+        let queued = link.drain().and_then(|_| Ok(link.wire.send(shared.message(&mut link.client, *start))?));
         self.sent_frames += 1;
         self.sent_bytes += frame.payload.len() as u64;
-        self.transfer(now, false);
+        if let Err(error) = queued {
+            self.broke(now, error);
+        }
     }
 
     /// Says that the stream ends.
@@ -178,16 +218,22 @@ impl Outlet {
         matches!(self.state, State::Ready(_) | State::Live { .. })
     }
 
+    /// Frames are on their way.
+    pub fn is_live(&self) -> bool {
+        matches!(self.state, State::Live { .. })
+    }
+
     /// For good.
     pub fn has_failed(&self) -> bool {
         matches!(self.state, State::Failed)
     }
 
-    fn open(&self, wire: Wire) -> Result<Link, OutletError> {
-        Ok(Link { wire, client: Client::publish(&self.endpoint.url, seed().map_err(OutletError::Seed)?)? })
+    fn open(&self) -> Result<Link, OutletError> {
+        let client = Client::publish(&self.endpoint.url, seed().map_err(OutletError::Seed)?)?;
+        Ok(Link { wire: Wire::dial(&self.endpoint)?, client })
     }
 
-    fn broke(&mut self, now: Instant, error: &OutletError) {
+    fn broke(&mut self, now: Instant, error: OutletError) {
         let url = &self.endpoint.url;
         let lived = self.ready_at.take().map(|at| now.saturating_duration_since(at));
         if lived.is_some_and(|lived| lived >= STABLE) {
@@ -197,15 +243,19 @@ impl Outlet {
         }
         // A new stream that is refused stays refused. One that was live may have been cut off, and its
         // server may not have noticed yet.
-        let refused = matches!(error, OutletError::Client(_) | OutletError::Url(_)) && !self.was_live;
+        let refused = matches!(&error, OutletError::Client(_) | OutletError::Url(_)) && !self.was_live;
         let left = self.patience.saturating_sub(now.saturating_duration_since(self.away_since));
-        if refused || left.is_zero() {
+        let over = refused || left.is_zero();
+        if !self.quiet && over {
             eprintln!("{url}: {error}");
+        } else if !self.quiet && self.back_off == BACK_OFF_MIN {
+            eprintln!("{url}: {error}; trying again for {left:.0?}");
+        }
+        self.broken += 1;
+        self.error = Some(error);
+        if over {
             self.state = State::Failed;
             return;
-        }
-        if self.back_off == BACK_OFF_MIN {
-            eprintln!("{url}: {error}; trying again for {left:.0?}");
         }
         self.state = State::Waiting { until: now + self.back_off.min(left) };
         self.back_off = (self.back_off * 2).min(BACK_OFF_MAX);
@@ -227,19 +277,24 @@ impl Outlet {
 }
 
 impl Link {
-    /// True if the server has just said that it is ready.
+    /// Reads if `readable`, and writes. True if the server has just said that it is ready.
     fn transfer(&mut self, readable: bool) -> Result<bool, OutletError> {
+        let read = if readable { self.read() } else { Ok(()) };
+        let ready = self.drain()?;
+        read?;
+        self.wire.flush()?;
+        Ok(ready)
+    }
+
+    fn read(&mut self) -> Result<(), OutletError> {
         let mut buffer = [0; READ_BYTES];
-        let mut read = Ok(());
-        while readable && read.is_ok() {
-            match self.wire.receive(&mut buffer) {
-                Ok(Some(len)) => {
-                    read = self.client.input(buffer.get(..len).unwrap_or_default()).map_err(OutletError::from)
-                }
-                Ok(None) => break,
-                Err(error) => read = Err(error.into()),
-            }
-        }
+        let client = &mut self.client;
+        while self.wire.receive(&mut buffer, |bytes| Ok::<_, OutletError>(client.input(bytes)?))?.is_some() {}
+        Ok(())
+    }
+
+    /// Queues what the client has to say. True if the server has just said that it is ready.
+    fn drain(&mut self) -> Result<bool, OutletError> {
         let mut ready = false;
         while let Some(output) = self.client.poll() {
             match output {
@@ -248,8 +303,6 @@ impl Link {
                 ClientOutput::Event(_) => {}
             }
         }
-        read?;
-        self.wire.flush()?;
         Ok(ready)
     }
 }
@@ -264,7 +317,6 @@ pub fn seed() -> io::Result<[u8; 32]> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys;
     use shardcast_engine::{codec::Kind, frame::Media};
     use shardcast_protocols::{
         rtmp::server::{Server, ServerConfig},
@@ -301,13 +353,14 @@ mod tests {
     /// Lets the outlet work until `done`, or panics after ten seconds.
     fn drive(outlet: &mut Outlet, done: impl Fn(&Outlet) -> bool) {
         let deadline = Instant::now() + Duration::from_secs(10);
+        let (mut epoll, mut ready) = (Epoll::new().unwrap(), Vec::new());
         while !done(outlet) {
             let now = Instant::now();
             assert!(now < deadline, "nothing came of it in time");
             outlet.step(now);
-            let mut waits: Vec<Wait> = outlet.wait().into_iter().collect();
-            sys::poll(&mut waits, Duration::from_millis(5)).unwrap();
-            let readable = waits.iter().any(|wait| wait.readable);
+            outlet.watch(&epoll, 0).unwrap();
+            epoll.wait(Duration::from_millis(5), &mut ready).unwrap();
+            let readable = ready.iter().any(|ready| ready.readable);
             outlet.transfer(Instant::now(), readable);
         }
     }
@@ -340,7 +393,8 @@ mod tests {
         }
         let made: Vec<Frame> = (0..80).map(|_| source.next(std::time::SystemTime::now()).unwrap()).collect();
         // It joins in the middle of the first GOP.
-        made[3..].iter().for_each(|frame| outlet.frame(Instant::now(), &prologue, frame));
+        made[3..].iter().for_each(|frame| outlet.frame(Instant::now(), &mut Shared::new(&prologue, frame)));
+        outlet.transfer(Instant::now(), false);
         outlet.stop();
         drive(&mut outlet, Outlet::is_flushed);
         drop(outlet);

@@ -1,35 +1,54 @@
-//! `shardbench play`: many viewers of one or many streams, and a table of what they got.
+//! `shardbench play`: many viewers of one or many streams, and what they got.
 
 use crate::{
     endpoint::{Endpoint, EndpointError},
-    publish::{PublishError, seconds},
-    sys::{self, Wait},
-    viewer::Viewer,
+    stand::{Stand, StandError, counted, listed, percents, row, seconds},
+    sys::{self, Epoll, Ready},
+    usage::Usage,
+    viewer::{Manner, Meter, Viewer},
 };
+use serde_json::{Value, json};
 use std::{
-    collections::BTreeMap,
-    io,
+    io::{self, IsTerminal},
     time::{Duration, Instant},
 };
 
-/// Viewers that dial at the same time.
-const DIALS_AT_ONCE: usize = 64;
+/// Viewers that have dialled and heard nothing yet, at most, where no ramp is given.
+const DIALS_AT_ONCE: usize = 128;
+/// Between two looks at timeouts, signals and the end.
 const LOOK_UP: Duration = Duration::from_millis(100);
-const DIAL_LOOK_UP: Duration = Duration::from_millis(2);
-/// Different errors that the table lists.
-const ERRORS_LISTED: usize = 10;
+/// Between two words about how it goes, to a person and to a log.
+const PROGRESS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
+/// Memory per viewer is what those beyond the first of so many add.
+const FIRST_VIEWERS: usize = 100;
+/// A viewer was short of data that got less than the median by more than so much time brings.
+const SHORT: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// rtmp://HOST[:PORT]/APP/STREAM or http://HOST[:PORT]/APP/STREAM.flv; {} becomes the number of the
-    /// viewer
+    /// rtmp://HOST[:PORT]/APP/STREAM, http://HOST[:PORT]/APP/STREAM.flv, ws:// likewise, over TLS rtmps://, https://
+    /// and wss://, or tcp://HOST:PORT for whatever comes; {} becomes the number of the viewer
     url: String,
     /// How many viewers
-    #[arg(short, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=20_000))]
-    number: u16,
-    /// Seconds to play; until interrupted without it
-    #[arg(long = "for")]
+    #[arg(short, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    number: u32,
+    /// Seconds to measure, once all viewers are there; until interrupted without it
+    #[arg(long = "for", value_name = "SECONDS")]
     duration: Option<f64>,
+    /// Seconds over which the viewers come; without it as fast as the server takes them, 0 is all at once
+    #[arg(long, value_name = "SECONDS")]
+    ramp: Option<f64>,
+    /// Seconds from when all are there until the measurement
+    #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
+    settle: f64,
+    /// So many viewers read and check all they get; the others throw it away unread after their first frame
+    #[arg(long, value_name = "VIEWERS", default_value_t = 100)]
+    check: u32,
+    /// So many viewers take nothing more after their first frame, and stay; what the others get is measured
+    #[arg(long, value_name = "VIEWERS", default_value_t = 0)]
+    stall: u32,
+    #[command(flatten)]
+    stand: Stand,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -37,106 +56,342 @@ pub enum PlayError {
     #[error(transparent)]
     Endpoint(#[from] EndpointError),
     #[error(transparent)]
-    Seconds(#[from] PublishError),
-    #[error("poll: {0}")]
+    Stand(#[from] StandError),
+    #[error("epoll: {0}")]
     Io(#[from] io::Error),
     #[error("{failed} of {number} viewers failed")]
     Failed { failed: usize, number: usize },
 }
 
 pub fn run(options: &Options) -> Result<(), PlayError> {
-    let end = options.duration.map(seconds).transpose()?.map(|duration| Instant::now() + duration);
-    let mut waiting = Vec::new();
-    for number in (1..=usize::from(options.number)).rev() {
-        waiting.push(Endpoint::numbered(&options.url, number)?);
-    }
-    let mut viewers = Vec::new();
-    watch(&mut waiting, &mut viewers, end)?;
-    viewers.iter_mut().for_each(Viewer::finish);
-    print!("{}", table(&viewers, Instant::now()));
-    let failed = viewers.iter().filter(|viewer| viewer.tally.error.is_some()).count() + waiting.len();
-    match failed {
+    options.stand.prepare(options.number as usize)?;
+    let mut audience = Audience::new(options)?;
+    audience.watch()?;
+    let figures = audience.figures()?;
+    print!("{}", table(&figures));
+    options.stand.write(&figures)?;
+    match audience.failed() {
         0 => Ok(()),
-        failed => Err(PlayError::Failed { failed, number: options.number.into() }),
+        failed => Err(PlayError::Failed { failed, number: audience.endpoints.len() }),
     }
 }
 
-/// Until the end, a signal, or the failure of the last viewer.
-fn watch(waiting: &mut Vec<Endpoint>, viewers: &mut Vec<Viewer>, end: Option<Instant>) -> io::Result<()> {
-    let mut buffer = Vec::new();
-    loop {
-        let now = Instant::now();
-        let over = waiting.is_empty() && viewers.iter().all(Viewer::has_failed);
-        if over || sys::stop_requested() || end.is_some_and(|end| now >= end) {
+struct Audience<'a> {
+    stand: &'a Stand,
+    endpoints: Vec<Endpoint>,
+    ramp: Option<Duration>,
+    settle: Duration,
+    duration: Option<Duration>,
+    checked: usize,
+    stalled: usize,
+    viewers: Vec<Viewer>,
+    meter: Meter,
+    epoll: Epoll,
+    began: Instant,
+    /// When the last viewer had its first frame.
+    settled: Option<Instant>,
+    before: Look,
+    /// With the first viewers alone.
+    few: Option<Usage>,
+    measured: Option<Measured>,
+}
+
+/// At the start of what is measured.
+struct Measured {
+    from: Look,
+    /// Of each viewer.
+    bytes: Vec<u64>,
+}
+
+struct Look {
+    at: Instant,
+    server: Option<Usage>,
+    tool: Usage,
+}
+
+impl Look {
+    fn new(stand: &Stand) -> Result<Self, StandError> {
+        Ok(Self { at: Instant::now(), server: stand.server()?, tool: Usage::of(std::process::id())? })
+    }
+}
+
+impl<'a> Audience<'a> {
+    fn new(options: &'a Options) -> Result<Self, PlayError> {
+        let numbers = 1..=options.number as usize;
+        Ok(Self {
+            stand: &options.stand,
+            endpoints: numbers.map(|number| Endpoint::numbered(&options.url, number)).collect::<Result<_, _>>()?,
+            ramp: options.ramp.map(seconds).transpose()?,
+            settle: seconds(options.settle)?,
+            duration: options.duration.map(seconds).transpose()?,
+            checked: options.check.min(options.number) as usize,
+            stalled: options.stall.min(options.number) as usize,
+            viewers: Vec::new(),
+            meter: Meter::default(),
+            epoll: Epoll::new()?,
+            began: Instant::now(),
+            settled: None,
+            before: Look::new(&options.stand)?,
+            few: None,
+            measured: None,
+        })
+    }
+
+    /// Until the end, a signal, or the failure of the last viewer.
+    fn watch(&mut self) -> Result<(), PlayError> {
+        let mut ready: Vec<Ready> = Vec::new();
+        let (mut looked, mut told) = (self.began, self.began);
+        let progress = PROGRESS[usize::from(!io::stderr().is_terminal())];
+        loop {
+            let now = Instant::now();
+            self.start(now)?;
+            if now.saturating_duration_since(looked) >= LOOK_UP {
+                looked = now;
+                if self.look(now)? {
+                    break;
+                }
+            }
+            if now.saturating_duration_since(told) >= progress {
+                told = now;
+                self.tell(now)?;
+            }
+            let timeout = if self.viewers.len() < self.endpoints.len() { LOOK_UP / 50 } else { LOOK_UP };
+            self.epoll.wait(timeout, &mut ready)?;
+            for Ready { token, readable } in ready.drain(..) {
+                self.viewers[token].transfer(readable, &mut self.meter);
+                self.viewers[token].watch(&self.epoll, token)?;
+            }
+        }
+        if io::stderr().is_terminal() {
+            eprint!("\r\x1b[K");
+        }
+        self.viewers.iter_mut().for_each(Viewer::finish);
+        Ok(())
+    }
+
+    /// The viewers that are due by now.
+    fn start(&mut self, now: Instant) -> io::Result<()> {
+        let (all, there) = (self.endpoints.len(), self.viewers.len());
+        if there == all {
             return Ok(());
         }
-        viewers.iter_mut().for_each(|viewer| viewer.step(now));
-        let dialling = viewers.iter().filter(|viewer| viewer.is_dialling()).count();
-        for endpoint in waiting
-            .split_off(waiting.len().saturating_sub(DIALS_AT_ONCE - dialling.min(DIALS_AT_ONCE)))
-            .into_iter()
-            .rev()
-        {
-            viewers.push(Viewer::start(endpoint, now)?);
+        let due = match self.ramp {
+            Some(ramp) => {
+                let part = now.saturating_duration_since(self.began).as_secs_f64() / ramp.as_secs_f64().max(1e-9);
+                (part * all as f64).ceil().min(all as f64) as usize
+            }
+            None => {
+                let connecting =
+                    self.viewers.iter().rev().take(4 * DIALS_AT_ONCE).filter(|v| v.is_connecting()).count();
+                all.min(there + DIALS_AT_ONCE.saturating_sub(connecting))
+            }
+        };
+        for number in there..due {
+            let manner = manner(number, all, self.stalled, self.checked);
+            let mut viewer = Viewer::start(&self.endpoints[number], manner, Instant::now());
+            viewer.watch(&self.epoll, number)?;
+            self.viewers.push(viewer);
         }
-        let look_up = if viewers.iter().any(Viewer::is_dialling) { DIAL_LOOK_UP } else { LOOK_UP };
-        transfer(viewers, look_up, &mut buffer)?;
+        Ok(())
+    }
+
+    /// Times out, goes from phase to phase; true at the end.
+    fn look(&mut self, now: Instant) -> Result<bool, PlayError> {
+        self.viewers.iter_mut().for_each(|viewer| viewer.step(now));
+        let all_there = self.viewers.len() == self.endpoints.len();
+        if sys::stop_requested() || (all_there && self.viewers.iter().all(Viewer::has_failed)) {
+            return Ok(true);
+        }
+        if self.few.is_none() && self.viewers.iter().filter(|viewer| viewer.is_settled()).count() >= FIRST_VIEWERS {
+            self.few = self.stand.server()?;
+        }
+        if self.settled.is_none() && all_there && self.viewers.iter().all(Viewer::is_settled) {
+            self.settled = Some(now);
+        }
+        if self.measured.is_none() && self.settled.is_some_and(|at| now >= at + self.settle) {
+            self.meter.on = true;
+            let bytes = self.viewers.iter().map(|viewer| viewer.tally.bytes).collect();
+            self.measured = Some(Measured { from: Look::new(self.stand)?, bytes });
+        }
+        let over = |measured: &Measured| self.duration.is_some_and(|duration| now >= measured.from.at + duration);
+        Ok(self.measured.as_ref().is_some_and(over))
+    }
+
+    fn tell(&self, now: Instant) -> Result<(), StandError> {
+        let bytes: u64 = self.viewers.iter().map(|viewer| viewer.tally.bytes).sum();
+        let seeing = self.viewers.iter().filter(|v| v.tally.first_frame.is_some() && !v.has_failed()).count();
+        let phase = match (&self.measured, self.settled) {
+            (Some(_), _) => "measuring",
+            (None, Some(_)) => "settling",
+            (None, None) => "coming",
+        };
+        let mut line = format!(
+            "{:>5.0} s {phase}: {seeing} of {} play, {} failed, {:.0} MB",
+            now.saturating_duration_since(self.began).as_secs_f64(),
+            self.endpoints.len(),
+            self.failed(),
+            bytes as f64 / 1e6,
+        );
+        if let (Some(server), Some(before)) = (self.stand.server()?, self.before.server) {
+            let spent = server.since(&before);
+            line +=
+                &format!(", server {:.0} MB, {:.1} s of CPU", server.resident as f64 / 1e6, spent.cpu.as_secs_f64());
+        }
+        if io::stderr().is_terminal() {
+            eprint!("\r\x1b[K{line}")
+        } else {
+            eprintln!("{line}")
+        }
+        Ok(())
+    }
+
+    fn failed(&self) -> usize {
+        self.viewers.iter().filter(|viewer| viewer.tally.error.is_some()).count() + self.endpoints.len()
+            - self.viewers.len()
+    }
+
+    fn figures(&self) -> Result<Value, StandError> {
+        let to = Look::new(self.stand)?;
+        let (from, before) = match &self.measured {
+            Some(measured) => (&measured.from, &measured.bytes[..]),
+            None => (&self.before, &[][..]),
+        };
+        let lasted = to.at.saturating_duration_since(from.at).as_secs_f64().max(1e-3);
+        let got = |nth: usize, viewer: &Viewer| viewer.tally.bytes - before.get(nth).copied().unwrap_or_default();
+        let of = |manner: Manner| self.viewers.iter().filter(move |viewer| viewer.manner() == manner);
+        let plays = |viewer: &Viewer| viewer.tally.error.is_none() && viewer.manner() != Manner::Stalls;
+        let playing = || self.viewers.iter().enumerate().filter(|(_, viewer)| plays(viewer));
+        let kbps = sorted(playing().map(|(nth, viewer)| got(nth, viewer) as f64 * 8e-3 / lasted));
+        let usual = quantile(&kbps, 0.5);
+        let least = usual * (1.0 - SHORT.as_secs_f64() / lasted);
+        let short = kbps.iter().filter(|kbps| **kbps < least).count();
+        let bytes: u64 = self.viewers.iter().enumerate().map(|(nth, viewer)| got(nth, viewer)).sum();
+        let first = sorted(self.viewers.iter().filter_map(|v| Some(v.tally.first_frame?.as_secs_f64() * 1e3)));
+        let checking = || of(Manner::Checks).map(|viewer| &viewer.tally);
+        let tool = to.tool.since(&from.tool);
+        let errors = counted(self.viewers.iter().filter_map(|viewer| viewer.tally.error.as_ref()));
+        let server = to.server.zip(from.server).map(|(now, then)| {
+            let spent = now.since(&then);
+            let viewer_seconds = spent.lasted.as_secs_f64() * kbps.len().max(1) as f64;
+            let more = self.viewers.len().saturating_sub(FIRST_VIEWERS);
+            let few = self.few.filter(|_| more > 0);
+            let each = |of: fn(&Usage) -> u64| few.map(|few| (of(&now) as f64 - of(&few) as f64) / more as f64);
+            let mut figures = percents(&spent);
+            figures["us_per_viewer_second"] = (spent.cpu.as_secs_f64() * 1e6 / viewer_seconds).into();
+            figures["cpu_s_per_gb"] = (spent.cpu.as_secs_f64() * 1e9 / bytes.max(1) as f64).into();
+            figures["resident_bytes"] = now.resident.into();
+            figures["resident_bytes_per_viewer"] = each(|usage| usage.resident).into();
+            figures["tcp_memory_bytes"] = now.tcp_memory.into();
+            figures["tcp_memory_bytes_per_viewer"] = each(|usage| usage.tcp_memory).into();
+            figures["open_files"] = now.files.into();
+            figures["threads"] = now.threads.into();
+            figures
+        });
+        let [p50, p99, max] = self.meter.gaps.ms();
+        let [delay_p50, delay_p99, delay_max] = self.meter.delays.ms();
+        Ok(json!({
+            "viewers": self.endpoints.len(),
+            "playing": kbps.len(),
+            "failed": self.failed(),
+            "stalled": of(Manner::Stalls).count(),
+            "short_of_data": short,
+            "measured_s": self.measured.is_some().then_some(lasted),
+            "first_frame_ms": spread(&first),
+            "read_gap_ms": { "p50": p50, "p99": p99, "max": max },
+            "delay_ms": (self.meter.delays.count() > 0).then(|| json!({
+                "p50": delay_p50, "p99": delay_p99, "max": delay_max, "pictures": self.meter.delays.count(),
+            })),
+            "viewer_kbps": { "min": quantile(&kbps, 0.0), "p5": quantile(&kbps, 0.05), "p50": usual },
+            "total_mbps": bytes as f64 * 8e-6 / lasted,
+            "checked": of(Manner::Checks).count(),
+            "frames": checking().map(|tally| tally.frames).sum::<u64>(),
+            "lost": checking().map(|tally| tally.lost).sum::<u64>(),
+            "server": server,
+            "tool": percents(&tool),
+            "errors": errors,
+        }))
     }
 }
 
-fn transfer(viewers: &mut [Viewer], timeout: Duration, buffer: &mut Vec<u8>) -> io::Result<()> {
-    let mut owners = Vec::new();
-    let mut waits: Vec<Wait> = Vec::new();
-    for (owner, viewer) in viewers.iter().enumerate() {
-        if let Some(wait) = viewer.wait() {
-            owners.push(owner);
-            waits.push(wait);
-        }
+/// Of viewer `number`: those that stall are spread over all, those that check over the others.
+fn manner(number: usize, all: usize, stalled: usize, checked: usize) -> Manner {
+    let is_one = |number: usize, of: usize, all: usize| (number + 1) * of / all > number * of / all;
+    if is_one(number, stalled, all) {
+        return Manner::Stalls;
     }
-    sys::poll(&mut waits, timeout)?;
-    let ready: Vec<(usize, bool)> = std::iter::zip(owners, waits)
-        .filter(|(_, wait)| wait.readable || wait.writable)
-        .map(|(owner, wait)| (owner, wait.readable))
-        .collect();
-    for (owner, readable) in ready {
-        viewers[owner].transfer(Instant::now(), readable, buffer);
-    }
-    Ok(())
+    let (number, all) = (number - number * stalled / all, all - stalled);
+    if is_one(number, checked.min(all), all) { Manner::Checks } else { Manner::Discards }
 }
 
-fn table(viewers: &[Viewer], end: Instant) -> String {
-    let playing = viewers.iter().filter(|viewer| viewer.tally.error.is_none()).count();
-    let first_ms =
-        sorted(viewers.iter().filter_map(|v| v.tally.first_frame).map(|(_, took)| took.as_secs_f64() * 1000.0));
-    let kbps = sorted(viewers.iter().filter_map(|viewer| {
-        let (since, _) = viewer.tally.first_frame?;
-        let lasted = end.saturating_duration_since(since).as_secs_f64().max(0.001);
-        Some(viewer.tally.bytes as f64 * 8.0 / 1000.0 / lasted)
-    }));
-    let frames: u64 = viewers.iter().map(|viewer| viewer.tally.frames).sum();
-    let mut text = format!(
-        "{:>8} {:>8} {:>8} {:>10} {:>18} {:>18}\n{:>8} {:>8} {:>8} {:>10} {:>18} {:>18}\n",
-        "viewers",
-        "playing",
-        "failed",
-        "frames",
-        "first ms p50/max",
-        "kbit/s min/p50",
-        viewers.len(),
-        playing,
-        viewers.len() - playing,
-        frames,
-        format!("{:.0}/{:.0}", quantile(&first_ms, 0.5), quantile(&first_ms, 1.0)),
-        format!("{:.0}/{:.0}", quantile(&kbps, 0.0), quantile(&kbps, 0.5)),
-    );
-    let mut errors: BTreeMap<String, usize> = BTreeMap::new();
-    for error in viewers.iter().filter_map(|viewer| viewer.tally.error.as_ref()) {
-        *errors.entry(error.to_string()).or_default() += 1;
+fn table(figures: &Value) -> String {
+    let n = |pointer: &str| figures.pointer(pointer).and_then(Value::as_f64).unwrap_or_default();
+    let ms = |name: &str| {
+        format!(
+            "p50 {:.1}, p99 {:.1}, max {:.1} ms",
+            n(&format!("{name}/p50")),
+            n(&format!("{name}/p99")),
+            n(&format!("{name}/max"))
+        )
+    };
+    let more = |what: &str| {
+        let each = figures["server"][format!("{what}_bytes_per_viewer")].as_f64();
+        each.map_or(String::new(), |each| format!(", {:.2} KB per viewer beyond {FIRST_VIEWERS}", each / 1e3))
+    };
+    let mut rows = vec![
+        (
+            "viewers",
+            format!(
+                "{} playing, {} failed, {} stalled, {} short of data",
+                n("/playing"),
+                n("/failed"),
+                n("/stalled"),
+                n("/short_of_data")
+            ),
+        ),
+        ("first frame", ms("/first_frame_ms")),
+    ];
+    match figures["measured_s"].as_f64() {
+        Some(measured) => rows.push(("measured", format!("{measured:.1} s"))),
+        None => rows.push(("measured", "since the start, as not all viewers were there".into())),
     }
-    for (error, count) in errors.iter().take(ERRORS_LISTED) {
-        text += &format!("{count:>8} x {error}\n");
+    rows.push(("read gaps", ms("/read_gap_ms")));
+    if figures["delay_ms"].is_object() {
+        rows.push(("delay", format!("{} of {} pictures", ms("/delay_ms"), n("/delay_ms/pictures"))));
     }
-    text
+    let each = ["min", "p5", "p50"].map(|q| format!("{q} {:.0}", n(&format!("/viewer_kbps/{q}"))));
+    rows.push(("delivered", format!("{} kbit/s each, {:.1} Mbit/s in all", each.join(", "), n("/total_mbps"))));
+    rows.push(("checked", format!("{} viewers, {} frames, {} pictures lost", n("/checked"), n("/frames"), n("/lost"))));
+    if figures["server"].is_object() {
+        rows.push((
+            "server CPU",
+            format!(
+                "{:.1} % (user {:.0}, system {:.0}; waited {:.1}): {:.1} µs per viewer-second, {:.3} s per GB",
+                n("/server/cpu_percent"),
+                n("/server/user_percent"),
+                n("/server/system_percent"),
+                n("/server/waited_percent"),
+                n("/server/us_per_viewer_second"),
+                n("/server/cpu_s_per_gb"),
+            ),
+        ));
+        rows.push((
+            "memory",
+            format!(
+                "{:.1} MB{}; TCP sockets of all {:.1} MB{}",
+                n("/server/resident_bytes") / 1e6,
+                more("resident"),
+                n("/server/tcp_memory_bytes") / 1e6,
+                more("tcp_memory"),
+            ),
+        ));
+    }
+    rows.push(("this tool", format!("{:.1} % CPU, waited {:.1}", n("/tool/cpu_percent"), n("/tool/waited_percent"))));
+    let rows: String = rows.iter().map(|(name, text)| row(name, text)).collect();
+    rows + &listed(&figures["errors"])
+}
+
+fn spread(sorted: &[f64]) -> Value {
+    json!({ "p50": quantile(sorted, 0.5), "p99": quantile(sorted, 0.99), "max": quantile(sorted, 1.0) })
 }
 
 fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
@@ -154,6 +409,18 @@ fn quantile(sorted: &[f64], q: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn manners_are_spread_and_as_many_as_asked_for() {
+        for (all, stalled, checked, left) in
+            [(500, 100, 100, 300), (10, 3, 10, 0), (7, 0, 2, 5), (4, 4, 1, 0), (1, 0, 1, 0)]
+        {
+            let manners: Vec<Manner> = (0..all).map(|number| manner(number, all, stalled, checked)).collect();
+            let count = |wanted| manners.iter().filter(|manner| **manner == wanted).count();
+            assert_eq!((count(Manner::Stalls), count(Manner::Discards)), (stalled, left), "of {all}");
+        }
+        assert_eq!([0, 1].map(|number| manner(number, 2, 0, 1)), [Manner::Discards, Manner::Checks]);
+    }
 
     #[test]
     fn quantiles_of_few_values() {

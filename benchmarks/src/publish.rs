@@ -2,21 +2,28 @@
 
 use crate::{
     endpoint::{Endpoint, EndpointError, Scheme},
-    outlet::Outlet,
+    feed::Feed,
+    histogram::Histogram,
+    outlet::{Outlet, Shared},
     pace::Pace,
-    source::{self, Source, SourceConfig},
-    sys::{self, Wait},
+    source::{self, FileError, FileSource, Source, SourceConfig},
+    stand::{self, Cpus, StandError, counted, listed, seconds},
+    sys::{self, Epoll, Ready},
 };
-use shardcast_engine::prologue::Prologue;
+use serde_json::json;
 use std::{
     io,
-    time::{Duration, Instant, SystemTime},
+    path::PathBuf,
+    time::{Duration, Instant},
 };
 
 /// However many streams begin, a keyframe is forced for them this often at most.
 const FORCED_KEYFRAMES_APART: Duration = Duration::from_millis(500);
 /// The longest wait without a look at the clock and the signals.
 const LOOK_UP: Duration = Duration::from_millis(100);
+/// Of more streams than this only the failures are told one by one.
+const SPOKEN_OF: u32 = 10;
+const RAMP_EACH: Duration = Duration::from_millis(1);
 const FAREWELL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
@@ -44,6 +51,21 @@ pub struct Options {
     /// Milliseconds from keyframe to keyframe
     #[arg(long, default_value_t = 2000)]
     gop_ms: u32,
+    /// Fill each picture up to the rate, as encoders of constant rate do; the test picture alone needs less
+    #[arg(long)]
+    fill: bool,
+    /// Publish this FLV file, over and over, instead of the test picture
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["size", "fps", "kbps", "audio_kbps", "gop", "gop_ms", "fill"])]
+    file: Option<PathBuf>,
+    /// Send what falls due within so many milliseconds at once: fewer, larger writes; 0 sends each frame when it is due
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    burst: u32,
+    /// Seconds over which the streams begin; one millisecond for each without it
+    #[arg(long, value_name = "SECONDS")]
+    ramp: Option<f64>,
+    /// CPUs that this tool runs on, as in 1,4-7; all without it
+    #[arg(long, value_name = "LIST")]
+    cpus: Option<Cpus>,
     /// Seconds to publish; for ever without it
     #[arg(long = "for")]
     duration: Option<f64>,
@@ -60,12 +82,14 @@ pub enum PublishError {
     NotRtmp(String),
     #[error("{number} streams want a URL with {{}} in it, not {url}")]
     SameName { number: u16, url: String },
-    #[error("{0} is no duration in seconds")]
-    Seconds(f64),
+    #[error(transparent)]
+    Stand(#[from] StandError),
     #[error(transparent)]
     Source(#[from] source::Error),
-    #[error("poll: {0}")]
-    Poll(#[from] io::Error),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("epoll: {0}")]
+    Epoll(#[from] io::Error),
     #[error("{failed} of {number} streams failed")]
     Failed { failed: usize, number: usize },
 }
@@ -77,27 +101,46 @@ pub fn run(options: &Options) -> Result<(), PublishError> {
     if options.number > 1 && !options.url.contains("{}") {
         return Err(PublishError::SameName { number: options.number, url: options.url.clone() });
     }
+    stand::prepare(options.cpus.as_ref(), options.number.into())?;
+    let number = u32::from(options.number);
+    let ramp = options.ramp.map_or(Ok(RAMP_EACH * number), seconds)?;
     let mut outlets = Vec::new();
-    for number in 1..=usize::from(options.number) {
-        let endpoint = Endpoint::numbered(&options.url, number)?;
+    for nth in 0..number {
+        let endpoint = Endpoint::numbered(&options.url, nth as usize + 1)?;
         if endpoint.scheme != Scheme::Rtmp {
             return Err(PublishError::NotRtmp(endpoint.url));
         }
-        outlets.push(Outlet::new(endpoint, patience, started));
+        outlets.push(Outlet::new(endpoint, patience, started + ramp / number * nth).quiet(number > SPOKEN_OF));
     }
-    let name = match &outlets[..] {
-        [one] => one.endpoint.name().to_owned(),
-        _ => options.url.rsplit_once("://").map_or("", |(_, path)| path).replace("{}", "(n)"),
+    let mut feed = match &options.file {
+        Some(file) => Feed::file(FileSource::open(file)?),
+        None => {
+            let name = match &outlets[..] {
+                [one] => one.endpoint.name().to_owned(),
+                _ => options.url.rsplit_once("://").map_or("", |(_, path)| path).replace("{}", "(n)"),
+            };
+            Feed::card(Source::new(options.source(name))?, options.fill.then_some(options.kbps))
+        }
     };
-    let mut source = Source::new(options.source(name))?;
-    stream(&mut source, &mut outlets, end)?;
+    let (mut epoll, mut late) = (Epoll::new()?, Histogram::default());
+    let burst = Duration::from_millis(options.burst.into());
+    stream(&mut feed, burst, &mut outlets, &mut epoll, end, &mut late)?;
     // Who is interrupted has not failed; who has no server when the time is over has.
     let stopped = sys::stop_requested();
     let failed = outlets.iter().filter(|o| o.has_failed() || (!stopped && !o.is_taken())).count();
-    farewell(&mut outlets)?;
+    farewell(&mut outlets, &mut epoll)?;
+    if number > SPOKEN_OF {
+        let broken: u32 = outlets.iter().map(|outlet| outlet.broken).sum();
+        println!("connections broke {broken} times");
+        eprint!("{}", listed(&json!(counted(outlets.iter().filter_map(|outlet| outlet.error.as_ref())))));
+    }
 
     let (frames, bytes) = outlets.iter().fold((0, 0), |(f, b), o| (f + o.sent_frames, b + o.sent_bytes));
-    println!("sent {frames} frames, {bytes} bytes in {:.1} s", started.elapsed().as_secs_f64());
+    let [p50, p99, max] = late.ms();
+    println!(
+        "sent {frames} frames, {bytes} bytes in {:.1} s; late by p50 {p50:.1}, p99 {p99:.1}, max {max:.1} ms",
+        started.elapsed().as_secs_f64()
+    );
     match failed {
         0 => Ok(()),
         failed => Err(PublishError::Failed { failed, number: outlets.len() }),
@@ -105,72 +148,84 @@ pub fn run(options: &Options) -> Result<(), PublishError> {
 }
 
 /// Until the end, a signal, or the failure of the last outlet.
-fn stream(source: &mut Source, outlets: &mut [Outlet], end: Option<Instant>) -> Result<(), PublishError> {
-    let mut prologue = Prologue { metadata: Some(source.metadata()), ..Prologue::default() };
-    for track in source.tracks() {
-        prologue = prologue.with_track(track).unwrap_or(prologue);
-    }
+fn stream(
+    feed: &mut Feed,
+    burst: Duration,
+    outlets: &mut [Outlet],
+    epoll: &mut Epoll,
+    end: Option<Instant>,
+    lateness: &mut Histogram,
+) -> Result<(), PublishError> {
+    let prologue = feed.prologue.clone();
     // The stream begins when the first server is ready for it, and then goes on whoever takes it.
     let mut pace: Option<Pace> = None;
     let mut forced: Option<Instant> = None;
+    let mut ready = Vec::new();
     loop {
         let now = Instant::now();
         if sys::stop_requested() || end.is_some_and(|end| now >= end) || outlets.iter().all(Outlet::has_failed) {
             return Ok(());
         }
-        outlets.iter_mut().for_each(|outlet| outlet.step(now));
+        for (token, outlet) in outlets.iter_mut().enumerate() {
+            outlet.step(now);
+            outlet.watch(epoll, token)?;
+        }
         if outlets.iter().any(Outlet::wants_keyframe) {
-            pace.get_or_insert(Pace::new(now));
+            pace.get_or_insert(Pace::new(now, burst));
             if forced.is_none_or(|at| now.saturating_duration_since(at) >= FORCED_KEYFRAMES_APART) {
-                source.force_keyframe();
+                feed.force_keyframe();
                 forced = Some(now);
             }
         }
         let mut until = now + LOOK_UP;
         if let Some(pace) = &mut pace {
-            let (due, late) = pace.is_due(source.due(), now);
-            if let Some(late) = late {
-                eprintln!("this machine is late by {late:.1?}; going on from here");
+            let due_at = pace.due(feed.due());
+            let mut made = false;
+            loop {
+                let (due, late) = pace.is_due(feed.due(), now);
+                if let Some(late) = late {
+                    eprintln!("this machine is late by {late:.1?}; going on from here");
+                }
+                if !due {
+                    break;
+                }
+                let frame = feed.next()?;
+                let mut shared = Shared::new(&prologue, &frame);
+                outlets.iter_mut().for_each(|outlet| outlet.frame(now, &mut shared));
+                made = true;
             }
-            if due {
-                let frame = source.next(SystemTime::now())?;
-                outlets.iter_mut().for_each(|outlet| outlet.frame(now, &prologue, &frame));
+            if made {
+                outlets.iter_mut().for_each(|outlet| outlet.transfer(now, false));
+                lateness.record(due_at.elapsed());
             }
-            until = until.min(pace.due(source.due()));
+            until = until.min(pace.due(feed.due()));
         }
-        until = outlets.iter().filter_map(|outlet| outlet.wakes_at(now)).fold(until, Instant::min);
-        transfer(outlets, until)?;
+        until = outlets.iter().filter_map(Outlet::wakes_at).fold(until, Instant::min);
+        transfer(outlets, epoll, &mut ready, until)?;
     }
 }
 
 /// Reads and writes what can be, waiting for it until then.
-fn transfer(outlets: &mut [Outlet], until: Instant) -> io::Result<()> {
-    let mut owners = Vec::new();
-    let mut waits: Vec<Wait> = Vec::new();
-    for (owner, outlet) in outlets.iter().enumerate() {
-        if let Some(wait) = outlet.wait() {
-            owners.push(owner);
-            waits.push(wait);
-        }
-    }
-    sys::poll(&mut waits, until.saturating_duration_since(Instant::now()))?;
-    let ready: Vec<(usize, bool)> = std::iter::zip(owners, waits)
-        .filter(|(_, wait)| wait.readable || wait.writable)
-        .map(|(owner, wait)| (owner, wait.readable))
-        .collect();
+fn transfer(outlets: &mut [Outlet], epoll: &mut Epoll, ready: &mut Vec<Ready>, until: Instant) -> io::Result<()> {
+    epoll.wait(until.saturating_duration_since(Instant::now()), ready)?;
     let now = Instant::now();
-    for (owner, readable) in ready {
-        outlets[owner].transfer(now, readable);
+    for Ready { token, readable } in ready.drain(..) {
+        outlets[token].transfer(now, readable);
+        outlets[token].watch(epoll, token)?;
     }
     Ok(())
 }
 
 /// FCUnpublish and deleteStream, and what is still on its way before them.
-fn farewell(outlets: &mut [Outlet]) -> io::Result<()> {
+fn farewell(outlets: &mut [Outlet], epoll: &mut Epoll) -> io::Result<()> {
     let deadline = Instant::now() + FAREWELL;
-    outlets.iter_mut().for_each(|outlet| outlet.stop());
+    for (token, outlet) in outlets.iter_mut().enumerate() {
+        outlet.stop();
+        outlet.watch(epoll, token)?;
+    }
+    let mut ready = Vec::new();
     while Instant::now() < deadline && !outlets.iter().all(Outlet::is_flushed) {
-        transfer(outlets, deadline)?;
+        transfer(outlets, epoll, &mut ready, deadline)?;
     }
     Ok(())
 }
@@ -189,10 +244,6 @@ impl Options {
             name,
         }
     }
-}
-
-pub fn seconds(seconds: f64) -> Result<Duration, PublishError> {
-    Duration::try_from_secs_f64(seconds).map_err(|_| PublishError::Seconds(seconds))
 }
 
 fn size(text: &str) -> Result<(u32, u32), String> {

@@ -182,7 +182,7 @@ impl Viewer {
     fn turn(&mut self, tape: &Tape, random: &mut Random) -> bool {
         for _ in 0..3 {
             match self.cursor.step(tape) {
-                Step::Idle => return true,
+                Step::Idle | Step::Over => return true,
                 Step::Lost => return false,
                 Step::Skip { .. } => self.skips += 1,
                 Step::Send => {}

@@ -7,8 +7,11 @@ pub mod amf;
 pub mod chunked;
 pub mod codec;
 pub mod flv;
+#[cfg(test)]
+mod fuzz;
 pub mod hls;
 pub mod mp4;
+pub mod proxy;
 pub mod rtc;
 pub mod rtmp;
 pub mod rtp;

@@ -6,7 +6,7 @@
 
 use bytes::Bytes;
 use shardcast_engine::frame::Media;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub trait Session {
     type Error: std::error::Error;
@@ -89,6 +89,8 @@ pub struct Request {
     pub page_url: String,
     pub swf_url: String,
     pub client: Client,
+    /// How much of it a player wants; all by itself.
+    pub duration: Option<Duration>,
 }
 
 /// What kind of client it is, as far as known; SRS's API calls it the client's type.

@@ -1,11 +1,13 @@
 //! One peer's connection, over TCP or SRT: its socket, its cursor, and how it ends.
 
 use crate::{
+    addresses::Counted,
     feed::{Feed, Notice},
     meter::Meter,
     net::link::Link,
     stream::Wire,
 };
+use bytes::Bytes;
 use shardcast_engine::{
     fanout::{Cursor, Step, Tape, cursor::SLICES},
     key::StreamKey,
@@ -25,7 +27,9 @@ pub struct Connection {
     pub id: String,
     /// Counts the connections of its shard.
     pub number: u64,
-    pub peer: SocketAddr,
+    pub peer: Cell<SocketAddr>,
+    /// Its place among those of its address.
+    pub counted: RefCell<Option<Counted>>,
     pub socket: Link,
     pub cursor: RefCell<Cursor>,
     pub since: Instant,
@@ -41,6 +45,10 @@ pub struct Connection {
     pub meters: RefCell<[Meter<METER_STEP>; 2]>,
     /// It ends when it has got everything, these bytes at last: its stream is over.
     pub ending: Cell<Option<&'static [u8]>>,
+    /// What it is told when it has got all that it wanted,
+    pub finale: Cell<Option<Bytes>>,
+    /// and when the server begins to end.
+    pub parting: Cell<Option<Bytes>>,
     /// It is on its audience's list for every tick.
     pub hurried: Cell<bool>,
     /// The hand need not look at it before this tick.
@@ -84,6 +92,8 @@ pub enum Flow {
     Drained,
     /// The kernel takes no more now.
     Blocked,
+    /// All that it wanted is sent.
+    Over,
     /// The connection is over.
     Closed,
 }
@@ -98,7 +108,8 @@ impl Connection {
         Self {
             id,
             number,
-            peer,
+            peer: Cell::new(peer),
+            counted: RefCell::default(),
             socket,
             cursor: RefCell::default(),
             since: Instant::now(),
@@ -109,6 +120,8 @@ impl Connection {
             skips: Cell::default(),
             meters: RefCell::default(),
             ending: Cell::default(),
+            finale: Cell::default(),
+            parting: Cell::default(),
             hurried: Cell::default(),
             retry_tick: Cell::default(),
             backoff: Cell::new(1),
@@ -130,6 +143,13 @@ impl Connection {
                 Step::Idle => break,
                 Step::Send => {}
                 Step::Skip { lag } => self.note_skip(lag.as_ms()),
+                Step::Over => {
+                    drop(cursor);
+                    return match self.socket.flush() {
+                        Ok(()) => Flow::Over,
+                        Err(error) => self.unsent(&error),
+                    };
+                }
                 Step::Lost => {
                     let lag = tape.map_or(0, |tape| cursor.lag(tape).as_ms());
                     drop(cursor);
@@ -245,7 +265,7 @@ impl Connection {
         self.skips.set(self.skips.get() + 1);
         metrics::counter!("shardcast_viewer_skips_total").increment(1);
         self.feed.tell(|| Notice::of("skip", self, self.part.borrow().as_deref()).behind(lag_ms));
-        warn!(cid = %self.id, "viewer {} was {lag_ms} ms behind, skipped to the newest keyframe", self.peer);
+        warn!(cid = %self.id, "viewer {} was {lag_ms} ms behind, skipped to the newest keyframe", self.peer.get());
     }
 }
 
@@ -265,7 +285,7 @@ impl Drop for Connection {
         info!(
             cid = %self.id,
             "connection of {} ended after {:.3} s: {why}; received {} bytes, sent {} bytes",
-            self.peer,
+            self.peer.get(),
             self.age().as_secs_f64(),
             self.received.get(),
             self.sent.get(),

@@ -46,7 +46,7 @@ impl Notice {
         Self {
             id: Some(connection.id.clone()),
             r#type: part.map(|part| kind(part.request.client)),
-            ip: Some(connection.peer.ip().to_canonical().to_string()),
+            ip: Some(connection.peer.get().ip().to_canonical().to_string()),
             url: part.map(|part| part.key.to_string()),
             ..Self::new(event, None)
         }

@@ -4,6 +4,7 @@
 #![deny(unsafe_code)]
 
 pub mod access;
+pub mod addresses;
 pub mod config;
 pub mod connection;
 pub mod control;
@@ -28,3 +29,9 @@ pub mod stream;
 
 /// How the server names itself.
 pub const SERVER: &str = concat!("Shardcast/", env!("CARGO_PKG_VERSION"));
+
+/// The mutator of the parsers' tests.
+#[cfg(test)]
+#[path = "../../protocols/src/codec/hostile.rs"]
+#[allow(dead_code)] // its own parts
+mod hostile;

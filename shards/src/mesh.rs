@@ -70,9 +70,10 @@ pub enum Mail {
     Published {
         key: StreamKey,
     },
-    /// From the home to a subscriber: the publisher is gone.
+    /// From the home to a subscriber: the publisher is gone; `over`: for good.
     Unpublished {
         key: StreamKey,
+        over: bool,
     },
     /// To the home: what does its HLS have at this path? And the answer.
     Fetch {
@@ -189,7 +190,7 @@ impl Mail {
             | Mail::Unsubscribe { key, .. }
             | Mail::Units { key, .. }
             | Mail::Published { key }
-            | Mail::Unpublished { key }
+            | Mail::Unpublished { key, .. }
             | Mail::Fetch { key, .. }
             | Mail::Ask { key, .. } => Some(key),
             Mail::Keyframe { .. }

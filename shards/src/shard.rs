@@ -1,8 +1,9 @@
 //! One core's share of the server: its connections, its streams, its mail.
 
 use crate::{
+    addresses::{Addresses, Counted},
     config::{Config, Vhost},
-    connection::{Connection, METER_STEP},
+    connection::{Connection, METER_STEP, Part},
     control::snapshot,
     fanout::{audience::Audience, rtp::RtpAudience},
     feed::Feed,
@@ -82,6 +83,7 @@ pub struct Shard {
     /// Connections of the whole process.
     connections_open: Arc<AtomicUsize>,
     connections_max: Cell<usize>,
+    addresses: Addresses,
     /// Those who come are refused: the server ends when those who are here have gone.
     draining: Cell<bool>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
@@ -111,6 +113,7 @@ pub struct Common {
     pub security: Arc<Security>,
     pub connections_open: Arc<AtomicUsize>,
     pub connections_max: usize,
+    pub addresses: Addresses,
     /// Writes the files that the configuration asks for.
     pub files: files::Writer,
     /// Takes what happens to who is told of it.
@@ -134,6 +137,7 @@ impl Shard {
             me: me.clone(),
             connections_open: common.connections_open,
             connections_max: Cell::new(common.connections_max),
+            addresses: common.addresses,
             draining: Cell::default(),
             connections: RefCell::default(),
             streams: RefCell::default(),
@@ -181,6 +185,11 @@ impl Shard {
             info!("connection of {peer} refused: the server is ending");
             return None;
         }
+        // Who is behind a TCP connection may be still to be told.
+        let counted = match socket {
+            Link::Tcp(_) | Link::Tls(_) => None,
+            Link::Srt(_) | Link::Rtc(_) => Some(self.count(peer)?),
+        };
         let open = self.connections_open.fetch_add(1, Ordering::Relaxed);
         let most = self.connections_max.get();
         if open >= most {
@@ -191,8 +200,20 @@ impl Shard {
         }
         let number = self.next_number.replace(self.next_number.get() + 1);
         let connection = Rc::new(Connection::new(id, number, peer, socket, self.feed.clone()));
+        connection.counted.replace(counted);
         self.connections.borrow_mut().insert(number, connection.clone());
         Some(connection)
+    }
+
+    /// Counts a connection for its address, or says that there are too many of that.
+    pub fn count(&self, peer: SocketAddr) -> Option<Counted> {
+        let most = self.config().max_connections_per_ip;
+        let counted = self.addresses.enter(peer.ip(), most);
+        if counted.is_none() {
+            metrics::counter!("shardcast_address_refusals_total").increment(1);
+            warn!("connection of {peer} refused: max_connections_per_ip of {most} reached");
+        }
+        counted
     }
 
     pub fn dismiss(&self, connection: &Connection) {
@@ -225,7 +246,7 @@ impl Shard {
         self.streams.borrow_mut().retain(|_, stream| {
             stream.measure();
             stream.dispose(now);
-            stream.sweep(now);
+            stream.sweep(now, &self.mesh);
             for slot in &mut stream.audiences {
                 if let Some(audience) = slot {
                     audience.measure();
@@ -270,7 +291,7 @@ impl Shard {
             info!(
                 cid = %connection.id,
                 "{} plays {key} by {wire:?}, {}, viewer {} here",
-                connection.peer,
+                connection.peer.get(),
                 state,
                 audience.len(),
             );
@@ -284,7 +305,7 @@ impl Shard {
             && audience.leave(connection.number).is_some()
         {
             stream.sent_before += connection.sent.get();
-            info!(cid = %connection.id, "{} stops playing {key}", connection.peer);
+            info!(cid = %connection.id, "{} stops playing {key}", connection.peer.get());
         }
         self.forget_unused(key);
     }
@@ -298,7 +319,7 @@ impl Shard {
             info!(
                 cid = %connection.id,
                 "{} plays {key} by WebRTC, {}, viewer {} here",
-                connection.peer,
+                connection.peer.get(),
                 state,
                 audience.viewers().count(),
             );
@@ -320,7 +341,7 @@ impl Shard {
             && audience.leave(connection.number)
         {
             stream.sent_before += connection.sent.get();
-            info!(cid = %connection.id, "{} stops playing {key}", connection.peer);
+            info!(cid = %connection.id, "{} stops playing {key}", connection.peer.get());
         }
         self.forget_unused(key);
     }
@@ -422,11 +443,8 @@ impl Shard {
                 self.wake();
             }
             Mail::Unpublish { key, publisher } => {
-                self.with_known(&key, |stream| {
-                    if stream.unpublish(publisher, &self.mesh) {
-                        info!("{key} has no publisher any more");
-                    }
-                });
+                let grace = self.config().vhost(key.vhost()).map(|vhost| vhost.republish_grace).unwrap_or_default();
+                self.with_known(&key, |stream| stream.unpublish(publisher, grace, &self.mesh));
                 self.forget_unused(&key);
                 self.wake();
             }
@@ -445,8 +463,8 @@ impl Shard {
                 self.wake();
             }
             Mail::Published { key } => self.with_known(&key, Stream::published),
-            Mail::Unpublished { key } => {
-                self.with_known(&key, Stream::unpublished);
+            Mail::Unpublished { key, over } => {
+                self.with_known(&key, |stream| stream.unpublished(over));
                 self.wake();
             }
             Mail::Fetch { key, path, request, from } => {
@@ -495,6 +513,8 @@ impl Shard {
             Mail::Drain => {
                 self.draining.set(true);
                 self.doors.keep(|_| false);
+                let connections: Vec<_> = self.connections.borrow().values().cloned().collect();
+                connections.iter().for_each(|connection| self.part(connection));
             }
             Mail::Quit => {
                 for connection in self.connections.borrow().values() {
@@ -513,6 +533,19 @@ impl Shard {
                 warn!("mail for the control shard came to shard {}", self.index())
             }
         }
+    }
+
+    /// Tells a peer that the server begins to end, where it can be told.
+    fn part(&self, connection: &Rc<Connection>) {
+        let Some(parting) = connection.parting.take() else { return };
+        connection.say(&parting);
+        match connection.part.borrow().as_deref() {
+            Some(Part { key, wire: Some(wire), .. }) => self.hurry(connection, key, *wire),
+            // What the kernel does not take now goes with the next answer.
+            _ => drop(connection.flush(None)),
+        }
+        info!(cid = %connection.id, "{} is asked to reconnect", connection.peer.get());
+        metrics::counter!("shardcast_reconnect_requests_total").increment(1);
     }
 
     /// Takes over what an operator changed; who is not concerned does not notice.

@@ -20,7 +20,12 @@ use shardcast_engine::{
     timeline::{Placed, Timeline},
 };
 use shardcast_protocols::{chunked::LAST_CHUNK, session::Request, ts, websocket::LAST_FRAME};
-use std::{net::IpAddr, rc::Rc, sync::Arc, time::Instant};
+use std::{
+    net::IpAddr,
+    rc::Rc,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tracing::{info, warn};
 
 /// A publisher that asks for a stream, and who it is while it has it.
@@ -125,6 +130,8 @@ pub struct Home {
     pub hls: Option<Hls>,
     pub recorder: Option<Recorder>,
     pub sound: Interpreter,
+    /// Without a publisher: until then viewers wait for the next one.
+    grace_until: Option<Instant>,
     timeline: Timeline,
     oddities: Oddities,
 }
@@ -189,6 +196,10 @@ impl Stream {
         };
         if let Some(holder) = &home.publication {
             return Err(holder.id.clone());
+        }
+        if home.grace_until.take().is_some() {
+            metrics::counter!("shardcast_republishes_total", "result" => "in_time").increment(1);
+            info!(cid = %publication.id, "{} goes on with its next publisher", self.key);
         }
         home.timeline.splice();
         home.oddities = Oddities::default();
@@ -287,9 +298,13 @@ impl Stream {
     }
 
     /// At home, once a second: ends what viewers do not need any more.
-    pub fn sweep(&mut self, now: Instant) {
-        if let Role::Home(home) = &mut self.role {
-            home.sound.sweep(&self.key, now);
+    pub fn sweep(&mut self, now: Instant, mesh: &Mesh) {
+        let Role::Home(home) = &mut self.role else { return };
+        home.sound.sweep(&self.key, now);
+        if home.grace_until.take_if(|until| *until <= now).is_some() {
+            metrics::counter!("shardcast_republishes_total", "result" => "late").increment(1);
+            info!("{} had no publisher for as long as republish_grace: it is over", self.key);
+            self.leave(true, mesh);
         }
     }
 
@@ -306,12 +321,14 @@ impl Stream {
         }
     }
 
-    /// At home: true where `publisher` had the stream and has left it.
-    pub fn unpublish(&mut self, publisher: u64, mesh: &Mesh) -> bool {
-        let Role::Home(home) = &mut self.role else { return false };
+    /// At home: `publisher`, if it has the stream, leaves it. All viewers wait `grace` long for the next one.
+    pub fn unpublish(&mut self, publisher: u64, grace: Duration, mesh: &Mesh) {
+        let Role::Home(home) = &mut self.role else { return };
         if home.publication.take_if(|p| p.publisher() == publisher).is_none() {
-            return false;
+            return;
         }
+        home.grace_until = (!grace.is_zero()).then(|| Instant::now() + grace);
+        info!("{} has no publisher any more{}", self.key, if grace.is_zero() { "" } else { ", its viewers wait" });
         self.listen();
         self.forward(mesh);
         self.finish_recording();
@@ -320,12 +337,18 @@ impl Stream {
             if let Some(hls) = &mut home.hls {
                 hls.unpublished();
             }
+        }
+        self.leave(grace.is_zero(), mesh);
+    }
+
+    /// At home: here and at the subscribers viewers are without a publisher.
+    fn leave(&mut self, over: bool, mesh: &Mesh) {
+        if let Role::Home(home) = &self.role {
             for subscriber in &home.subscribers {
-                mesh.post(subscriber.shard, Mail::Unpublished { key: self.key.clone() });
+                mesh.post(subscriber.shard, Mail::Unpublished { key: self.key.clone(), over });
             }
         }
-        self.unpublished();
-        true
+        self.unpublished(over);
     }
 
     /// At home: the recording, if there is one, gets what it has not and ends.
@@ -337,12 +360,17 @@ impl Stream {
         }
     }
 
-    /// The publisher is gone: HTTP and SRT viewers end when they have all, RTMP and WebRTC viewers wait for the next.
-    pub fn unpublished(&mut self) {
+    /// The publisher is gone: viewers wait for the next. Where it is `over`, those by HTTP and SRT end when they have
+    /// all.
+    pub fn unpublished(&mut self, over: bool) {
         self.live = false;
         for audience in self.audiences.iter_mut().flatten() {
             audience.tape.catch_up(&self.ring);
             audience.tape.splice();
+        }
+        self.ring.clear();
+        if !over {
+            return;
         }
         let bodies = [
             (Wire::Flv, &b""[..]),
@@ -358,7 +386,6 @@ impl Stream {
                 audience.end(last);
             }
         }
-        self.ring.clear();
     }
 
     /// At home: the publisher's frames are packaged too.
@@ -546,7 +573,7 @@ mod tests {
 
     /// Listens until there are `count` frames of `kind`.
     fn listen(stream: &mut Stream, kind: Kind, count: usize) -> Vec<Frame> {
-        let deadline = Instant::now() + std::time::Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_secs(60);
         while frames(stream, kind).len() < count {
             assert!(Instant::now() < deadline);
             stream.listen();
@@ -566,7 +593,8 @@ mod tests {
             assert_eq!(stream.frames, 150);
             assert!(made[0].dts < Timestamp::from_ms(22) && made[129].dts.as_ms() == made[0].dts.as_ms() + 2_752);
             // The next publisher brings AAC of its own.
-            assert!(stream.unpublish(publisher, mesh));
+            stream.unpublish(publisher, Duration::ZERO, mesh);
+            assert!(stream.publication().is_none());
             assert!(!matches!(&stream.role, Role::Home(home) if home.sound.is_busy()));
         });
     }

@@ -26,6 +26,9 @@ pub struct Cursor {
     /// It entered in sound alone: pictures up to the next keyframe are not for it.
     blind: bool,
     parked: bool,
+    /// It wants so much stream time, and the time at which that ends, once it has entered.
+    span: Option<Timestamp>,
+    until: Option<Timestamp>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +55,8 @@ pub enum Step {
     Skip { lag: Timestamp },
     /// It could not finish its unit before that left the tape; nothing sensible can follow.
     Lost,
+    /// It has got as much as it wanted.
+    Over,
 }
 
 impl Cursor {
@@ -61,6 +66,12 @@ impl Cursor {
         self.within = false;
         self.blind = false;
         self.parked = false;
+        self.until = None;
+    }
+
+    /// It wants the units of so much stream time from where it enters, and no more.
+    pub fn want(&mut self, span: Option<Timestamp>) {
+        self.span = span;
     }
 
     /// Leaves `tape`, for another or for none. A unit that was begun is copied and will be finished first;
@@ -125,6 +136,12 @@ impl Cursor {
         if let Some(lag) = skipped {
             return Step::Skip { lag };
         }
+        if let (Place::At(position), false) = (self.place, self.within)
+            && position >= self.last(tape)
+            && self.until.is_some_and(|until| tape.reaches(until))
+        {
+            return if self.aside.is_empty() { Step::Over } else { Step::Send };
+        }
         let behind = matches!(self.place, Place::At(position) if position < tape.end());
         if behind || !self.aside.is_empty() { Step::Send } else { Step::Idle }
     }
@@ -142,8 +159,8 @@ impl Cursor {
             let finish_only = self.within && (!self.aside.is_empty() || self.parked || position < tape.skip_line());
             let to = match (finish_only, self.blind) {
                 (true, _) => tape.unit_end(position),
-                (false, true) => tape.delta_after(position),
-                (false, false) => tape.end(),
+                (false, true) => tape.delta_after(position).min(self.last(tape)),
+                (false, false) => self.last(tape),
             };
             count += tape.slices(position, to, &mut slices[count..]);
         }
@@ -206,6 +223,11 @@ impl Cursor {
         }
     }
 
+    /// The position up to which it reads.
+    fn last(&self, tape: &Tape) -> u64 {
+        self.until.map_or(tape.end(), |until| tape.position_at(until))
+    }
+
     fn enter(&mut self, tape: &Tape, from: u64, target: u64) {
         let known = if self.opened { tape.version_before(from) } else { None };
         let before = self.aside.len();
@@ -214,6 +236,7 @@ impl Cursor {
         self.opened = true;
         self.blind = !tape.is_keyframe(target);
         self.place = Place::At(target);
+        self.until = self.until.or(self.span.zip(tape.time_at(target)).map(|(span, start)| start + span));
     }
 }
 
@@ -387,5 +410,42 @@ mod tests {
             sent += send(&mut cursor, Some(&tape), 1_000);
         }
         assert_eq!(sent, 2 + 40);
+    }
+
+    #[test]
+    fn who_wants_a_part_gets_that_and_no_more() {
+        let mut ring = Ring::new(policy());
+        let mut tape = Tape::new(Box::new(Plain), &ring);
+        publish(&mut ring, &mut tape, 0..2_000);
+        let mut cursor = Cursor::default();
+        cursor.want(Some(Timestamp::from_ms(800)));
+        cursor.join(&tape);
+        let mut got = Vec::new();
+        let mut end = 2_000;
+        loop {
+            match cursor.step(&tape) {
+                Step::Send => {
+                    let mut slices = [IoSlice::new(&[]); SLICES];
+                    let count = cursor.slices(Some(&tape), &mut slices);
+                    // Pieces that end within units.
+                    let piece: Vec<u8> = slices[..count].iter().flat_map(|slice| slice.to_vec()).take(7).collect();
+                    cursor.advance(Some(&tape), piece.len());
+                    got.extend(piece);
+                }
+                Step::Idle => {
+                    publish(&mut ring, &mut tape, end..end + 40);
+                    end += 40;
+                }
+                Step::Over => break,
+                step => panic!("{step:?}"),
+            }
+        }
+        // It entered at 1600 ms; a frame has 10 bytes, 40 ms each, after a head of one.
+        assert_eq!((got.len(), end), (1 + 20 * 10, 2_440));
+        // What it asked for meanwhile is said before the end.
+        assert!(cursor.say(b"pong") && cursor.step(&tape) == Step::Send);
+        cursor.want(None);
+        cursor.join(&tape);
+        assert_ne!(cursor.step(&tape), Step::Over);
     }
 }

@@ -178,6 +178,22 @@ impl Tape {
         entry.map_or(Timestamp::ZERO, |entry| self.newest - entry.dts)
     }
 
+    /// Time of the unit at `position`.
+    pub fn time_at(&self, position: u64) -> Option<Timestamp> {
+        self.unit_of(position).map(|entry| entry.dts)
+    }
+
+    /// The position of the first unit at `time` or later; the tape's end where there is none yet.
+    pub fn position_at(&self, time: Timestamp) -> u64 {
+        let first = self.entries.partition_point(|entry| entry.dts < time);
+        self.entries.get(first).map_or(self.end, |entry| entry.start)
+    }
+
+    /// There is a unit at `time` or later.
+    pub fn reaches(&self, time: Timestamp) -> bool {
+        self.newest >= time
+    }
+
     /// The version of the prologue that one who has read up to `position` knows; `None` where that is gone.
     pub fn version_before(&self, position: u64) -> Option<u32> {
         let next = self.entries.partition_point(|entry| entry.start < position);

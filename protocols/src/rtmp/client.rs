@@ -151,6 +151,11 @@ impl Client {
         &self.target
     }
 
+    /// The number of the message stream that the server gave.
+    pub fn stream(&self) -> u32 {
+        self.stream
+    }
+
     /// Bytes from the server. After an error the connection is of no more use.
     pub fn input(&mut self, mut input: &[u8]) -> Result<(), ClientError> {
         self.acks.receive(input.len());

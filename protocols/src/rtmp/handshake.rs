@@ -102,7 +102,7 @@ impl ServerHandshake {
 }
 
 /// What a proxy puts before C0: this byte, a 16-bit length, the client's IPv4 address.
-const PROXY: u8 = 0xf3;
+pub const PROXY: u8 = 0xf3;
 
 /// S0, S1 and S2 for a C1.
 fn answer(c1: &[u8], seed: &Seed, out: &mut Vec<u8>) {

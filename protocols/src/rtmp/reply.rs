@@ -75,16 +75,20 @@ pub fn connected(
     command(writer, &Command::new("onBWDone", 0.0, vec![Value::Null]), out);
 }
 
+/// The bit of `capsEx` of one that follows a [`reconnect_request`].
+pub const CAN_RECONNECT: u8 = 1;
+
 /// "Enhancing NetConnection connect Command": codecs that are forwarded as they come, and headers that are read.
 fn capabilities() -> Vec<(String, Value)> {
     const CAN_FORWARD: f64 = 4.0;
+    const RECONNECT: u8 = CAN_RECONNECT;
     const MOD_EX: u8 = 4;
     const TIMESTAMP_NANO_OFFSET: u8 = 8;
     let name = |codec: &Codec| String::from_utf8_lossy(&fourcc(*codec)).into_owned();
     let map = |codecs: &[Codec]| Value::Object(codecs.iter().map(|codec| (name(codec), CAN_FORWARD.into())).collect());
     let list = body::VIDEO.iter().chain(&body::AUDIO).map(|codec| Value::String(name(codec))).collect();
     object([
-        ("capsEx", f64::from(MOD_EX | TIMESTAMP_NANO_OFFSET).into()),
+        ("capsEx", f64::from(RECONNECT | MOD_EX | TIMESTAMP_NANO_OFFSET).into()),
         ("fourCcList", Value::StrictArray(list)),
         ("videoFourCcInfoMap", map(&body::VIDEO)),
         ("audioFourCcInfoMap", map(&body::AUDIO)),
@@ -127,6 +131,21 @@ pub fn play_started(writer: &ChunkWriter, out: &mut Vec<u8>) {
     data(writer, &["|RtmpSampleAccess".into(), true.into(), true.into()], out);
     let started = Value::Object(object([("code", "NetStream.Data.Start".into())]));
     data(writer, &["onStatus".into(), started], out);
+}
+
+/// The player has got the duration that it asked for.
+pub fn play_complete(writer: &ChunkWriter, out: &mut Vec<u8>) {
+    let code = "NetStream.Play.Complete";
+    let info = Value::Object(object([("level", "status".into()), ("code", code.into())]));
+    data(writer, &["onPlayStatus".into(), info], out);
+    on_status(writer, "status", "NetStream.Play.Stop", "Stopped playing stream.", &[("clientid", CLIENT_ID)], out);
+    stream_event(writer, event::STREAM_EOF, out);
+}
+
+/// "Reconnect Request" of Enhanced RTMP v2: the peer should go to another server, or here again later.
+pub fn reconnect_request(writer: &ChunkWriter, out: &mut Vec<u8>) {
+    let info = status("status", "NetConnection.Connect.ReconnectRequest", "The server is ending");
+    command(writer, &Command::new("onStatus", 0.0, vec![Value::Null, Value::Object(info)]), out);
 }
 
 pub fn paused(writer: &ChunkWriter, pause: bool, out: &mut Vec<u8>) {

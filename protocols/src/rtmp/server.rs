@@ -11,7 +11,7 @@ use super::{
     handshake::{HandshakeError, Seed, ServerHandshake},
     media::MediaReader,
     message::{Control, ControlTooShort, Message, kind},
-    reply::{self, Identity},
+    reply::{self, CAN_RECONNECT, Identity},
     url,
 };
 use crate::{
@@ -105,6 +105,8 @@ pub struct Server {
     deadline: Option<Deadline>,
     /// What connect said.
     connect: Request,
+    /// It knows what a request to reconnect is.
+    reconnects: bool,
     /// What the commands so far tell of the client that may publish.
     client: Client,
     stream_created: bool,
@@ -238,6 +240,7 @@ impl Server {
             parsed: 0,
             deadline: None,
             connect: Request::default(),
+            reconnects: false,
             client: Client::Unknown,
             stream_created: false,
             media: MediaReader::default(),
@@ -258,6 +261,20 @@ impl Server {
     pub fn set_timeouts(&mut self, first_packet: Duration, normal: Duration) {
         self.config.first_packet_timeout = first_packet;
         self.config.normal_timeout = normal;
+    }
+
+    /// What a player is told that has got all it wanted.
+    pub fn finale(&self) -> Bytes {
+        let mut out = Vec::new();
+        reply::play_complete(&self.writer, &mut out);
+        out.into()
+    }
+
+    /// What the peer is told when the server ends and waits for it to go; none where it would not know what that is.
+    pub fn parting(&self) -> Option<Bytes> {
+        let mut out = Vec::new();
+        reply::reconnect_request(&self.writer, &mut out);
+        self.reconnects.then(|| out.into())
     }
 
     /// The client's address as a proxy in front of us stated it.
@@ -364,7 +381,10 @@ impl Server {
             }
             (_, "play") => {
                 self.stop(now);
-                let request = self.stream_request("play", Client::RtmpPlay, command)?;
+                let mut request = self.stream_request("play", Client::RtmpPlay, command)?;
+                // Name, start, duration. Milliseconds, as librtmp and SRS have them, not the specification's seconds.
+                let duration = command.arguments.get(3).and_then(Value::as_f64).filter(|ms| *ms > 0.0);
+                request.duration = duration.map(|ms| Duration::from_millis(ms as u64));
                 self.ask(Question::Play, Event::Play(request));
             }
             (Phase::Publishing, "FCUnpublish") => {
@@ -405,6 +425,7 @@ impl Server {
         self.connect =
             Request { page_url: text("pageUrl"), swf_url: text("swfUrl"), ..url::parse(&tc_url, "").request(&tc_url) };
         let object_encoding = field("objectEncoding").and_then(Value::as_f64).unwrap_or_default();
+        self.reconnects = field("capsEx").and_then(Value::as_f64).is_some_and(|caps| caps as u8 & CAN_RECONNECT != 0);
         let enhanced = ["fourCcList", "videoFourCcInfoMap", "audioFourCcInfoMap", "capsEx"];
         let enhanced = enhanced.into_iter().any(|name| field(name).is_some());
         let question = Question::Connect { transaction: command.transaction, object_encoding, enhanced };

@@ -306,7 +306,8 @@ Interfaces count only where `listen` covers them: behind a NAT or in Docker, say
 `security` judges by address, for every protocol: with no rule nobody is let in, a `deny` wins, and where there is an
 `allow`, be it of the other deed, nothing else is allowed. `refer` judges by the end of the host in RTMP's pageUrl or
 HTTP's Referer: `all`, and `publish` or `play`. RTMP clients are answered with an error, SRT sessions closed, HTTP and
-WHIP or WHEP answered 403.
+WHIP or WHEP answered 403. Of HTTP, X-Forwarded-For (its first address) or X-Real-IP says whom a proxy speaks for: the
+API and hooks have that address, and `security` must let in both it and the proxy, as anybody can send the header.
 
 ## Hooks
 
@@ -328,6 +329,11 @@ calls. Viewers by HLS are in no session yet, so `on_play` is not asked about the
   newest keyframe.
 - `vhost.play.mw_latency` is 0 in a vhost with `min_latency on`, unless it is set.
 - `grace_sessions_wait` is ours: how long sessions may go on in a graceful end. By itself, as in SRS, until they go.
+- `vhost.publish.republish_grace` is ours: how long HTTP and SRT viewers stay when their publisher leaves, to go on with
+  the next one of the same name. RTMP and WebRTC viewers stay anyway.
+- `max_connections_per_ip` is ours: connections, SRT and WebRTC sessions of one address, or of one /64 of IPv6.
+- `rtmp.proxy_protocol` is ours: who connects by RTMP or RTMPS is a proxy, and says first whose connection it brings: by
+  PROXY protocol 1 or 2, or SRS's PROXY-IP. Who says nothing is refused. Where it is off, PROXY-IP is read and logged.
 - `daemon` waits until the server serves, and ends with its status where it does not.
 - A reload that cannot be done changes nothing; SRS ends where it fails half-way. See [operations.md](operations.md).
 - `pid` is written only where there is a file, `-e` or the directive itself.

@@ -67,6 +67,10 @@ pub struct Config {
     pub shards: Option<usize>,
     /// `None`: not set.
     pub max_connections: Option<usize>,
+    /// Of one address, or one /64 of IPv6.
+    pub max_connections_per_ip: usize,
+    /// Who comes to the ports of RTMP is a proxy that says whose connection it brings.
+    pub proxy_protocol: bool,
     /// Empty only where the environment alone is asked and says nothing.
     pub rtmp_listen: Vec<Listen>,
     /// RTMP over TLS.
@@ -293,6 +297,8 @@ pub struct Vhost {
     pub mw_latency: Duration,
     pub first_packet_timeout: Duration,
     pub normal_timeout: Duration,
+    /// How long all viewers of a publisher that left wait for the next one.
+    pub republish_grace: Duration,
     pub http_remux: HttpRemux,
     pub hls: Hls,
     pub dvr: Dvr,
@@ -453,6 +459,8 @@ impl Config {
             process: Process::of(root, &source, env)?,
             shards: root.number("shards")?.map(to_usize),
             max_connections: root.number("max_connections")?.map(to_usize),
+            max_connections_per_ip: root.number("max_connections_per_ip")?.map_or(usize::MAX, to_usize),
+            proxy_protocol: rtmp.flag("proxy_protocol"),
             rtmp_listen: match holder("listen") {
                 rtmp if source == Source::EnvOnly && rtmp.given("listen").is_none() => Vec::new(),
                 rtmp => rtmp.listens("listen")?,
@@ -963,6 +971,7 @@ impl Vhost {
             mw_latency: Duration::from_millis(mw_latency),
             first_packet_timeout: Duration::from_millis(number(publish, "firstpkt_timeout")?),
             normal_timeout: Duration::from_millis(number(publish, "normal_timeout")?),
+            republish_grace: Duration::from_millis(number(publish, "republish_grace")?),
             http_remux,
             hls,
             dvr: Dvr::of(scope.block("dvr"))?,

@@ -36,6 +36,7 @@ pub static SECTIONS: &[Section] = &[
         acts("chunk_size", Number(1, 16_777_215, "bytes"), "60000").env(&["SRS_CHUNK_SIZE", "SRS_VHOST_CHUNK_SIZE"]),
         accepted("is_full", Bool, "off").no_env(),
         acts("shards", Number(1, 1_024, ""), "").env(&["SHARDCAST_SHARDS"]),
+        acts("max_connections_per_ip", Number(1, 10_000_000, ""), "").env(&["SHARDCAST_MAX_CONNECTIONS_PER_IP"]),
         acts("grace_sessions_wait", Number(0, 604_800_000, "ms"), "").env(&["SHARDCAST_GRACE_SESSIONS_WAIT"]),
         acts("log_json", Bool, "off").env(&["SHARDCAST_LOG_JSON"]),
         block("rtmp"),
@@ -58,6 +59,7 @@ pub static SECTIONS: &[Section] = &[
     section("rtmp", &[
         acts("listen", Endpoints, "1935").env(&["SRS_RTMP_LISTEN", "SRS_LISTEN"]),
         acts("chunk_size", Number(1, 16_777_215, "bytes"), "60000").env(&["SRS_RTMP_CHUNK_SIZE", "SRS_CHUNK_SIZE", "SRS_VHOST_CHUNK_SIZE"]),
+        acts("proxy_protocol", Bool, "off").env(&["SHARDCAST_RTMP_PROXY_PROTOCOL"]),
     ]),
     section("rtmps", &[
         acts("enabled", Bool, "off"),
@@ -324,6 +326,7 @@ pub static SECTIONS: &[Section] = &[
         accepted("mr_latency", Int("ms"), "350"),
         acts("firstpkt_timeout", Number(1, 3_600_000, "ms"), "20000"),
         acts("normal_timeout", Number(1, 3_600_000, "ms"), "5000"),
+        acts("republish_grace", Number(0, 3_600_000, "ms"), "0").env(&["SHARDCAST_VHOST_PUBLISH_REPUBLISH_GRACE"]),
         accepted("parse_sps", BoolOn, "on"),
         accepted("try_annexb_first", BoolOn, "on"),
         accepted("kickoff_for_idle", Float("s"), "0"),

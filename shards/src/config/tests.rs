@@ -223,6 +223,7 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
             mw_latency: ms(350),
             first_packet_timeout: ms(20_000),
             normal_timeout: ms(5_000),
+            republish_grace: Duration::ZERO,
             hooks: hooks(),
             refer: Refer::default(),
             security: Security::default(),
@@ -256,7 +257,7 @@ fn a_file_sets_everything_that_acts() {
         rtmps { enabled on; listen 1444; cert /c.crt; key /c.key; }
         vhost v.io { enabled off; chunk_size 128; tcp_nodelay on; min_latency on;
             play { gop_cache off; gop_cache_max_frames 9; queue_length 8; mw_latency 7; }
-            publish { firstpkt_timeout 6; normal_timeout 5; }
+            publish { firstpkt_timeout 6; normal_timeout 5; republish_grace 4; }
             http_remux { enabled on; mount /[app]/[stream].flv; }
             hls { enabled on; hls_fragment 2; hls_td_ratio 1.5; hls_aof_ratio 3; hls_window 9.5; hls_path /srv/hls;
                 hls_m3u8_file [stream].m3u8; hls_ts_file [stream]/[seq].ts; hls_entry_prefix http://cdn;
@@ -307,6 +308,7 @@ fn a_file_sets_everything_that_acts() {
             mw_latency: ms(7),
             first_packet_timeout: ms(6),
             normal_timeout: ms(5),
+            republish_grace: ms(4),
             hooks: hooks(),
             refer: Refer::default(),
             security: Security::default(),
@@ -717,8 +719,9 @@ fn every_variable_of_what_acts_has_an_effect() {
             // Authentication is whole, or ends the start.
             let kind = if matches!(row.name, "token" | "rtc_bearer_enabled") { "bearer" } else { "basic" };
             let whole = [("ENABLED", "on"), ("TYPE", kind), ("USERNAME", "u"), ("PASSWORD", "p"), ("TOKEN", "t")];
-            let company = whole.map(|(name, value)| (format!("SRS_HTTP_API_AUTH_{name}"), value.to_owned()));
-            let company = company.into_iter().filter(|_| section.path == "http_api.auth");
+            let block = section.path.to_uppercase().replace('.', "_");
+            let company = whole.map(|(name, value)| (format!("SRS_{block}_{name}"), value.to_owned()));
+            let company = company.into_iter().filter(|_| section.path.ends_with(".auth"));
             // Of these, what they are about must be there too.
             let about = variable.ends_with("_FOR_DOCKER").then_some(["SRS_IN_DOCKER", "SRS_DAEMON"]);
             let about = about.into_iter().flatten().map(|name| (name.to_owned(), "on".to_owned()));

@@ -50,6 +50,8 @@ pub struct Asked<'r> {
     /// On which it was made (`Referer`).
     pub page: &'r str,
     pub ip: IpAddr,
+    /// Whom a proxy at `ip` speaks for.
+    pub told: Option<IpAddr>,
     /// On the API's own port, where it has one: what is no path of the API gets the index.
     pub own_port: bool,
 }
@@ -287,7 +289,8 @@ impl Whole {
             "url": self.url,
             "live_ms": unix_ms(),
             "clients": self.clients(),
-            "frames": frames,
+            // As SRS counts them: pictures.
+            "frames": video_frames,
             "audio_frames": frames - video_frames,
             "video_frames": video_frames,
             "send_bytes": self.sent,

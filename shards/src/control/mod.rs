@@ -6,6 +6,7 @@ mod body;
 mod caller;
 mod census;
 mod exporter;
+mod file;
 mod followers;
 mod heartbeat;
 mod hls;

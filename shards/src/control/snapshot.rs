@@ -67,7 +67,7 @@ impl Client {
     pub fn of(connection: &Connection, part: Arc<Part>, lag: Option<Timestamp>) -> Self {
         Self {
             id: connection.id.clone(),
-            ip: connection.peer.ip(),
+            ip: connection.peer.get().ip(),
             part,
             alive: connection.age(),
             received: connection.received.get(),

@@ -128,10 +128,15 @@ impl Audience {
         for _ in 0..turns.min(BURST) {
             self.hand = (self.hand + 1) % count;
             let viewer = &self.viewers[self.hand];
-            if viewer.retry_tick.get() <= tick && viewer.flush(Some(&self.tape)) == Flow::Blocked {
-                viewer.back_off(tick);
-                push(&mut self.hurried, viewer);
+            if viewer.retry_tick.get() > tick {
+                continue;
             }
+            match viewer.flush(Some(&self.tape)) {
+                Flow::Blocked => viewer.back_off(tick),
+                Flow::Over => {}
+                Flow::Drained | Flow::Closed => continue,
+            }
+            push(&mut self.hurried, viewer);
         }
         let tape = &self.tape;
         self.hurried.retain(|viewer| {
@@ -149,9 +154,13 @@ impl Audience {
             match flow {
                 Flow::Blocked => viewer.back_off(tick),
                 Flow::Drained if viewer.ending.get().is_some() => viewer.close("stream ended".into()),
+                Flow::Over => match viewer.finale.take() {
+                    Some(last) => viewer.say(&last),
+                    None => viewer.close("played as much as it asked for".into()),
+                },
                 Flow::Drained | Flow::Closed => {}
             }
-            viewer.hurried.set(flow == Flow::Blocked);
+            viewer.hurried.set(matches!(flow, Flow::Blocked | Flow::Over));
             viewer.hurried.get()
         });
     }
@@ -165,7 +174,7 @@ impl Audience {
 
     /// A viewer's own bytes (an answer to a command) must go out now, not at its turn.
     pub fn hurry(&mut self, viewer: &Rc<Connection>) {
-        if viewer.flush(Some(&self.tape)) == Flow::Blocked {
+        if matches!(viewer.flush(Some(&self.tape)), Flow::Blocked | Flow::Over) {
             push(&mut self.hurried, viewer);
         }
     }

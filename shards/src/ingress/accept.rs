@@ -15,8 +15,9 @@ use crate::{
 };
 use futures_lite::FutureExt;
 use glommio::{spawn_local, timer::sleep, yield_if_needed};
+use shardcast_protocols::proxy::Header;
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     panic::AssertUnwindSafe,
     rc::Rc,
     time::{Duration, Instant},
@@ -92,9 +93,10 @@ async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, door: Door, open
 /// Serves a connection to its end; a panic ends it and nothing else.
 async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, service: Service) {
     let over = if connection.socket.is_tls() { " over TLS" } else { "" };
-    info!(cid = %connection.id, "{service:?} connection{over} from {}", connection.peer);
+    info!(cid = %connection.id, "{service:?} connection{over} from {}", connection.peer.get());
     let session = async {
-        if !agree(&shard, &connection).await {
+        let welcome = introduce(&shard, &connection, service).await && count(&shard, &connection);
+        if !welcome || !agree(&shard, &connection).await {
             return shard.dismiss(&connection);
         }
         match service {
@@ -104,11 +106,62 @@ async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, service: Service) {
     };
     if AssertUnwindSafe(current::of(&connection.id, session)).catch_unwind().await.is_err() {
         metrics::counter!("shardcast_session_panics_total").increment(1);
-        error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer);
+        error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer.get());
         connection.close("internal error".into());
         // Its seat has done so, unless it had none yet.
         shard.dismiss(&connection);
     }
+}
+
+/// Takes over whose connection it is from a proxy, where one is to say that; false where it does not.
+async fn introduce(shard: &Shard, connection: &Connection, service: Service) -> bool {
+    let proxied = service == Service::Rtmp && shard.config().proxy_protocol;
+    let Some(socket) = connection.socket.socket().filter(|_| proxied) else { return true };
+    connection.deadline.set(Some(Instant::now() + HANDSHAKE));
+    let mut header = Vec::new();
+    let client = loop {
+        match Header::read(&header) {
+            // Not a byte more: what follows is for others.
+            Ok(Header::More(more)) => {
+                let room = RefCell::new(vec![0; more].into_boxed_slice());
+                match socket.read(&room, |bytes| header.extend_from_slice(bytes)).await {
+                    Ok(Some(())) => {}
+                    _ if connection.closed() == Some(Closed::Expired) => {
+                        break Err(format!("no PROXY header within {} s", HANDSHAKE.as_secs()));
+                    }
+                    // Who leaves so early looked whether somebody is here.
+                    _ => return false,
+                }
+            }
+            Ok(Header::Client(client)) => break Ok(client),
+            Err(error) => break Err(error.to_string()),
+        }
+    };
+    connection.deadline.set(None);
+    let proxy = connection.peer.get();
+    match client {
+        Ok(client) => {
+            connection.peer.set(client.unwrap_or(proxy));
+            info!(cid = %connection.id, "{proxy} is a proxy, its client is {}", connection.peer.get());
+        }
+        Err(why) => {
+            metrics::counter!("shardcast_session_errors_total", "protocol" => "proxy").increment(1);
+            connection.close(why);
+            return false;
+        }
+    }
+    true
+}
+
+/// Counts it for its address; false where there are too many.
+fn count(shard: &Shard, connection: &Connection) -> bool {
+    let counted = shard.count(connection.peer.get());
+    let welcome = counted.is_some();
+    connection.counted.replace(counted);
+    if !welcome {
+        connection.close("its address has too many connections".into());
+    }
+    welcome
 }
 
 /// The TLS handshake, where there is one; false where it failed.

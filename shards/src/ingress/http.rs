@@ -3,7 +3,7 @@
 
 use super::seat::Seat;
 use crate::{
-    access::Deed,
+    access::{self, Deed},
     config::{Config, Vhost},
     connection::{Closed, Connection, Flow},
     mesh::Handover,
@@ -19,7 +19,7 @@ use shardcast_protocols::{
 };
 use std::{
     borrow::Cow,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -65,14 +65,25 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         match connection.socket.hand_over() {
             Ok((fd, session)) => {
                 connection.hand_over();
-                shard.hand_over(Handover { fd, session, peer: connection.peer, read: read.freeze() });
+                shard.hand_over(Handover { fd, session, peer: connection.peer.get(), read: read.freeze() });
             }
             Err(error) => connection.close(format!("hand-over: {error}")),
         }
         return;
     };
-    if let Verdict::Refused(why) = seat.admit(vhost, Deed::Play, &request).await {
-        info!(cid = %connection.id, "{} may not play {}/{}: {why}", connection.peer, request.app, request.stream);
+    let mut verdict = Verdict::Allowed;
+    if let Some(ip) = head.told {
+        // The proxy itself must be one that may.
+        let proxy = connection.peer.get();
+        verdict = access::judge(vhost, Deed::Play, proxy.ip(), Some(&request.page_url));
+        connection.peer.set(SocketAddr::new(ip, proxy.port()));
+        info!(cid = %connection.id, "{proxy} is a proxy, its client is {ip}");
+    }
+    if verdict == Verdict::Allowed {
+        verdict = seat.admit(vhost, Deed::Play, &request).await;
+    }
+    if let Verdict::Refused(why) = verdict {
+        info!(cid = %connection.id, "{} may not play {}/{}: {why}", connection.peer.get(), request.app, request.stream);
         let status = if matches!(why, Refusal::Rejected(_)) { "401 Unauthorized" } else { "403 Forbidden" };
         return refuse(connection, status);
     }
@@ -149,6 +160,8 @@ struct Head {
     host: String,
     page: String,
     origin: Option<String>,
+    /// Whom a proxy speaks for.
+    told: Option<IpAddr>,
     /// The client knows chunked bodies: HTTP/1.1.
     chunks: bool,
     /// It asks for a WebSocket.
@@ -255,6 +268,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
         // Browsers name no page where they open a WebSocket.
         page: header("referer").or(header("origin")).unwrap_or_default().to_owned(),
         origin: header("origin").map(str::to_owned),
+        told: access::forwarded(header),
         chunks: request.version == Some(1),
         upgrade: upgrades.then(|| Upgrade { key: owned("sec-websocket-key"), version: owned("sec-websocket-version") }),
         length,
@@ -373,6 +387,7 @@ fn refuse(connection: &Connection, status: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hostile;
 
     #[test]
     fn paths_find_their_streams() {
@@ -418,6 +433,30 @@ mod tests {
         assert_eq!((head.origin.as_deref(), head.length), (Some("http://o"), whole.len()));
         assert!(head.upgrade.is_none());
         assert!(parse(b"\x03\0\0\0garbage\xff").is_err());
+    }
+
+    /// Mutations of what real clients ask.
+    #[test]
+    fn hostile_heads_do_not_panic() {
+        let heads: [&[u8]; 4] = [
+            include_bytes!("../../../protocols/corpus/http-ffmpeg5-flv.bin"),
+            include_bytes!("../../../protocols/corpus/http-curl.bin"),
+            include_bytes!("../../../protocols/corpus/http-chromium.bin"),
+            include_bytes!("../../../protocols/corpus/http-chromium-websocket.bin"),
+        ];
+        let mut asked = 0;
+        for golden in heads {
+            hostile::mutations(golden, 25_000, |bytes| {
+                let Ok(Some(head)) = parse(bytes) else { return };
+                assert!(head.length <= bytes.len());
+                asked += u32::from(Body::of_path(&head.path).is_some());
+                vhost_name(&head.host, &head.query);
+                if let Some(upgrade) = &head.upgrade {
+                    let _ = upgrade.answer(&head, false);
+                }
+            });
+        }
+        assert!(asked > 10_000);
     }
 
     #[test]

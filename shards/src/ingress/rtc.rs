@@ -274,11 +274,11 @@ struct Begins {
 /// Serves a session to its end; a panic ends it and nothing else.
 async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, peer: Rc<Peer>, begins: Begins) {
     let number = begins.number;
-    info!(cid = %connection.id, "WebRTC connection from {}", connection.peer);
+    info!(cid = %connection.id, "WebRTC connection from {}", connection.peer.get());
     let served = AssertUnwindSafe(current::of(&connection.id, serve(&shard, &connection, &peer, begins)));
     if served.catch_unwind().await.is_err() {
         metrics::counter!("shardcast_session_panics_total").increment(1);
-        error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer);
+        error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer.get());
         connection.close("internal error".into());
     }
     connection.received.set(peer.received.get());

@@ -117,6 +117,7 @@ impl Driver<'_> {
         if let Some(request) = self.cue.take()
             && let Some(vhost) = config.vhost(&request.vhost)
         {
+            self.seat.connection.finale.set(request.duration.map(|_| self.session.finale()));
             self.seat.play(vhost, &request, Wire::Rtmp);
         }
     }
@@ -127,7 +128,7 @@ impl Driver<'_> {
             Event::Connect(request) => match config.vhost(&request.vhost) {
                 Some(vhost) => {
                     if let Some(client) = self.session.proxied_for() {
-                        let (id, peer) = (&self.seat.connection.id, self.seat.connection.peer);
+                        let (id, peer) = (&self.seat.connection.id, self.seat.connection.peer.get());
                         info!(cid = %id, "{peer} is a proxy, its client is {client}");
                     }
                     self.session.set_chunk_size(vhost.chunk_size);
@@ -164,7 +165,9 @@ impl Driver<'_> {
                 return Ok(());
             }
         };
-        self.session.verdict(Instant::now(), verdict)
+        let done = self.session.verdict(Instant::now(), verdict);
+        self.seat.connection.parting.set(self.session.parting());
+        done
     }
 
     /// Sends answers. A player's wait for their boundary; anyone else reads on only when they are out.

@@ -9,7 +9,7 @@ use crate::{
     shard::Shard,
     stream::{Publication, Wire},
 };
-use shardcast_engine::{frame::Media, key::StreamKey};
+use shardcast_engine::{frame::Media, key::StreamKey, time::Timestamp};
 use shardcast_protocols::{
     rtmp::url,
     session::{Client as Kind, Request, Verdict},
@@ -39,7 +39,7 @@ impl<'s> Seat<'s> {
     /// May it? What it did before has ended.
     pub async fn admit(&mut self, vhost: &Vhost, deed: Deed, request: &Request) -> Verdict {
         self.stop();
-        let ip = self.connection.peer.ip();
+        let ip = self.connection.peer.get().ip();
         let client = Arc::new(Client::new(&self.connection.id, ip, key(vhost, request), request));
         // The time until the answer is not the peer's.
         self.connection.deadline.set(None);
@@ -82,7 +82,7 @@ impl<'s> Seat<'s> {
             shard: self.shard.index(),
             session: self.connection.number,
             id: self.connection.id.clone(),
-            ip: self.connection.peer.ip(),
+            ip: self.connection.peer.get().ip(),
             request,
         };
         let (key, publisher) = (publication.key.clone(), publication.publisher());
@@ -93,7 +93,7 @@ impl<'s> Seat<'s> {
         if verdict == Verdict::Allowed {
             info!(
                 cid = %self.connection.id,
-                "{} publishes {key} as {client:?}, home shard {}", self.connection.peer, key.home(self.shard.shards()),
+                "{} publishes {key} as {client:?}, home shard {}", self.connection.peer.get(), key.home(self.shard.shards()),
             );
             self.take_part(Part { key, request, publishes: true, wire: None });
         } else {
@@ -123,6 +123,7 @@ impl<'s> Seat<'s> {
         if self.shard.is_full(&key) {
             return self.connection.close("this server has too many streams".into());
         }
+        self.connection.cursor.borrow_mut().want(request.duration.map(Timestamp::from));
         self.shard.play(self.connection, &key, wire, vhost);
         self.take_part(Part { key: key.clone(), request: request.clone(), publishes: false, wire: Some(wire) });
         self.playing = Some((key, wire));
@@ -134,7 +135,7 @@ impl<'s> Seat<'s> {
         let key = part.key.clone();
         info!(
             cid = %self.connection.id,
-            "{} publishes {key} by WebRTC, home shard {}", self.connection.peer, key.home(self.shard.shards()),
+            "{} publishes {key} by WebRTC, home shard {}", self.connection.peer.get(), key.home(self.shard.shards()),
         );
         self.take_part(part);
         self.publishing = Some((key, number));

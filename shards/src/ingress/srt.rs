@@ -192,7 +192,7 @@ impl Port {
 
 /// Serves a session to its end; a panic ends it and nothing else.
 async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, mode: Mode, request: Request) {
-    info!(cid = %connection.id, "SRT connection from {}", connection.peer);
+    info!(cid = %connection.id, "SRT connection from {}", connection.peer.get());
     let session = AssertUnwindSafe(current::of(&connection.id, serve(&shard, &connection, mode, request)));
     match session.catch_unwind().await {
         Ok(Ok(())) => {}
@@ -202,7 +202,7 @@ async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, mode: Mode, request
         }
         Err(_) => {
             metrics::counter!("shardcast_session_panics_total").increment(1);
-            error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer);
+            error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer.get());
             connection.close("internal error".into());
         }
     }

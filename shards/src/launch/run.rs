@@ -9,6 +9,7 @@ use super::{
     security::Security,
 };
 use crate::{
+    addresses::Addresses,
     config::{Config, Env},
     control::{Control, Process},
     fanout::hand,
@@ -120,6 +121,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
         config: config.clone(),
         security,
         connections_open: Arc::new(AtomicUsize::new(0)),
+        addresses: Addresses::default(),
         connections_max: config.max_connections.unwrap_or(limits.max_connections),
         fault: options.fault,
     };

@@ -86,7 +86,8 @@ impl Link {
         }
     }
 
-    fn socket(&self) -> Option<&Socket> {
+    /// Below all that it speaks.
+    pub fn socket(&self) -> Option<&Socket> {
         match self {
             Self::Tcp(socket) => Some(socket),
             Self::Tls(secure) => Some(secure.socket()),

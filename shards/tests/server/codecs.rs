@@ -1,7 +1,13 @@
 //! The codecs of Enhanced RTMP: an ffmpeg that knows them publishes and plays each, on two shards, and all that it
 //! sent is in what it gets back, in its order, from RTMP, HTTP-FLV and a recording.
 
-use crate::support::{PATIENCE, process::Process, server::Server, until, viewer::Viewer};
+use crate::support::{
+    PATIENCE,
+    process::{Process, enhanced_ffmpeg},
+    server::Server,
+    until,
+    viewer::Viewer,
+};
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -104,21 +110,6 @@ fn packets(what: &str, player: Process) -> Packets {
 fn decode(ffmpeg: &Path, from: impl AsRef<Path>) -> Process {
     let mut command = Command::new(ffmpeg);
     Process::start(command.args(["-v", "error", "-xerror", "-i"]).arg(from.as_ref()).args(["-f", "null", "-"]))
-}
-
-/// An ffmpeg of version 8 or later, from the Python package that has one; `None` where there is none.
-fn enhanced_ffmpeg() -> Option<PathBuf> {
-    let found = std::env::var("SHARDCAST_PYTHON").ok().map(|python| {
-        let script = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe(), end='')";
-        Process::start(Command::new(python).args(["-c", script])).finish(PATIENCE)
-    });
-    match found {
-        Some(output) if output.status.success() => Some(String::from_utf8(output.stdout).expect("a path").into()),
-        _ => {
-            eprintln!("SKIPPED: no codecs of Enhanced RTMP; set SHARDCAST_PYTHON to a Python with imageio-ffmpeg");
-            None
-        }
-    }
 }
 
 #[test]

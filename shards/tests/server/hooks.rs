@@ -236,7 +236,7 @@ fn busy_stream_is_asked_about_and_its_second_publisher_never_was() {
 #[test]
 fn all_urls_are_called_in_order_until_one_says_no() {
     let (receiver, server) =
-        with_receiver(&[], "on_publish {}/1?x=y {}/zero {}/3; on_play {}/1 https://127.0.0.1/ {}/3; }");
+        with_receiver(&[], "on_publish {}/1?x=y {}/zero {}/3; on_play {}/1 ftp://127.0.0.1/ {}/3; }");
     let _publisher = Publisher::looping(&server, "live/a", Media::Plain);
     server.wait_until_live("live/a");
     let paths = || receiver.calls().iter().map(|call| call["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>();

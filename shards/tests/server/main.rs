@@ -2,6 +2,11 @@
 
 mod support;
 
+/// The mutator of the parsers' tests.
+#[path = "../../../protocols/src/codec/hostile.rs"]
+#[allow(dead_code)] // its own parts
+mod hostile;
+
 mod access;
 mod api;
 mod bad_input;
@@ -10,6 +15,8 @@ mod codecs;
 mod conf;
 mod dvr;
 mod fault;
+mod flood;
+mod grace;
 mod hls;
 mod hooks;
 mod http;
@@ -20,6 +27,7 @@ mod process;
 mod reload;
 mod roads;
 mod rtc;
+mod rtmp;
 mod rtp;
 mod slow;
 mod srt;

@@ -1,18 +1,21 @@
 //! TLS: RTMP, live streams, pages and the API over it, by clients that we did not write; certificates that are many,
 //! change or are wrong; peers that speak no TLS.
 
-use crate::support::{
-    PATIENCE,
-    certificate::{Certificate, shown},
-    media::Media,
-    probe::{Decoder, Probe},
-    process::{Output, Process},
-    publisher::Publisher,
-    server::{Ports, Server, command, local},
-    stage::MIN_PICTURES,
-    until,
-    viewer::{PAUSE_MS, Viewer},
-    within,
+use crate::{
+    hostile::Random,
+    support::{
+        PATIENCE,
+        certificate::{Certificate, shown},
+        media::Media,
+        probe::{Decoder, Probe},
+        process::{Output, Process},
+        publisher::Publisher,
+        server::{Ports, Server, command, local},
+        stage::MIN_PICTURES,
+        until,
+        viewer::{PAUSE_MS, Viewer},
+        within,
+    },
 };
 use serde_json::Value;
 use std::{
@@ -245,7 +248,8 @@ fn peers_without_tls_end_alone() {
 
     let plain = b"GET /live/witness.flv HTTP/1.1\r\nHost: h\r\n\r\n".to_vec();
     let mut rounds = vec![plain, vec![0xff; 70_000], vec![22, 3, 1, 0xff, 0xff], Vec::new()];
-    rounds.extend((0..300).map(|round| mutated(&hello, round)));
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    rounds.extend((0..300).map(|_| random.mutate(&hello, 0)));
     for (round, bytes) in rounds.iter().enumerate() {
         for port in [secure.https, secure.rtmps, secure.api] {
             let mut socket = TcpStream::connect(local(port)).expect("connect");
@@ -326,27 +330,4 @@ fn client_hello() -> Vec<u8> {
     record.resize(5 + usize::from(u16::from_be_bytes([record[3], record[4]])), 0);
     socket.read_exact(&mut record[5..]).expect("a record");
     record
-}
-
-/// `golden` with some bytes changed; the same for the same round.
-fn mutated(golden: &[u8], round: u64) -> Vec<u8> {
-    let mut seed = 0x9e37_79b9_7f4a_7c15 ^ (round + 1).wrapping_mul(0xd134_2543_de82_ef95);
-    let mut random = |below: usize| {
-        // xorshift64
-        seed ^= seed << 13;
-        seed ^= seed >> 7;
-        seed ^= seed << 17;
-        (seed >> 11) as usize % below
-    };
-    let mut bytes = golden.to_vec();
-    for _ in 0..=random(6) {
-        let at = random(bytes.len());
-        match random(4) {
-            0 => bytes[at] ^= 1 << random(8),
-            1 => bytes[at] = random(256) as u8,
-            2 => bytes.truncate(at + 1),
-            _ => bytes.insert(at, random(256) as u8),
-        }
-    }
-    bytes
 }

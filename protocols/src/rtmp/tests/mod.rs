@@ -1,11 +1,14 @@
-//! What the tests of whole sessions share: a random generator that repeats, and a stream to send.
+//! What the tests of whole sessions share: a stream to send.
 
 mod hostile;
 mod pair;
 mod peers;
 mod raw;
 
-use crate::codec::{aac, avc, hostile::hex};
+use crate::codec::{
+    aac, avc,
+    hostile::{Random, hex},
+};
 use bytes::Bytes;
 use shardcast_engine::{
     codec::Kind,
@@ -14,30 +17,6 @@ use shardcast_engine::{
     prologue::Prologue,
     time::Timestamp,
 };
-
-/// xorshift64*: tests must repeat.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize % bound
-    }
-
-    /// Cuts `bytes` into pieces, many of them short.
-    fn pieces<'a>(&mut self, mut bytes: &'a [u8]) -> Vec<&'a [u8]> {
-        let mut pieces = Vec::new();
-        while !bytes.is_empty() {
-            let most = [3, 40, 2000, 100_000][self.below(4)];
-            let (piece, rest) = bytes.split_at((1 + self.below(most)).min(bytes.len()));
-            pieces.push(piece);
-            bytes = rest;
-        }
-        pieces
-    }
-}
 
 /// Main profile, 640x360, of x264; AAC-LC, 44.1 kHz, stereo.
 const AVC: &str = "014d400dffe10019674d400deca0a8cf11360220000003002000000641e28532c001000468ce0fc8";

@@ -14,6 +14,7 @@ use shardcast_engine::{
     frame::{Frame, Media},
     metadata,
     prologue::Prologue,
+    time::Timestamp,
 };
 use std::time::Instant;
 
@@ -186,6 +187,54 @@ fn what_is_published_arrives() {
         pair.settle();
         assert!(matches!(pair.server_events[..], [Event::Stop]));
         assert_eq!(pair.codes(), ["NetStream.Publish.Start", "NetStream.Unpublish.Success"]);
+    }
+}
+
+/// What an 8K encoder may send at once.
+#[test]
+fn a_keyframe_of_12_mb_passes() {
+    let (prologue, mut frames) = (prologue(), frames());
+    frames.truncate(4);
+    let mut payload = frames[0].payload.to_vec();
+    payload.resize(12 << 20, 7);
+    let length = (payload.len() as u32 - 4).to_be_bytes();
+    payload[..4].copy_from_slice(&length);
+    frames[0].payload = payload.into();
+    let mut pair = Pair::publish(1);
+    pair.settle();
+    send_all(&mut pair.client, &prologue, &frames);
+    pair.settle();
+    assert_eq!(pair.server_error, None);
+    pair.server_events.drain(..2);
+    assert_media(&pair.media(), &prologue, &frames);
+}
+
+/// 25 days are 2^31 ms, where signed readers stop; 50 are 2^32, where the wire's numbers do.
+#[test]
+fn time_goes_on_after_25_and_50_days() {
+    for days_ms in [1i64 << 31, 1 << 32, 3 << 32] {
+        let (prologue, mut frames) = (prologue(), frames());
+        let moved = Timestamp::from_ms(days_ms - 1_000) - frames[0].dts;
+        for frame in &mut frames {
+            (frame.dts, frame.pts) = (frame.dts + moved, frame.pts + moved);
+        }
+        let mut pair = Pair::play(2);
+        pair.settle();
+        let mut format = Rtmp { chunk_size: 60_000 };
+        let mut tape = Vec::new();
+        format.head(&prologue, frames[0].dts, &mut tape);
+        frames.iter().for_each(|frame| format.mux(&prologue, frame, &mut tape));
+        pair.client_events.clear();
+        pair.deliver(&tape);
+        pair.settle();
+        let times = pair.client_events.iter().filter_map(|event| match event {
+            ClientEvent::Media(Media::Frame(frame)) => Some(frame.dts.as_ms()),
+            _ => None,
+        });
+        let times: Vec<_> = times.collect();
+        let sent: Vec<_> = frames.iter().map(|frame| frame.dts.as_ms() - frames[0].dts.as_ms()).collect();
+        let got: Vec<_> = times.iter().map(|time| time - times[0]).collect();
+        assert_eq!(got, sent, "from {days_ms} ms");
     }
 }
 

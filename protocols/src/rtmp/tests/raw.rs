@@ -176,7 +176,7 @@ fn who_asks_for_enhanced_rtmp_is_told_what_there_is() {
     let messages = raw.messages();
     let result = Command::read(&messages[3]).unwrap();
     let info = &result.arguments[1];
-    assert_eq!(info.field("capsEx"), Some(&12.0.into()));
+    assert_eq!(info.field("capsEx"), Some(&13.0.into()));
     let Some(Value::StrictArray(list)) = info.field("fourCcList") else { panic!("{info:?}") };
     assert!(list.len() == 12 && list.contains(&"av01".into()) && list.contains(&"Opus".into()));
     assert_eq!(info.field("videoFourCcInfoMap").and_then(|map| map.field("vp09")), Some(&4.0.into()));
@@ -194,6 +194,84 @@ fn play_is_answered_as_srs_does() {
     assert_eq!(kinds, [kind::USER_CONTROL, kind::COMMAND, kind::COMMAND, kind::DATA, kind::DATA]);
     assert_eq!(messages[0].payload, [0, 0, 0, 0, 0, 1][..]);
     assert!(messages[3].payload.starts_with(b"\x02\x00\x11|RtmpSampleAccess"));
+}
+
+#[test]
+fn a_player_may_want_a_part() {
+    for (duration, wanted) in [(3_000.0, Some(Duration::from_secs(3))), (-1.0, None), (f64::NAN, None), (0.0, None)] {
+        let mut raw = Raw::connected();
+        let arguments = vec![Value::Null, "cam".into(), (-1000.0).into(), duration.into()];
+        raw.command("play", 2.0, arguments).unwrap();
+        let Event::Play(request) = raw.event() else { panic!() };
+        assert_eq!(request.duration, wanted, "{duration}");
+        let finale = raw.server.finale();
+        let messages = raw.read(&finale);
+        let kinds: Vec<u8> = messages.iter().map(|m| m.kind).collect();
+        assert_eq!(kinds, [kind::DATA, kind::COMMAND, kind::USER_CONTROL]);
+        let complete = b"NetStream.Play.Complete";
+        assert!(messages[0].payload.windows(complete.len()).any(|text| text == complete));
+    }
+}
+
+/// Flash sends commands as type 17 and data as type 15, a zero before the AMF0.
+#[test]
+fn commands_in_amf3_messages_are_read() {
+    let mut raw = Raw::connected();
+    let amf3 = |name: &str, arguments: Vec<Value>| [&[0], &Command::new(name, 2.0, arguments).encode()[..]].concat();
+    raw.message(kind::COMMAND_AMF3, &amf3("createStream", vec![Value::Null])).unwrap();
+    assert_eq!(raw.answer().name, "_result");
+    raw.message(kind::COMMAND_AMF3, &amf3("publish", vec![Value::Null, "cam".into(), "live".into()])).unwrap();
+    assert!(matches!(raw.event(), Event::Publish(_)));
+    raw.server.verdict(raw.now, Verdict::Allowed).unwrap();
+    raw.messages();
+    let mut data = vec![0];
+    for value in ["@setDataFrame".into(), "onMetaData".into(), Value::EcmaArray(object([("width", 64.0.into())]))] {
+        value.encode(&mut data);
+    }
+    raw.message(kind::DATA_AMF3, &data).unwrap();
+    assert!(matches!(raw.event(), Event::Media(Media::Metadata(_))));
+    // A value of AMF3 itself, which nobody is known to send, is refused by its name.
+    let broken = raw.message(kind::COMMAND_AMF3, b"\0\x02\0\x04call\0\0\0\0\0\0\0\0\0\x11\x06\x01").unwrap_err();
+    assert!(broken.to_string().contains("AMF3"), "{broken}");
+}
+
+#[test]
+fn a_player_closes_and_plays_again() {
+    let mut raw = Raw::connected();
+    for close in ["closeStream", "deleteStream"] {
+        raw.command("play", 2.0, vec![Value::Null, "cam".into()]).unwrap();
+        assert!(matches!(raw.event(), Event::Play(_)));
+        raw.server.verdict(raw.now, Verdict::Allowed).unwrap();
+        assert_eq!(raw.messages().len(), 5);
+        raw.command("pause", 0.0, vec![Value::Null, true.into(), 0.0.into()]).unwrap();
+        assert!(matches!(raw.event(), Event::Pause(true)));
+        assert_eq!(raw.messages().len(), 2);
+        raw.command(close, 0.0, vec![Value::Null, 1.0.into()]).unwrap();
+        assert!(matches!(raw.event(), Event::Stop));
+    }
+    raw.command("FCSubscribe", 7.0, vec![Value::Null, "cam".into()]).unwrap();
+    assert_eq!(raw.answer().name, "_result");
+}
+
+#[test]
+fn only_who_can_reconnect_is_asked_to() {
+    for (caps, asked) in [(0.0, false), (12.0, false), (1.0, true), (13.0, true), (f64::NAN, false)] {
+        let mut raw = Raw::new(ServerConfig::default());
+        let Value::Object(mut arguments) = connect_arguments().remove(0) else { panic!() };
+        arguments.push(("capsEx".into(), caps.into()));
+        raw.command("connect", 1.0, vec![Value::Object(arguments)]).unwrap();
+        assert!(matches!(raw.event(), Event::Connect(_)));
+        raw.server.verdict(raw.now, Verdict::Allowed).unwrap();
+        raw.messages();
+        let parting = raw.server.parting();
+        assert_eq!(parting.is_some(), asked, "{caps}");
+        if let Some(parting) = parting {
+            let [message] = &raw.read(&parting)[..] else { panic!() };
+            let status = Command::read(message).unwrap();
+            let code = status.arguments[1].field("code").and_then(Value::as_str);
+            assert_eq!((&*status.name, code), ("onStatus", Some("NetConnection.Connect.ReconnectRequest")));
+        }
+    }
 }
 
 #[test]

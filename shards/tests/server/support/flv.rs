@@ -22,6 +22,21 @@ impl Tag {
     }
 }
 
+/// An FLV file of `tags`.
+pub fn file(tags: &[Tag]) -> Vec<u8> {
+    let mut file = b"FLV\x01\x05\0\0\0\x09\0\0\0\0".to_vec();
+    for tag in tags {
+        let size = tag.body.len() as u32;
+        let [high, a, b, c] = tag.time_ms.to_be_bytes();
+        file.push(tag.kind);
+        file.extend_from_slice(&size.to_be_bytes()[1..]);
+        file.extend_from_slice(&[a, b, c, high, 0, 0, 0]);
+        file.extend_from_slice(&tag.body);
+        file.extend_from_slice(&(size + 11).to_be_bytes());
+    }
+    file
+}
+
 /// The whole tags of an FLV, and how many bytes the FLV is up to the end of the last one.
 pub fn tags(bytes: &[u8]) -> (Vec<Tag>, usize) {
     tags_from(bytes, 0)

@@ -2,6 +2,7 @@
 
 use std::{
     io::{BufRead, BufReader, Read},
+    path::PathBuf,
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Condvar, Mutex},
     thread::{self, JoinHandle},
@@ -133,6 +134,21 @@ impl Process {
 pub fn signal(pid: u32, name: &str) {
     let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status();
     assert!(status.is_ok_and(|status| status.success()), "kill -{name} {pid}");
+}
+
+/// An ffmpeg of version 8 or later, from the Python package that has one; `None` where there is none.
+pub fn enhanced_ffmpeg() -> Option<PathBuf> {
+    let found = std::env::var("SHARDCAST_PYTHON").ok().map(|python| {
+        let script = "import imageio_ffmpeg; print(imageio_ffmpeg.get_ffmpeg_exe(), end='')";
+        Process::start(Command::new(python).args(["-c", script])).finish(super::PATIENCE)
+    });
+    match found {
+        Some(output) if output.status.success() => Some(String::from_utf8(output.stdout).expect("a path").into()),
+        _ => {
+            eprintln!("SKIPPED: no codecs of Enhanced RTMP; set SHARDCAST_PYTHON to a Python with imageio-ffmpeg");
+            None
+        }
+    }
 }
 
 impl Drop for Process {

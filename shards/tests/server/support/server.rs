@@ -198,7 +198,8 @@ impl Server {
     pub fn wait_until_live(&self, stream: &str) -> Value {
         until(&format!("{stream} is live"), || {
             let entry = self.stream(stream)?;
-            (entry["publish"]["active"] == true && entry["frames"].as_u64() > Some(0)).then_some(entry)
+            let frames = entry["frames"].as_u64()? + entry["audio_frames"].as_u64()?;
+            (entry["publish"]["active"] == true && frames > 0).then_some(entry)
         })
     }
 
