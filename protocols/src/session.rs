@@ -65,6 +65,8 @@ pub enum Refusal {
     NoVhost(String),
     #[error("stream {0} is busy: it has a publisher")]
     StreamBusy(String),
+    #[error("the server is full")]
+    Full,
     /// By the operator's rules.
     #[error("denied: {0}")]
     Denied(String),

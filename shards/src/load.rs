@@ -1,7 +1,10 @@
-//! How busy the thread of an executor is.
+//! How busy the thread of an executor is, and what shards tell each other of it.
 
-use crate::net::sys;
-use std::time::{Duration, Instant};
+use crate::{fanout::hand::TICK, net::sys};
+use std::{
+    sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
 
 /// The share of a core that the calling thread had between its last two samples.
 #[derive(Default)]
@@ -29,9 +32,133 @@ impl Load {
     }
 }
 
+/// How late the ticks of a shard come: a mean of about the last second, in which each tick counts by its time.
+#[derive(Default)]
+pub struct Lateness {
+    seconds: f64,
+}
+
+impl Lateness {
+    /// A tick came, `elapsed` after the last.
+    pub fn note(&mut self, elapsed: Duration) {
+        let late = elapsed.saturating_sub(TICK).as_secs_f64();
+        self.seconds += (late - self.seconds) * elapsed.as_secs_f64().min(1.0);
+    }
+
+    pub fn mean(&self) -> Duration {
+        Duration::from_secs_f64(self.seconds)
+    }
+
+    /// More than `limit`; for one that `was` over, more than half of it.
+    pub fn is_over(&self, limit: Duration, was: bool) -> bool {
+        self.mean() > if was { limit / 2 } else { limit }
+    }
+}
+
+/// What each shard shows to the others.
+pub struct Board(Box<[Slot]>);
+
+/// In a cache line of its own, since each has another writer.
+#[derive(Default)]
+#[repr(align(64))]
+struct Slot {
+    /// Of its core, in thousandths.
+    load: AtomicU32,
+    is_full: AtomicBool,
+}
+
+/// A shard that has less to do than this share of its core, or not so much more than the mean, keeps who comes.
+const LIGHT: u32 = 300;
+const ABOVE_MEAN: u32 = 150;
+
+impl Board {
+    pub fn new(shards: usize) -> Self {
+        Self((0..shards).map(|_| Slot::default()).collect())
+    }
+
+    /// Shard `index` had so much of its core in the last second, 0 to 1.
+    pub fn tell(&self, index: usize, load: f64) {
+        self.0[index].load.store((load * 1_000.0) as u32, Relaxed);
+    }
+
+    /// Whether shard `index` takes no more viewers.
+    pub fn tell_full(&self, index: usize, is_full: bool) {
+        self.0[index].is_full.store(is_full, Relaxed);
+    }
+
+    pub fn is_full(&self, index: usize) -> bool {
+        self.0[index].is_full.load(Relaxed)
+    }
+
+    pub fn are_all_full(&self) -> bool {
+        self.0.iter().all(|slot| slot.is_full.load(Relaxed))
+    }
+
+    /// The shard that is to serve the `n`th who came to shard `index`, where another one should. Loads are told
+    /// once a second, so those below the mean take turns: the least loaded would be buried.
+    pub fn lighter(&self, index: usize, n: u64) -> Option<usize> {
+        let load = |slot: &Slot| slot.load.load(Relaxed);
+        let mean = self.0.iter().map(load).sum::<u32>() / self.0.len() as u32;
+        let own = load(&self.0[index]);
+        if !self.is_full(index) && (own < LIGHT || own < mean + ABOVE_MEAN) {
+            return None;
+        }
+        let lighter = |at: &usize| *at != index && !self.is_full(*at) && load(&self.0[*at]) <= mean;
+        let count = (0..self.0.len()).filter(lighter).count() as u64;
+        (0..self.0.len()).filter(lighter).nth(n.checked_rem(count)? as usize)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_comes_to_a_busy_shard_goes_to_the_others_in_turn() {
+        let board = Board::new(4);
+        [0.9, 0.2, 0.7, 0.1].into_iter().enumerate().for_each(|(shard, load)| board.tell(shard, load));
+        assert_eq!([0, 1, 2].map(|n| board.lighter(0, n)), [Some(1), Some(3), Some(1)]);
+        assert_eq!(board.lighter(2, 0), Some(1));
+        assert_eq!([board.lighter(1, 0), board.lighter(3, 0)], [None, None]);
+        // All are as busy, or none is.
+        (0..4).for_each(|shard| board.tell(shard, 0.9));
+        assert_eq!(board.lighter(0, 0), None);
+        (0..4).for_each(|shard| board.tell(shard, if shard == 0 { 0.25 } else { 0.0 }));
+        assert_eq!(board.lighter(0, 0), None);
+    }
+
+    #[test]
+    fn who_comes_to_a_full_shard_goes_to_one_that_is_not() {
+        let board = Board::new(2);
+        board.tell_full(0, true);
+        assert_eq!((board.lighter(0, 7), board.lighter(1, 7)), (Some(1), None));
+        assert!(!board.are_all_full());
+        board.tell_full(1, true);
+        assert_eq!((board.lighter(0, 7), board.are_all_full()), (None, true));
+        let alone = Board::new(1);
+        alone.tell_full(0, true);
+        assert_eq!(alone.lighter(0, 7), None);
+    }
+
+    #[test]
+    fn lateness_follows_within_a_second_and_has_slack() {
+        let limit = Duration::from_millis(50);
+        let mut late = Lateness::default();
+        let run = |late: &mut Lateness, elapsed: u64| {
+            (0..1_500 / elapsed).for_each(|_| late.note(Duration::from_millis(elapsed)));
+        };
+        run(&mut late, 10);
+        assert_eq!(late.mean(), Duration::ZERO);
+        late.note(Duration::from_millis(200));
+        assert!(!late.is_over(limit, false), "one late tick: {:?}", late.mean());
+        run(&mut late, 100);
+        assert!(late.is_over(limit, false));
+        run(&mut late, 45);
+        assert!(!late.is_over(limit, false) && late.is_over(limit, true), "{:?}", late.mean());
+        run(&mut late, 10);
+        run(&mut late, 10);
+        assert!(!late.is_over(limit, true), "{:?}", late.mean());
+    }
 
     #[test]
     fn a_thread_that_works_is_busy_and_one_that_waits_is_not() {

@@ -101,6 +101,12 @@ pub enum Mail {
         key: StreamKey,
         what: Ask,
     },
+    /// To a shard that has less to do: a connection that was accepted at this door.
+    Accepted {
+        door: Door,
+        fd: OwnedFd,
+        peer: SocketAddr,
+    },
     /// By way of the control shard: the WebRTC publisher of this number is to send a keyframe.
     Keyframe {
         number: u64,
@@ -193,7 +199,8 @@ impl Mail {
             | Mail::Unpublished { key, .. }
             | Mail::Fetch { key, .. }
             | Mail::Ask { key, .. } => Some(key),
-            Mail::Keyframe { .. }
+            Mail::Accepted { .. }
+            | Mail::Keyframe { .. }
             | Mail::Claim { .. }
             | Mail::Settle { .. }
             | Mail::Datagram { .. }

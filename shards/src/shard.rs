@@ -5,7 +5,12 @@ use crate::{
     config::{Config, Vhost},
     connection::{Connection, METER_STEP, Part},
     control::snapshot,
-    fanout::{audience::Audience, rtp::RtpAudience},
+    fanout::{
+        audience::{Audience, Turn},
+        reads::Reads,
+        rtp::RtpAudience,
+        window::{Law, Window},
+    },
     feed::Feed,
     files,
     hls::Hls,
@@ -15,13 +20,14 @@ use crate::{
         rtc::{self, Port},
     },
     launch::security::Security,
-    load::Load,
+    load::{Board, Lateness, Load},
     mesh::{Ask, Change, Handover, Mail, Mesh},
     net::{
         doors::Doors,
         link::Link,
         peer::Peer,
         socket::{READ_BUFFER, ReadBuffer},
+        sys,
     },
     record::{disk::Disk, recorder::Recorder},
     requests::Requests,
@@ -47,6 +53,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     net::SocketAddr,
+    os::fd::OwnedFd,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::{Rc, Weak},
     sync::{
@@ -75,6 +82,7 @@ pub struct Shard {
     pub doors: Doors<Door>,
     pub security: Arc<Security>,
     pub buffer: ReadBuffer,
+    pub reads: Reads,
     pub fault: Option<String>,
     /// Its WebRTC sessions.
     pub rtc: Port,
@@ -99,8 +107,15 @@ pub struct Shard {
     next_number: Cell<u64>,
     sweeps: Cell<usize>,
     load: RefCell<Load>,
+    late: RefCell<Lateness>,
+    board: Arc<Board>,
+    /// Fresh connections that it handed to others.
+    passed: Cell<u64>,
     /// Writes recordings; there once one was wanted.
     disk: RefCell<Option<Rc<Disk>>>,
+    /// Ticks of the hand so far, and how short a window they allow.
+    ticks: Cell<u64>,
+    law: RefCell<Law>,
     /// There may be something for the hand to do.
     awake: RefCell<Option<LocalSender<()>>>,
     quit: RefCell<Option<LocalSender<()>>>,
@@ -114,6 +129,7 @@ pub struct Common {
     pub connections_open: Arc<AtomicUsize>,
     pub connections_max: usize,
     pub addresses: Addresses,
+    pub board: Arc<Board>,
     /// Writes the files that the configuration asks for.
     pub files: files::Writer,
     /// Takes what happens to who is told of it.
@@ -132,6 +148,7 @@ impl Shard {
             doors: Doors::default(),
             security: common.security,
             buffer: RefCell::new(vec![0; READ_BUFFER].into_boxed_slice()),
+            reads: Reads::default(),
             fault: common.fault,
             rtc: Port::default(),
             me: me.clone(),
@@ -151,7 +168,12 @@ impl Shard {
             next_number: Cell::new(1),
             sweeps: Cell::default(),
             load: RefCell::default(),
+            late: RefCell::default(),
+            board: common.board,
+            passed: Cell::default(),
             disk: RefCell::default(),
+            ticks: Cell::default(),
+            law: RefCell::default(),
             awake: RefCell::default(),
             quit: RefCell::default(),
         })
@@ -216,6 +238,54 @@ impl Shard {
         counted
     }
 
+    /// The shard to hand a fresh connection to: another one that has less to do, where there is need.
+    pub fn lighter(&self) -> Option<usize> {
+        self.board.lighter(self.index(), self.passed.get())
+    }
+
+    /// Hands a fresh connection to another shard.
+    pub fn pass(&self, to: usize, door: Door, fd: OwnedFd, peer: SocketAddr) {
+        self.passed.set(self.passed.get() + 1);
+        metrics::counter!("shardcast_connections_passed_total").increment(1);
+        self.post(to, Mail::Accepted { door, fd, peer });
+    }
+
+    /// Whether another viewer, by `protocol`, finds time here; one that does not is counted and told.
+    pub fn room(&self, protocol: &'static str, peer: SocketAddr) -> Result<(), Refusal> {
+        if !self.board.is_full(self.index()) {
+            return Ok(());
+        }
+        metrics::counter!("shardcast_viewers_refused_total", "protocol" => protocol).increment(1);
+        info!("viewer {peer} refused: shard {} is full, its ticks are {} ms late", self.index(), self.late_ms());
+        Err(Refusal::Full)
+    }
+
+    fn late_ms(&self) -> u128 {
+        self.late.borrow().mean().as_millis()
+    }
+
+    /// A tick came, `elapsed` after the last; none follows where there is nothing to do.
+    fn look_at_lateness(&self, elapsed: Duration, busy: bool) {
+        let breaker = self.config.borrow().circuit_breaker.late_threshold;
+        let mut late = self.late.borrow_mut();
+        if busy {
+            late.note(elapsed);
+        } else {
+            *late = Lateness::default();
+        }
+        let was = self.board.is_full(self.index());
+        let is = breaker.is_some_and(|limit| late.is_over(limit, was));
+        drop(late);
+        if is != was {
+            self.board.tell_full(self.index(), is);
+            let (index, late) = (self.index(), self.late_ms());
+            match is {
+                true => warn!("shard {index} is full, its ticks are {late} ms late: new viewers are refused"),
+                false => info!("shard {index} takes viewers again, its ticks are {late} ms late"),
+            }
+        }
+    }
+
     pub fn dismiss(&self, connection: &Connection) {
         if self.connections.borrow_mut().remove(&connection.number).is_some() {
             self.connections_open.fetch_sub(1, Ordering::Relaxed);
@@ -231,6 +301,7 @@ impl Shard {
         }
         let sweep = self.sweeps.replace(self.sweeps.get() + 1);
         self.load.borrow_mut().sample(now);
+        self.board.tell(self.index(), self.load.borrow().share());
         for connection in self.connections.borrow().values() {
             if sweep.is_multiple_of(METER_STEP) {
                 connection.measure();
@@ -243,13 +314,14 @@ impl Shard {
         for key in self.watched() {
             self.ask(&key, Ask::Opus);
         }
+        let law = self.law.borrow().window();
         self.streams.borrow_mut().retain(|_, stream| {
             stream.measure();
             stream.dispose(now);
             stream.sweep(now, &self.mesh);
             for slot in &mut stream.audiences {
                 if let Some(audience) = slot {
-                    audience.measure();
+                    audience.measure(law);
                 }
                 if slot.as_ref().is_some_and(|a| a.empty_since.is_some_and(|since| now - since >= IDLE)) {
                     *slot = None;
@@ -287,7 +359,7 @@ impl Shard {
                 };
                 Audience::new(Tape::new(format, &stream.ring), window(vhost, wire))
             });
-            audience.join(connection.clone());
+            audience.join(connection.clone(), &stream.ring);
             info!(
                 cid = %connection.id,
                 "{} plays {key} by {wire:?}, {}, viewer {} here",
@@ -379,6 +451,14 @@ impl Shard {
         self.post(home, Mail::Media { key: key.clone(), publisher, batch });
     }
 
+    /// Waits for a publisher's turn to be read.
+    pub async fn turn_to_read(&self) {
+        if !self.reads.span().is_zero() {
+            self.wake();
+            self.reads.turn().await;
+        }
+    }
+
     pub fn unpublish(&self, key: &StreamKey, publisher: u64) {
         self.post(key.home(self.shards()), Mail::Unpublish { key: key.clone(), publisher });
     }
@@ -439,8 +519,10 @@ impl Shard {
                 }
             }
             Mail::Media { key, publisher, batch } => {
-                self.with_known(&key, |stream| stream.take(publisher, batch));
-                self.wake();
+                self.with_known(&key, |stream| {
+                    stream.take(publisher, batch);
+                    self.pass_on(stream);
+                });
             }
             Mail::Unpublish { key, publisher } => {
                 let grace = self.config().vhost(key.vhost()).map(|vhost| vhost.republish_grace).unwrap_or_default();
@@ -459,8 +541,10 @@ impl Shard {
                 self.forget_unused(&key);
             }
             Mail::Units { key, batch } => {
-                self.with_known(&key, |stream| stream.mirror(batch));
-                self.wake();
+                self.with_known(&key, |stream| {
+                    stream.mirror(batch);
+                    self.pass_on(stream);
+                });
             }
             Mail::Published { key } => self.with_known(&key, Stream::published),
             Mail::Unpublished { key, over } => {
@@ -483,6 +567,13 @@ impl Shard {
                 let publication = streams.get(&key).and_then(Stream::publication);
                 if let Some(publisher) = publication.filter(|p| p.request.client == Kind::RtcPublish) {
                     self.mesh.post(self.mesh.control(), Mail::Keyframe { number: publisher.publisher() });
+                }
+            }
+            Mail::Accepted { door, fd, peer } => {
+                if let Some(shard) = self.me.upgrade()
+                    && let Err(error) = accept::welcome(&shard, door, sys::adopt(fd), peer)
+                {
+                    info!("connection of {peer} was gone before it was served: {error}");
                 }
             }
             Mail::Keyframe { number } => self.rtc.ask_keyframe(number),
@@ -603,24 +694,17 @@ impl Shard {
     // --- the hand --------------------------------------------------------------------------------------
 
     /// One turn: tapes, viewers, subscribers. True while there is somebody to serve.
-    pub fn tick(&self, tick: u64, elapsed: Duration) -> bool {
+    pub fn tick(&self, elapsed: Duration) -> bool {
+        self.ticks.set(self.ticks.get() + 1);
         let now = Instant::now();
-        let mut busy = self.mesh.flush() | self.rtc.tick(now);
+        let mut busy = self.mesh.flush() | self.rtc.tick(now) | self.reads.tick(elapsed);
         let mut asks = Vec::new();
-        for stream in self.streams.borrow_mut().values_mut() {
+        let mut streams = self.streams.borrow_mut();
+        for stream in streams.values_mut().filter(|stream| stream.is_attended()) {
+            busy = true;
             stream.listen();
             stream.forward(&self.mesh);
-            for slot in &mut stream.audiences {
-                let Some(audience) = slot else { continue };
-                busy |= !audience.is_empty();
-                let ring = &stream.ring;
-                if guarded(&stream.key, || audience.tick(ring, tick, elapsed)).is_none() {
-                    audience.abort();
-                    *slot = None;
-                }
-            }
             if let Some(rtp) = &mut stream.rtp {
-                busy |= !rtp.is_empty();
                 let (key, ring) = (&stream.key, &stream.ring);
                 match guarded(key, || rtp.tick(key, ring, now)) {
                     Some(true) => asks.push(key.clone()),
@@ -631,12 +715,50 @@ impl Shard {
                     }
                 }
             }
-            busy |= matches!(&stream.role, Role::Home(home) if !home.subscribers.is_empty() || home.sound.is_busy());
         }
+        self.serve(elapsed, now, streams.values_mut());
+        let viewers = streams.values().flat_map(|stream| stream.audiences.iter().flatten()).map(Audience::len).sum();
+        self.law.borrow_mut().settle(viewers);
+        drop(streams);
+        self.look_at_lateness(elapsed, busy);
         for key in asks {
             self.ask(&key, Ask::Keyframe);
         }
         busy
+    }
+
+    /// What a stream brought goes out at once where there is time for that, else on the next tick.
+    fn pass_on(&self, stream: &mut Stream) {
+        if !stream.is_attended() {
+            return;
+        }
+        if self.law.borrow().is_idle() {
+            stream.forward(&self.mesh);
+            self.serve(Duration::ZERO, Instant::now(), std::iter::once(stream));
+        }
+        self.wake();
+    }
+
+    /// Moves the hands of audiences on, and measures what that costs.
+    fn serve<'s>(&self, elapsed: Duration, now: Instant, streams: impl Iterator<Item = &'s mut Stream>) {
+        let turn = Turn { tick: self.ticks.get(), elapsed, now, law: self.law.borrow().window() };
+        let before = sys::thread_time();
+        let mut turns = 0;
+        for Stream { key, ring, audiences, .. } in streams {
+            for slot in audiences {
+                let Some(audience) = slot else { continue };
+                match guarded(key, || audience.tick(ring, turn)) {
+                    Some(served) => turns += served,
+                    None => {
+                        audience.abort();
+                        *slot = None;
+                    }
+                }
+            }
+        }
+        if let (1.., Ok(before), Ok(after)) = (turns, before, sys::thread_time()) {
+            self.law.borrow_mut().note(after.saturating_sub(before), turns);
+        }
     }
 
     pub fn wake(&self) {
@@ -767,6 +889,10 @@ impl Shard {
             sent,
             frames_crossed: self.mesh.frames_crossed.get(),
             load: self.load.borrow().share(),
+            window: self.law.borrow().window(),
+            read_span: self.reads.span(),
+            late: self.late.borrow().mean(),
+            is_full: self.board.is_full(self.index()),
             streams: self.streams.borrow().values().map(snapshot::Share::of).collect(),
         }
     }
@@ -807,8 +933,9 @@ fn policy(vhost: &Vhost) -> Policy {
 }
 
 /// How long frames for viewers by `wire` may gather.
-fn window(vhost: &Vhost, wire: Wire) -> Duration {
-    if vhost.min_latency || wire == Wire::Srt { Duration::ZERO } else { vhost.mw_latency }
+fn window(vhost: &Vhost, wire: Wire) -> Window {
+    let at_once = vhost.min_latency || wire == Wire::Srt;
+    Window { longest: if at_once { Duration::ZERO } else { vhost.mw_latency }, adapts: vhost.mw_adaptive }
 }
 
 /// Eight random characters of [a-z0-9].

@@ -501,6 +501,15 @@ impl Stream {
         self.meter_out.sample(self.sent());
     }
 
+    /// Somebody waits for its frames, here or on another shard, or something is made of them.
+    pub fn is_attended(&self) -> bool {
+        let at_home = match &self.role {
+            Role::Home(home) => !home.subscribers.is_empty() || home.recorder.is_some() || home.sound.is_busy(),
+            Role::Mirror { .. } => false,
+        };
+        at_home || self.viewers().next().is_some()
+    }
+
     /// Nobody publishes, plays or subscribes, and there is nothing to fetch.
     pub fn is_idle(&self) -> bool {
         let in_use = match &self.role {

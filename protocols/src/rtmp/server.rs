@@ -165,7 +165,12 @@ impl Session for Server {
     }
 
     fn poll(&mut self) -> Option<Output> {
-        self.outputs.pop_front()
+        let next = self.outputs.pop_front();
+        if next.is_none() && self.phase == Phase::Playing {
+            // A player hardly ever says anything: it holds no room for answers.
+            self.outputs = VecDeque::new();
+        }
+        next
     }
 
     fn deadline(&self) -> Option<Instant> {

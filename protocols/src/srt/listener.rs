@@ -98,7 +98,7 @@ pub enum Rejection {
     BadRequest(String),
     #[error("forbidden: {0}")]
     Forbidden(String),
-    #[error("too many connections")]
+    #[error("too many connections, or no time for more")]
     Overload,
 }
 

@@ -327,7 +327,12 @@ calls. Viewers by HLS are in no session yet, so `on_play` is not asked about the
 - `shards` is ours: the number of cores that carry media, all by default.
 - `vhost.play.queue_length` is 10 seconds instead of 30. A viewer further behind than this continues at the
   newest keyframe.
+- `circuit_breaker.late_threshold` and `redirect` are ours, and what SRS's thresholds of CPU do there does not happen: a
+  shard whose ticks come later than this refuses new viewers (HTTP 503, `NetStream.Play.Failed`, SRT's overload, 503 for
+  an offer of WebRTC), or sends those over HTTP elsewhere, with the path they asked for behind `redirect`.
 - `vhost.play.mw_latency` is 0 in a vhost with `min_latency on`, unless it is set.
+- `vhost.play.mw_adaptive` is ours: frames gather no longer than a shard's load needs, `mw_latency` at the most. Where
+  `mw_latency` is set, by a file or the environment, they gather exactly so long, unless `mw_adaptive on` is set too.
 - `grace_sessions_wait` is ours: how long sessions may go on in a graceful end. By itself, as in SRS, until they go.
 - `vhost.publish.republish_grace` is ours: how long HTTP and SRT viewers stay when their publisher leaves, to go on with
   the next one of the same name. RTMP and WebRTC viewers stay anyway.

@@ -81,6 +81,7 @@ pub struct Config {
     pub http_api: HttpApi,
     pub srt_server: SrtServer,
     pub rtc_server: RtcServer,
+    pub circuit_breaker: CircuitBreaker,
     pub log: Log,
     /// How often the log sums up what clients do; zero: never.
     pub pithy: Duration,
@@ -211,6 +212,15 @@ pub struct RtcServer {
     pub keep_api_domain: bool,
 }
 
+/// When new viewers are refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CircuitBreaker {
+    /// A shard whose ticks come later than this is full; `None`: none ever is.
+    pub late_threshold: Option<Duration>,
+    /// Where viewers over HTTP are sent then: the start of a URL, without a slash at its end.
+    pub redirect: Option<String>,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IpFamily {
     V4,
@@ -295,6 +305,8 @@ pub struct Vhost {
     pub queue_length: Duration,
     /// How long frames may gather before they are sent: 0 with `min_latency`, unless it is set.
     pub mw_latency: Duration,
+    /// They gather no longer than there is need, `mw_latency` at the most; else always so long.
+    pub mw_adaptive: bool,
     pub first_packet_timeout: Duration,
     pub normal_timeout: Duration,
     /// How long all viewers of a publisher that left wait for the next one.
@@ -471,6 +483,7 @@ impl Config {
             http_server,
             srt_server: SrtServer::of(root.block("srt_server"), &mut remarks)?,
             rtc_server: RtcServer::of(root.block("rtc_server"))?,
+            circuit_breaker: CircuitBreaker::of(root.block("circuit_breaker"))?,
             log: Log::of(root, &source, env)?,
             pithy: Duration::from_millis(root.number("pithy_print_ms")?.unwrap_or_default()),
             stats: Stats::of(root.block("stats"))?,
@@ -665,6 +678,17 @@ impl Heartbeat {
             ports: scope.flag("ports"),
             verify: scope.flag("verify"),
             credentials: (auth.flag("enabled") && !token.is_empty()).then(|| format!("{scheme} {token}")),
+        })
+    }
+}
+
+impl CircuitBreaker {
+    fn of(scope: Scope) -> Result<Self, BadValue> {
+        let late = scope.number("late_threshold")?.filter(|_| scope.flag("enabled"));
+        let redirect = scope.word("redirect");
+        Ok(Self {
+            late_threshold: late.map(Duration::from_millis),
+            redirect: Some(redirect.trim_end_matches('/').to_owned()).filter(|other| !other.is_empty()),
         })
     }
 }
@@ -969,6 +993,10 @@ impl Vhost {
             gop_cache_max_frames: to_usize(number(play, "gop_cache_max_frames")?),
             queue_length: Duration::from_secs(number(play, "queue_length")?),
             mw_latency: Duration::from_millis(mw_latency),
+            mw_adaptive: match play.given("mw_adaptive") {
+                Some(_) => play.flag("mw_adaptive"),
+                None => play.given("mw_latency").is_none(),
+            },
             first_packet_timeout: Duration::from_millis(number(publish, "firstpkt_timeout")?),
             normal_timeout: Duration::from_millis(number(publish, "normal_timeout")?),
             republish_grace: Duration::from_millis(number(publish, "republish_grace")?),

@@ -179,7 +179,9 @@ pub static SECTIONS: &[Section] = &[
         accepted("interval", Int("s"), "5"),
     ]).unchecked(),
     section("circuit_breaker", &[
-        accepted("enabled", BoolOn, "on"),
+        acts("enabled", BoolOn, "on"),
+        acts("late_threshold", Number(0, 60_000, "ms"), "100").env(&["SHARDCAST_CIRCUIT_BREAKER_LATE_THRESHOLD"]),
+        acts("redirect", Text, "").env(&["SHARDCAST_CIRCUIT_BREAKER_REDIRECT"]),
         accepted("high_threshold", Int(""), "90"),
         accepted("high_pulse", Int(""), "2"),
         accepted("critical_threshold", Int(""), "95"),
@@ -317,6 +319,7 @@ pub static SECTIONS: &[Section] = &[
         accepted("atc", Bool, "off"),
         accepted("atc_auto", Bool, "off"),
         acts("mw_latency", Number(0, 60_000, "ms"), "350"),
+        acts("mw_adaptive", BoolOn, "on").env(&["SHARDCAST_VHOST_PLAY_MW_ADAPTIVE"]),
         accepted("mw_msgs", Int(""), "8"),
         accepted("send_min_interval", Float("ms"), "0"),
         accepted("reduce_sequence_header", Bool, "off"),

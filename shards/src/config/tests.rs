@@ -221,6 +221,7 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
             gop_cache_max_frames: 2500,
             queue_length: ms(10_000),
             mw_latency: ms(350),
+            mw_adaptive: true,
             first_packet_timeout: ms(20_000),
             normal_timeout: ms(5_000),
             republish_grace: Duration::ZERO,
@@ -306,6 +307,7 @@ fn a_file_sets_everything_that_acts() {
             gop_cache_max_frames: 9,
             queue_length: ms(8_000),
             mw_latency: ms(7),
+            mw_adaptive: false,
             first_packet_timeout: ms(6),
             normal_timeout: ms(5),
             republish_grace: ms(4),
@@ -776,6 +778,28 @@ fn latency_is_small_when_asked_for() {
         let config = load(&format!("vhost v {{ {text} }}"));
         assert_eq!(config.vhosts[0].mw_latency, Duration::from_millis(ms), "{text}");
     }
+}
+
+#[test]
+fn a_window_adapts_unless_its_length_is_set() {
+    for (text, adapts) in
+        [("", true), ("mw_latency 350;", false), ("mw_latency 350; mw_adaptive on;", true), ("mw_adaptive off;", false)]
+    {
+        let config = load(&format!("vhost v {{ play {{ {text} }} }}"));
+        assert_eq!(config.vhosts[0].mw_adaptive, adapts, "{text}");
+    }
+}
+
+#[test]
+fn a_server_is_full_by_lateness_unless_that_is_off() {
+    let breaker = |text: &str| load(&format!("circuit_breaker {{ {text} }} vhost v {{}}")).circuit_breaker;
+    let of = |ms, redirect: Option<&str>| CircuitBreaker {
+        late_threshold: Option::map(ms, Duration::from_millis),
+        redirect: redirect.map(str::to_owned),
+    };
+    assert_eq!(breaker(""), of(Some(100), None));
+    assert_eq!(breaker("late_threshold 7; redirect http://other:80/;"), of(Some(7), Some("http://other:80")));
+    assert_eq!(breaker("enabled off; late_threshold 7;"), of(None, None));
 }
 
 #[test]

@@ -205,6 +205,10 @@ async fn metrics(control: &Control) -> Answer {
         gauge("shardcast_publishers", publishers as f64);
         gauge("shardcast_viewers", viewers as f64);
         gauge("shardcast_streams", shard.streams.len() as f64);
+        gauge("shardcast_window_seconds", shard.window.as_secs_f64());
+        gauge("shardcast_read_span_seconds", shard.read_span.as_secs_f64());
+        gauge("shardcast_lateness_seconds", shard.late.as_secs_f64());
+        gauge("shardcast_full", f64::from(u8::from(shard.is_full)));
         gauge("shardcast_ring_bytes", ring_bytes as f64);
         gauge("shardcast_hls_bytes", hls_bytes as f64);
         for (name, count) in [

@@ -29,6 +29,7 @@ use crate::{
     feed::Feed,
     hooks::Herald,
     launch::security::Security,
+    load::Board,
     mesh::{Mail, Mesh},
     net::{
         doors::{Doors, Endpoint},
@@ -78,6 +79,7 @@ pub struct Control {
     config: RefCell<Arc<Config>>,
     /// Connections of media, of the whole process.
     connections_open: Arc<AtomicUsize>,
+    board: Arc<Board>,
     mesh: Mesh,
     /// Where it accepts connections.
     doors: Doors<Endpoint>,
@@ -108,6 +110,7 @@ impl Control {
             started: SystemTime::now(),
             config: RefCell::new(common.config),
             connections_open: common.connections_open,
+            board: common.board,
             mesh,
             doors: Doors::default(),
             security: common.security,

@@ -262,6 +262,11 @@ async fn make(
     if !vhost.rtc.enabled {
         return Err(disabled(format!("vhost {} has rtc off", vhost.name)));
     }
+    // Where its packets will arrive nobody knows yet: a shard with time for it is enough.
+    if plays && control.board.are_all_full() {
+        metrics::counter!("shardcast_viewers_refused_total", "protocol" => "rtc").increment(1);
+        return Err(Refusal::Full.into());
+    }
     if request.app.is_empty() || request.stream.is_empty() {
         return Err(Fault::new(StatusCode::BAD_REQUEST, 2051, "StreamNameEmpty", "app and stream are needed"));
     }
@@ -346,6 +351,9 @@ impl From<Refusal> for Fault {
             Refusal::Rejected(_) => Fault::new(StatusCode::UNAUTHORIZED, 3064, "HttpResponseCode", refusal.to_string()),
             Refusal::Denied(_) => Fault::new(StatusCode::FORBIDDEN, 1053, "SecurityDeny", refusal.to_string()),
             Refusal::NoVhost(_) => Fault::new(StatusCode::NOT_FOUND, 2014, "NoVhost", refusal.to_string()),
+            Refusal::Full => {
+                Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", refusal.to_string())
+            }
             Refusal::Other(_) => {
                 Fault::new(StatusCode::INTERNAL_SERVER_ERROR, 1098, "StreamDisposing", refusal.to_string())
             }

@@ -18,6 +18,14 @@ pub struct Shard {
     pub frames_crossed: u64,
     /// Share of a core that it had in the last second, 0 to 1.
     pub load: f64,
+    /// The shortest window that it has time for.
+    pub window: Duration,
+    /// Between two reads of one publisher.
+    pub read_span: Duration,
+    /// How late its ticks come.
+    pub late: Duration,
+    /// It takes no more viewers.
+    pub is_full: bool,
     pub streams: Vec<Share>,
 }
 

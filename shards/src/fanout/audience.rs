@@ -1,5 +1,6 @@
 //! The viewers of one stream in one wire format on one shard, and the tape they share.
 
+use super::{hand::TICK, window::Window};
 use crate::connection::{Connection, Flow};
 use shardcast_engine::fanout::{Ring, Tape};
 use std::{
@@ -10,12 +11,15 @@ use std::{
 pub struct Audience {
     pub tape: Tape,
     viewers: Vec<Rc<Connection>>,
-    /// Each viewer is served once in this time; zero serves all on each tick that brought bytes.
-    window: Duration,
+    /// Each viewer is served once in this time; within a tick, all on each tick that brought bytes.
+    window: Window,
     /// Whose turn it is.
     hand: usize,
-    /// Viewers × time not yet served, in viewer-nanoseconds.
-    due: u128,
+    /// Turns that are due: of so many viewers, with a fraction.
+    due: f64,
+    /// When all were served last, and up to where.
+    served: Instant,
+    served_end: u64,
     /// Viewers to look at on every tick: newcomers, those catching up, those that end.
     hurried: Vec<Rc<Connection>>,
     /// What the kernel may hold unsent of each viewer, in bytes, and the tape's end when that was set.
@@ -31,15 +35,29 @@ const LEAST_UNSENT: u32 = 32 << 10;
 /// Served at the most in one tick and audience, so that publishers get their turn.
 const BURST: usize = 4096;
 
+/// One move of the hand.
+#[derive(Clone, Copy)]
+pub struct Turn {
+    /// Counts the ticks of the shard.
+    pub tick: u64,
+    /// Since the tick before; zero between two ticks, where frames came.
+    pub elapsed: Duration,
+    pub now: Instant,
+    /// The shortest window that the shard has time for.
+    pub law: Duration,
+}
+
 impl Audience {
-    pub fn new(tape: Tape, window: Duration) -> Self {
+    pub fn new(tape: Tape, window: Window) -> Self {
         let measured_end = tape.end();
         Self {
             tape,
             viewers: Vec::new(),
             window,
             hand: 0,
-            due: 0,
+            due: 0.0,
+            served: Instant::now(),
+            served_end: measured_end,
             hurried: Vec::new(),
             unsent: LEAST_UNSENT,
             measured_end,
@@ -47,8 +65,7 @@ impl Audience {
         }
     }
 
-    /// Zero serves all on each tick that brought bytes.
-    pub fn set_window(&mut self, window: Duration) {
+    pub fn set_window(&mut self, window: Window) {
         self.window = window;
     }
 
@@ -64,8 +81,10 @@ impl Audience {
         self.viewers.len()
     }
 
-    /// A newcomer: gets its head, and the entry GOP where there is one, at once.
-    pub fn join(&mut self, viewer: Rc<Connection>) {
+    /// A newcomer: gets its head, and the entry GOP where there is one, at once. The tape stands still while it
+    /// has no viewers.
+    pub fn join(&mut self, viewer: Rc<Connection>, ring: &Ring) {
+        self.tape.catch_up(ring);
         viewer.cursor.borrow_mut().join(&self.tape);
         viewer.bound_unsent(self.unsent);
         self.viewers.push(viewer.clone());
@@ -89,9 +108,10 @@ impl Audience {
 
     /// Once a second: bounds what the kernel holds of a viewer that does not read, at two windows of the
     /// stream's bitrate. (A send buffer of that size would starve fast streams over long ways; this does not.)
-    pub fn measure(&mut self) {
+    pub fn measure(&mut self, law: Duration) {
         let per_second = self.tape.end() - std::mem::replace(&mut self.measured_end, self.tape.end());
-        let windows = per_second.saturating_mul(2 * self.window.as_millis() as u64) / 1000;
+        let window = self.window.under(law).max(TICK);
+        let windows = per_second.saturating_mul(2 * window.as_millis() as u64) / 1000;
         let wanted = u32::try_from(windows).unwrap_or(u32::MAX).max(LEAST_UNSENT);
         if wanted.abs_diff(self.unsent) > self.unsent / 4 {
             self.unsent = wanted;
@@ -113,19 +133,27 @@ impl Audience {
         }
     }
 
-    /// Moves the hand on by `elapsed`.
-    pub fn tick(&mut self, ring: &Ring, tick: u64, elapsed: Duration) {
-        let fresh = self.tape.catch_up(ring);
+    /// Moves the hand on. Returns how many viewers it served.
+    pub fn tick(&mut self, ring: &Ring, turn: Turn) -> usize {
+        let Turn { tick, elapsed, now, law } = turn;
+        let window = self.window.under(law);
+        let at_once = window <= TICK;
+        if elapsed.is_zero() && (!at_once || now.saturating_duration_since(self.served) < law) {
+            return 0;
+        }
+        self.tape.catch_up(ring);
         let count = self.viewers.len();
-        let turns = if self.window.is_zero() {
-            if fresh { count } else { 0 }
-        } else {
-            self.due += elapsed.as_nanos() * count as u128;
-            let turns = (self.due / self.window.as_nanos()) as usize;
-            self.due %= self.window.as_nanos();
-            turns.min(count)
-        };
-        for _ in 0..turns.min(BURST) {
+        if !at_once {
+            self.due += count as f64 * elapsed.div_duration_f64(window);
+        } else if self.served_end != self.tape.end() {
+            self.due = count as f64;
+            self.served = now;
+            self.served_end = self.tape.end();
+        }
+        self.due = self.due.min(count as f64);
+        let turns = (self.due as usize).min(BURST);
+        self.due -= turns as f64;
+        for _ in 0..turns {
             self.hand = (self.hand + 1) % count;
             let viewer = &self.viewers[self.hand];
             if viewer.retry_tick.get() > tick {
@@ -163,6 +191,7 @@ impl Audience {
             viewer.hurried.set(matches!(flow, Flow::Blocked | Flow::Over));
             viewer.hurried.get()
         });
+        turns
     }
 
     /// Something is wrong with the tape or its format: nobody can go on.

@@ -15,7 +15,6 @@ const SWEEP: Duration = Duration::from_secs(1);
 pub async fn run(shard: Rc<Shard>) {
     let (sender, receiver) = local_channel::new_bounded(1);
     shard.on_wake(sender);
-    let mut tick = 0;
     loop {
         if receiver.recv().await.is_none() {
             return;
@@ -23,8 +22,7 @@ pub async fn run(shard: Rc<Shard>) {
         let mut last = Instant::now();
         let mut elapsed = TICK;
         loop {
-            tick += 1;
-            if !shard.tick(tick, elapsed) {
+            if !shard.tick(elapsed) {
                 break;
             }
             let spent = last.elapsed();

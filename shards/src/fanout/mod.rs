@@ -2,4 +2,6 @@
 
 pub mod audience;
 pub mod hand;
+pub mod reads;
 pub mod rtp;
+pub mod window;

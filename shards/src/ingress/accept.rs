@@ -14,10 +14,11 @@ use crate::{
     shard::Shard,
 };
 use futures_lite::FutureExt;
-use glommio::{spawn_local, timer::sleep, yield_if_needed};
+use glommio::{net::TcpStream, spawn_local, timer::sleep, yield_if_needed};
 use shardcast_protocols::proxy::Header;
 use std::{
     cell::{Cell, RefCell},
+    net::SocketAddr,
     panic::AssertUnwindSafe,
     rc::Rc,
     time::{Duration, Instant},
@@ -57,32 +58,21 @@ pub fn open(shard: &Rc<Shard>, door: Door, listener: std::net::TcpListener) {
 
 async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, door: Door, open: Rc<Cell<bool>>) {
     let listener = sys::adopt_listener(listener);
-    let service = door.service;
-    let secured = match service {
-        Service::Rtmp => &shard.security.rtmps,
-        Service::Http => &shard.security.https,
-    };
-    let tls = door.endpoint.tls.then_some(&secured.config);
     loop {
         let accepted = listener.accept().await.map_err(std::io::Error::from).and_then(|stream| {
             let peer = stream.peer_addr().map_err(std::io::Error::from)?;
-            let socket = Socket::new(stream)?;
-            let link = match tls {
-                Some(config) => Link::Tls(Secure::new(socket, tls::session(config)?)),
-                None => Link::Tcp(socket),
-            };
-            Ok((link, peer))
+            match shard.lighter() {
+                Some(to) => shard.pass(to, door, sys::borrow(&stream).try_clone_to_owned()?, peer),
+                None => welcome(&shard, door, stream, peer)?,
+            }
+            Ok(())
         });
         match accepted {
-            Ok((link, peer)) => {
-                if let Some(connection) = shard.admit(link, peer) {
-                    spawn_local(guard(shard.clone(), connection, service)).detach();
-                }
-            }
+            Ok(()) => {}
             Err(_) if !open.get() => return,
             Err(error) if error.kind() == std::io::ErrorKind::NotConnected => {} // gone before we looked
             Err(error) => {
-                warn!("accept for {service:?}: {error}; pausing for {} ms", PAUSE.as_millis());
+                warn!("accept for {:?}: {error}; pausing for {} ms", door.service, PAUSE.as_millis());
                 sleep(PAUSE).await;
             }
         }
@@ -90,18 +80,36 @@ async fn run(shard: Rc<Shard>, listener: std::net::TcpListener, door: Door, open
     }
 }
 
+/// Serves a fresh connection from `door`, unless there are too many.
+pub fn welcome(shard: &Rc<Shard>, door: Door, stream: TcpStream, peer: SocketAddr) -> std::io::Result<()> {
+    let secured = match door.service {
+        Service::Rtmp => &shard.security.rtmps,
+        Service::Http => &shard.security.https,
+    };
+    let socket = Socket::new(stream)?;
+    let link = match door.endpoint.tls {
+        true => Link::Tls(Secure::new(socket, tls::session(&secured.config)?)),
+        false => Link::Tcp(socket),
+    };
+    if let Some(connection) = shard.admit(link, peer) {
+        spawn_local(guard(shard.clone(), connection, door.service)).detach();
+    }
+    Ok(())
+}
+
 /// Serves a connection to its end; a panic ends it and nothing else.
 async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, service: Service) {
     let over = if connection.socket.is_tls() { " over TLS" } else { "" };
     info!(cid = %connection.id, "{service:?} connection{over} from {}", connection.peer.get());
     let session = async {
-        let welcome = introduce(&shard, &connection, service).await && count(&shard, &connection);
-        if !welcome || !agree(&shard, &connection).await {
+        let welcome = Box::pin(introduce(&shard, &connection, service)).await && count(&shard, &connection);
+        if !welcome || !Box::pin(agree(&shard, &connection)).await {
             return shard.dismiss(&connection);
         }
+        // In boxes: each takes what it needs, not what the largest needs.
         match service {
-            Service::Rtmp => rtmp::serve(&shard, &connection).await,
-            Service::Http => http::serve(&shard, &connection).await,
+            Service::Rtmp => Box::pin(rtmp::serve(&shard, &connection)).await,
+            Service::Http => Box::pin(http::serve(&shard, &connection)).await,
         }
     };
     if AssertUnwindSafe(current::of(&connection.id, session)).catch_unwind().await.is_err() {

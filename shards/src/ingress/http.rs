@@ -10,7 +10,7 @@ use crate::{
     shard::Shard,
     stream::Wire,
 };
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use glommio::{timer::sleep, yield_if_needed};
 use shardcast_engine::key::StreamKey;
 use shardcast_protocols::{
@@ -37,6 +37,31 @@ const RETRY: Duration = Duration::from_millis(10);
 /// Serves the connection to its end.
 pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
     let mut seat = Seat::new(shard, connection);
+    // In a box, so that a viewer does not hold what its request took.
+    match Box::pin(begin(shard, connection, &mut seat)).await {
+        Some(Begun::Frames { said }) => Box::pin(listen(shard, connection, &mut seat, &said)).await,
+        // A viewer says nothing more; what it says all the same is read and dropped, so that its end is seen.
+        Some(Begun::Body) => {
+            while let Ok(Some(count)) = connection.socket.read(&shard.buffer, <[u8]>::len).await {
+                connection.received.set(connection.received.get() + count as u64);
+                yield_if_needed().await;
+            }
+        }
+        None => {}
+    }
+}
+
+/// A viewer that plays.
+enum Begun {
+    Body,
+    /// By WebSocket, with what it said behind its request.
+    Frames {
+        said: Bytes,
+    },
+}
+
+/// Takes a request. `None` where nobody plays by it.
+async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'_>) -> Option<Begun> {
     let mut read = BytesMut::new();
     connection.deadline.set(Some(Instant::now() + HEAD_TIME));
     let head = loop {
@@ -51,7 +76,7 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
             if connection.closed() == Some(Closed::Expired) && !read.is_empty() {
                 connection.close(format!("no complete HTTP request within {} s", HEAD_TIME.as_secs()));
             }
-            return;
+            return None;
         }
         connection.received.set(read.len() as u64);
     };
@@ -69,8 +94,17 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
             }
             Err(error) => connection.close(format!("hand-over: {error}")),
         }
-        return;
+        return None;
     };
+    if head.method != "HEAD" && shard.room("http", connection.peer.get()).is_err() {
+        return refuse(
+            connection,
+            &match &config.circuit_breaker.redirect {
+                Some(other) => format!("302 Found\r\nLocation: {other}{}", head.target),
+                None => "503 Service Unavailable\r\nRetry-After: 5".into(),
+            },
+        );
+    }
     let mut verdict = Verdict::Allowed;
     if let Some(ip) = head.told {
         // The proxy itself must be one that may.
@@ -94,19 +128,16 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
             Err(status) => return refuse(connection, status),
         }
         seat.play(vhost, &request, body.wire(Carrier::Frames));
-        return listen(shard, connection, &mut seat, &read[head.length..]).await;
+        return Some(Begun::Frames { said: read.freeze().slice(head.length..) });
     }
     connection.say(answer(&head, body, crossdomain).as_bytes());
     if head.method == "HEAD" {
         connection.flush(None);
-        return connection.close("answered a HEAD".into());
+        connection.close("answered a HEAD".into());
+        return None;
     }
     seat.play(vhost, &request, body.wire(if head.chunks { Carrier::Chunks } else { Carrier::Connection }));
-    // A viewer says nothing more; what it says all the same is read and dropped, so that its end is seen.
-    while let Ok(Some(count)) = connection.socket.read(&shard.buffer, <[u8]>::len).await {
-        connection.received.set(connection.received.get() + count as u64);
-        yield_if_needed().await;
-    }
+    Some(Begun::Body)
 }
 
 /// Answers what a WebSocket viewer says, `first` what it said with its request, until one of the two ends it.
@@ -153,6 +184,8 @@ async fn listen(shard: &Shard, connection: &Rc<Connection>, seat: &mut Seat<'_>,
 /// What matters of a request.
 struct Head {
     method: String,
+    /// As it came: path and query.
+    target: String,
     /// Percent-decoded.
     path: String,
     /// With its `?`, or empty.
@@ -262,6 +295,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
     let owned = |name| header(name).unwrap_or_default().to_owned();
     Ok(Some(Head {
         method: method.to_owned(),
+        target: target.to_owned(),
         path: crate::control::pages::decode(path),
         query: query.to_owned(),
         host: owned("host"),
@@ -374,14 +408,16 @@ fn answer(head: &Head, body: Body, crossdomain: bool) -> String {
     answer
 }
 
-fn refuse(connection: &Connection, status: &str) {
+/// Answers with `status`, and perhaps headers behind it; nobody plays.
+fn refuse(connection: &Connection, status: &str) -> Option<Begun> {
     connection.say(
         format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\nServer: {}\r\n\r\n", crate::SERVER)
             .as_bytes(),
     );
     connection.flush(None);
     metrics::counter!("shardcast_session_errors_total", "protocol" => "http").increment(1);
-    connection.close(format!("answered {status}"));
+    connection.close(format!("answered {}", status.split("\r\n").next().unwrap_or(status)));
+    None
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ struct Driver<'s> {
     seat: Seat<'s>,
     session: Server,
     /// A play that is allowed and not yet answered.
-    cue: Option<Request>,
+    cue: Option<Box<Request>>,
 }
 
 impl Driver<'_> {
@@ -62,6 +62,9 @@ impl Driver<'_> {
         let connection = self.seat.connection;
         loop {
             connection.deadline.set(self.session.deadline());
+            if self.seat.is_publishing() {
+                self.seat.shard.turn_to_read().await;
+            }
             let session = &mut self.session;
             let read = connection
                 .socket
@@ -77,7 +80,8 @@ impl Driver<'_> {
                 return Ok(());
             };
             // A refusal goes out even where the session ends with it.
-            let drained = self.drain().await;
+            // In a box: a session that only listens, as a player does, does not hold what answers need.
+            let drained = Box::pin(self.drain()).await;
             result.and(drained)?;
             // A peer that always has more to say must not keep the shard from all others.
             yield_if_needed().await;
@@ -99,7 +103,8 @@ impl Driver<'_> {
                 Output::Event(event) => {
                     self.start();
                     self.seat.bring(std::mem::take(&mut batch)).await;
-                    result = result.and(self.act(event).await);
+                    // In a box of its own, since commands are few.
+                    result = result.and(Box::pin(self.act(event)).await);
                 }
             }
         }
@@ -144,8 +149,11 @@ impl Driver<'_> {
             Event::Play(request) => match config.vhost(&request.vhost) {
                 Some(vhost) => {
                     let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
-                    let verdict = self.seat.admit(vhost, Deed::Play, &request).await;
-                    self.cue = Some(request).filter(|_| verdict == Verdict::Allowed);
+                    let verdict = match self.seat.shard.room("rtmp", self.seat.connection.peer.get()) {
+                        Ok(()) => self.seat.admit(vhost, Deed::Play, &request).await,
+                        Err(refusal) => Verdict::Refused(refusal),
+                    };
+                    self.cue = (verdict == Verdict::Allowed).then(|| Box::new(request));
                     verdict
                 }
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),

@@ -88,6 +88,7 @@ impl<'s> Seat<'s> {
         let (key, publisher) = (publication.key.clone(), publication.publisher());
         // Held before the answer is there, so that a session that ends meanwhile leaves nothing behind.
         self.publishing = Some((key.clone(), publisher));
+        self.shard.reads.enter();
         let (client, request) = (publication.request.client, publication.request.clone());
         let verdict = self.shard.publish(publication).await;
         if verdict == Verdict::Allowed {
@@ -98,6 +99,7 @@ impl<'s> Seat<'s> {
             self.take_part(Part { key, request, publishes: true, wire: None });
         } else {
             self.publishing = None;
+            self.shard.reads.leave();
             // Over SRT it is told that this one is gone, elsewhere it never was: so SRS.
             if let Some(told) = self.told.take_if(|_| client != Kind::SrtPublish) {
                 told.forget();
@@ -139,6 +141,7 @@ impl<'s> Seat<'s> {
         );
         self.take_part(part);
         self.publishing = Some((key, number));
+        self.shard.reads.enter();
     }
 
     /// Plays by WebRTC.
@@ -168,6 +171,10 @@ impl<'s> Seat<'s> {
         }
     }
 
+    pub fn is_publishing(&self) -> bool {
+        self.publishing.is_some()
+    }
+
     pub fn is_playing(&self) -> bool {
         self.playing.is_some()
     }
@@ -184,6 +191,7 @@ impl<'s> Seat<'s> {
             self.shard.unwatch(self.connection, &key);
         }
         if let Some((key, publisher)) = self.publishing.take() {
+            self.shard.reads.leave();
             self.shard.unpublish(&key, publisher);
         }
         self.told = None;

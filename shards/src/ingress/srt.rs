@@ -149,6 +149,9 @@ impl Port {
         if !config.vhost(&request.vhost).is_some_and(|vhost| vhost.srt_enabled) {
             return Err(Rejection::Forbidden(format!("vhost {:?} serves no SRT", request.vhost)));
         }
+        if mode == Mode::Play {
+            self.shard.room("srt", caller.from).map_err(|_| Rejection::Overload)?;
+        }
         let id = self.next_id();
         let (session, answer) = self.listener.accept(now, caller, id)?;
         let outlet = Rc::new(Outlet::new(self.udp.clone(), caller.from, session));

@@ -17,6 +17,7 @@ use crate::{
     files,
     hooks::Herald,
     ingress::{accept, rtc, srt},
+    load::Board,
     log,
     mesh::{self, Ends, Mesh},
     net::{certificates::CertificateError, doors::Endpoint, port, sys},
@@ -122,6 +123,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
         security,
         connections_open: Arc::new(AtomicUsize::new(0)),
         addresses: Addresses::default(),
+        board: Arc::new(Board::new(limits.shards)),
         connections_max: config.max_connections.unwrap_or(limits.max_connections),
         fault: options.fault,
     };

@@ -5,14 +5,14 @@ use crate::support::{
     media::Media,
     process::Process,
     publisher::Publisher,
+    refusal,
     server::{self, Ports, Server, local, stream_at},
     until,
     viewer::Viewer,
 };
-use shardcast_protocols::rtmp::client::{Client, ClientError, ClientEvent, ClientOutput};
+use shardcast_protocols::rtmp::client::Client;
 use std::{
-    io::{Read, Write},
-    net::{TcpListener, TcpStream, UdpSocket},
+    net::{TcpListener, UdpSocket},
     process::Command,
     time::Duration,
 };
@@ -30,7 +30,8 @@ fn a_second_publisher_is_refused_and_the_first_goes_on() {
         let holder = server.wait_until_live(&name)["publish"]["cid"].clone();
         // Some on either shard.
         for _ in 0..8 {
-            let (code, description) = refusal(&server, &name);
+            let (code, description) =
+                refusal::of(&server, Client::publish(&server.rtmp(&name), [7; 32]).expect("an RTMP URL"));
             assert_eq!(code, "NetStream.Publish.BadName");
             assert!(description.contains("busy"), "{description}");
         }
@@ -107,28 +108,4 @@ fn a_port_that_another_program_has_is_named() {
     // Nor do two protocols share one.
     let ports = Ports::free();
     refused(Ports { rtc: ports.srt, ..ports }, ports.srt);
-}
-
-/// How the server refuses another publisher of a stream: code and description of its answer.
-fn refusal(server: &Server, stream: &str) -> (String, String) {
-    let mut client = Client::publish(&server.rtmp(stream), [7; 32]).expect("an RTMP URL");
-    let mut socket = TcpStream::connect(local(server.ports.rtmp)).expect("connect");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-    let mut buffer = [0; 4096];
-    loop {
-        while let Some(output) = client.poll() {
-            match output {
-                ClientOutput::Send(bytes) => socket.write_all(&bytes).expect("send"),
-                ClientOutput::Event(ClientEvent::Ready) => panic!("a second publisher of {stream} is let in"),
-                ClientOutput::Event(_) => {}
-            }
-        }
-        let count = socket.read(&mut buffer).expect("an answer");
-        assert_ne!(count, 0, "the connection ended without an answer");
-        match client.input(&buffer[..count]) {
-            Ok(()) => {}
-            Err(ClientError::Refused { code, description }) => return (code, description),
-            Err(error) => panic!("{error}"),
-        }
-    }
 }

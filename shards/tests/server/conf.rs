@@ -191,7 +191,7 @@ fn newcomers_start_at_the_last_keyframe_unless_the_gop_cache_is_off() {
 }
 
 #[test]
-fn min_latency_sends_each_frame_at_once() {
+fn frames_gather_where_a_conf_wants_it() {
     let reads_a_second = |play: &str| {
         let server = Server::of_conf(
             &format!(
@@ -212,9 +212,10 @@ fn min_latency_sends_each_frame_at_once() {
         server.stop();
         reads as f64 * 1_000.0 / f64::from(to_ms - from_ms)
     };
-    let (at_once, gathered) = (reads_a_second("min_latency on;"), reads_a_second("play { mw_latency 1000; }"));
-    eprintln!("{at_once:.1} reads a second with min_latency, {gathered:.1} with mw_latency of 1 s");
-    assert!(at_once > 15.0 && gathered < at_once / 2.0, "{at_once} {gathered}");
+    let settings = ["min_latency on;", "play { mw_latency 1000; mw_adaptive on; }", "play { mw_latency 1000; }"];
+    let [at_once, adaptive, gathered] = settings.map(reads_a_second);
+    eprintln!("reads a second: {at_once:.1} with min_latency, {adaptive:.1} adaptive, {gathered:.1} with 1 s");
+    assert!(at_once > 15.0 && adaptive > 15.0 && gathered < at_once / 2.0, "{at_once} {adaptive} {gathered}");
 }
 
 fn run(arguments: &[&str], conf: Option<&str>) -> Output {

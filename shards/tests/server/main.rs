@@ -16,6 +16,7 @@ mod conf;
 mod dvr;
 mod fault;
 mod flood;
+mod full;
 mod grace;
 mod hls;
 mod hooks;

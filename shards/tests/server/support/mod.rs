@@ -10,6 +10,7 @@ pub mod media;
 pub mod probe;
 pub mod process;
 pub mod publisher;
+pub mod refusal;
 pub mod relay;
 pub mod server;
 pub mod stage;

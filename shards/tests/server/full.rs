@@ -1,0 +1,113 @@
+//! A server that is full: new viewers are told so, those who are there and publishers go on.
+
+use crate::support::{
+    http,
+    media::Media,
+    probe::Probe,
+    publisher::Publisher,
+    refusal,
+    server::{Server, stream_at},
+    until,
+    viewer::Viewer,
+};
+use shardcast_protocols::rtmp::client::Client;
+
+/// Any tick is late enough, so a shard with a viewer is full.
+const CONF: &str = "
+    srs_log_tank console;
+    http_server { enabled on; }
+    http_api { enabled on; }
+    srt_server { enabled on; }
+    rtc_server { enabled on; }
+    circuit_breaker { late_threshold 0; }
+    vhost __defaultVhost__ {
+        http_remux { enabled on; }
+        srt { enabled on; }
+        rtc { enabled on; }
+    }
+";
+
+fn full_shards(server: &Server) -> f64 {
+    server.total("shardcast_full", "")
+}
+
+#[test]
+fn a_full_server_refuses_viewers_and_welcomes_publishers() {
+    let server = Server::of_conf(CONF, 1);
+    let name = "live/full";
+    let _publisher = Publisher::looping(&server, name, Media::Plain);
+    server.wait_until_live(name);
+    assert_eq!(full_shards(&server), 0.0);
+    let viewer = Viewer::open(server.ports.http, name);
+    server.wait_for_log(&["shard 0 is full"]);
+
+    let answer = http::request(server.ports.http, "GET", "/live/full.flv", &[]);
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
+    assert_eq!(http::request(server.ports.http, "GET", "/live/full.ts", &[]).status, 503);
+    let (code, description) = refusal::of(&server, Client::play(&server.rtmp(name), [7; 32]).expect("an RTMP URL"));
+    assert_eq!((code.as_str(), description.contains("full")), ("NetStream.Play.Failed", true), "{description}");
+    let offer = http::post(server.ports.api, "POST", "/rtc/v1/whep/?app=live&stream=full", "v=0");
+    assert_eq!(offer.status, 503);
+    let srt = Probe::seconds(&server.srt(name), 1.0);
+    server.wait_for_log(&["SRT caller", "refused: too many connections"]);
+    drop(srt);
+    for (protocol, count) in [("http", 2.0), ("rtmp", 1.0), ("rtc", 1.0)] {
+        assert_eq!(server.total("shardcast_viewers_refused_total", &format!("protocol=\"{protocol}\"")), count);
+    }
+
+    // A publisher is let in, and the viewer goes on.
+    let _second = Publisher::looping(&server, "live/second", Media::Plain);
+    server.wait_until_live("live/second");
+    let now = until("the viewer plays", || viewer.newest_ms());
+    until("the viewer goes on", || viewer.newest_ms().filter(|newest| *newest > now + 1_000));
+
+    // When it has gone there is room again.
+    drop(viewer);
+    server.wait_for_log(&["shard 0 takes viewers again"]);
+    let _next = Viewer::open(server.ports.http, name);
+    server.wait_for_clients(name, 2);
+    server.stop();
+}
+
+#[test]
+fn a_full_server_sends_viewers_elsewhere_where_it_knows_another() {
+    let conf = CONF.replace("late_threshold 0;", "late_threshold 0; redirect http://other.example:81/;");
+    let server = Server::of_conf(&conf, 1);
+    let _viewer = Viewer::open(server.ports.http, "live/full");
+    server.wait_for_log(&["shard 0 is full"]);
+    let answer = http::request(server.ports.http, "GET", "/live/a%20b.flv?token=x", &[]);
+    assert_eq!(
+        (answer.status, answer.header("location")),
+        (302, Some("http://other.example:81/live/a%20b.flv?token=x"))
+    );
+    server.stop();
+}
+
+#[test]
+fn who_comes_to_a_full_shard_is_served_by_another() {
+    let server = Server::of_conf(CONF, 2);
+    let name = &stream_at(0, 2, "full");
+    let _publisher = Publisher::looping(&server, name, Media::Plain);
+    server.wait_until_live(name);
+    // One that the kernel gives to the stream's home, so that the other shard has nothing to do.
+    let _first = loop {
+        let viewer = Viewer::open(server.ports.http, name);
+        server.wait_for_clients(name, 2);
+        if server.total("shardcast_viewers", "shard=\"0\"") == 1.0 {
+            break viewer;
+        }
+        drop(viewer);
+        until("no shard is full", || (full_shards(&server) == 0.0).then_some(()));
+    };
+    until("its shard is full", || (full_shards(&server) == 1.0).then_some(()));
+    // Either shard accepts, as the kernel's hash of addresses has it; the one that is full passes on.
+    until("a connection is passed on", || {
+        assert_eq!(http::request(server.ports.http, "HEAD", &format!("/{name}.flv"), &[]).status, 200);
+        (server.total("shardcast_connections_passed_total", "") > 0.0).then_some(())
+    });
+    let second = Viewer::open(server.ports.http, name);
+    until("both shards are full", || (full_shards(&server) == 2.0).then_some(()));
+    until("the second plays", || second.newest_ms());
+    assert_eq!(http::request(server.ports.http, "GET", &format!("/{name}.flv"), &[]).status, 503);
+    server.stop();
+}
