@@ -78,16 +78,15 @@ pub async fn route(control: &Control, asked: &Asked<'_>) -> Option<Answer> {
         Some((name @ ("vhosts" | "streams" | "clients"), id)) => (name, id),
         _ => (name, ""),
     };
-    let takes = match name {
-        "clients" => reads || method == Method::DELETE,
-        "log-level" => reads || method == Method::POST,
+    let (more, allow) = match name {
+        "clients" => (method == Method::DELETE, "GET, HEAD, DELETE"),
         // Another origin posts it.
-        "clusters" => reads || method == Method::POST,
-        "" | "raw" | "tests/requests" | "tests/errors" | "tests/redirects" => true,
-        _ => reads,
+        "clusters" | "log-level" => (method == Method::POST, "GET, HEAD, POST"),
+        "" | "raw" | "tests/requests" | "tests/errors" | "tests/redirects" => (true, ""),
+        _ => (false, "GET, HEAD"),
     };
-    if !takes {
-        return Some(not_allowed());
+    if !reads && !more {
+        return Some(not_allowed(allow));
     }
     Some(json(&match name {
         "versions" => versions(control),

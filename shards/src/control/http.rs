@@ -147,7 +147,7 @@ async fn route(
         return answer;
     }
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return not_allowed();
+        return not_allowed("GET, HEAD");
     }
     match hls::answer(control, &asked).await {
         Some(answer) => answer,
@@ -212,8 +212,11 @@ fn refused(challenge: Option<HeaderValue>) -> Answer {
     answer
 }
 
-pub fn not_allowed() -> Answer {
-    text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+/// `allow` are the methods that it takes (RFC 9110 §15.5.6).
+pub fn not_allowed(allow: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    answer
 }
 
 pub fn with_type(content_type: &'static str, body: impl Into<Body>) -> Answer {
