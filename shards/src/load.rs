@@ -32,16 +32,20 @@ impl Load {
     }
 }
 
-/// How late the ticks of a shard come: a mean of about the last second, in which each tick counts by its time.
+/// How late the ticks of a shard come by its own work: a mean of about the last second, in which each tick counts by
+/// its time. That others had its core makes them late too, and is no reason to refuse anyone.
 #[derive(Default)]
 pub struct Lateness {
     seconds: f64,
+    /// CPU time of the thread at the tick before.
+    used: Option<Duration>,
 }
 
 impl Lateness {
-    /// A tick came, `elapsed` after the last.
-    pub fn note(&mut self, elapsed: Duration) {
-        let late = elapsed.saturating_sub(TICK).as_secs_f64();
+    /// A tick came, `elapsed` after the last; the thread has `used` so much CPU time so far.
+    pub fn note(&mut self, elapsed: Duration, used: Duration) {
+        let own = self.used.replace(used).map_or(Duration::ZERO, |before| used.saturating_sub(before));
+        let late = elapsed.saturating_sub(TICK).min(own).as_secs_f64();
         self.seconds += (late - self.seconds) * elapsed.as_secs_f64().min(1.0);
     }
 
@@ -142,21 +146,26 @@ mod tests {
 
     #[test]
     fn lateness_follows_within_a_second_and_has_slack() {
-        let limit = Duration::from_millis(50);
+        let (limit, ms) = (Duration::from_millis(50), Duration::from_millis);
         let mut late = Lateness::default();
-        let run = |late: &mut Lateness, elapsed: u64| {
-            (0..1_500 / elapsed).for_each(|_| late.note(Duration::from_millis(elapsed)));
+        let mut used = Duration::ZERO;
+        let mut run = |late: &mut Lateness, ticks: u64, elapsed: Duration, own: Duration| {
+            for _ in 0..ticks {
+                used += own;
+                late.note(elapsed, used);
+            }
         };
-        run(&mut late, 10);
+        run(&mut late, 150, ms(10), ms(10));
         assert_eq!(late.mean(), Duration::ZERO);
-        late.note(Duration::from_millis(200));
+        run(&mut late, 1, ms(200), ms(200));
         assert!(!late.is_over(limit, false), "one late tick: {:?}", late.mean());
-        run(&mut late, 100);
+        run(&mut late, 15, ms(100), ms(20));
+        assert!(!late.is_over(limit, false), "others had the core: {:?}", late.mean());
+        run(&mut late, 15, ms(100), ms(100));
         assert!(late.is_over(limit, false));
-        run(&mut late, 45);
+        run(&mut late, 33, ms(45), ms(45));
         assert!(!late.is_over(limit, false) && late.is_over(limit, true), "{:?}", late.mean());
-        run(&mut late, 10);
-        run(&mut late, 10);
+        run(&mut late, 300, ms(10), ms(10));
         assert!(!late.is_over(limit, true), "{:?}", late.mean());
     }
 

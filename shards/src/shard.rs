@@ -268,10 +268,9 @@ impl Shard {
     fn look_at_lateness(&self, elapsed: Duration, busy: bool) {
         let breaker = self.config.borrow().circuit_breaker.late_threshold;
         let mut late = self.late.borrow_mut();
-        if busy {
-            late.note(elapsed);
-        } else {
-            *late = Lateness::default();
+        match sys::thread_time() {
+            Ok(used) if busy => late.note(elapsed, used),
+            _ => *late = Lateness::default(),
         }
         let was = self.board.is_full(self.index());
         let is = breaker.is_some_and(|limit| late.is_over(limit, was));
