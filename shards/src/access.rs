@@ -111,6 +111,16 @@ pub fn connect(vhost: &Vhost, page: &str) -> Verdict {
     }
 }
 
+/// Whom a proxy of HTTP says it speaks for, as SRS believes it: the first of X-Forwarded-For, else X-Real-IP. Rules must
+/// let both in, as anybody can say so.
+pub fn forwarded<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<IpAddr> {
+    if let Some(list) = header("x-forwarded-for") {
+        return list.split(',').next()?.trim().parse().ok();
+    }
+    let real = header("x-real-ip")?.trim();
+    real.parse().ok().or(real.split(':').next()?.parse().ok())
+}
+
 /// May the client at `ip` do it? `page` is where it says it is, `None` of a protocol that knows no pages.
 pub fn judge(vhost: &Vhost, deed: Deed, ip: IpAddr, page: Option<&str>) -> Verdict {
     let ip = ip.to_canonical();
@@ -137,6 +147,18 @@ fn deny(by: &'static str, why: String) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn proxies_are_believed_as_srs_believes_them() {
+        let told = |list: Option<&'static str>, real: Option<&'static str>| {
+            forwarded(|name| if name == "x-real-ip" { real } else { list }).map(|ip| ip.to_string())
+        };
+        assert_eq!(told(Some("10.1.1.1, 10.2.2.2"), Some("10.3.3.3")).as_deref(), Some("10.1.1.1"));
+        assert_eq!(told(None, Some("10.3.3.3:80")).as_deref(), Some("10.3.3.3"));
+        assert_eq!(told(Some("::1"), None).as_deref(), Some("::1"));
+        assert_eq!(told(None, Some("2001:db8::1")).as_deref(), Some("2001:db8::1"));
+        assert_eq!((told(Some("nobody"), None), told(None, None), told(None, Some(":"))), (None, None, None));
+    }
 
     fn security(deny: &[&str], allow: &[&str]) -> Security {
         let rules = |of: &[&str]| -> Vec<Rule> {

@@ -65,6 +65,11 @@ impl Event {
         }
     }
 
+    /// Somebody waits for the answer.
+    pub fn is_asked(&self) -> bool {
+        matches!(self, Self::Connect | Self::Publish | Self::Play)
+    }
+
     /// Of files: apart from what the client itself does, which must not wait for it.
     pub fn is_of_files(&self) -> bool {
         matches!(self, Self::Dvr { .. } | Self::Hls(_))

@@ -306,15 +306,19 @@ Interfaces count only where `listen` covers them: behind a NAT or in Docker, say
 `security` judges by address, for every protocol: with no rule nobody is let in, a `deny` wins, and where there is an
 `allow`, be it of the other deed, nothing else is allowed. `refer` judges by the end of the host in RTMP's pageUrl or
 HTTP's Referer: `all`, and `publish` or `play`. RTMP clients are answered with an error, SRT sessions closed, HTTP and
-WHIP or WHEP answered 403.
+WHIP or WHEP answered 403. Of HTTP, X-Forwarded-For (its first address) or X-Real-IP says whom a proxy speaks for: the
+API and hooks have that address, and `security` must let in both it and the proxy, as anybody can send the header.
 
 ## Hooks
 
 `http_hooks` has URLs that are called in order, with the members that SRS sends; `clients` in `on_play` and `on_stop`
 is the API's. `on_connect`, `on_publish` and `on_play` are waited for: anything but status 200 or 201 with `0` or an
 object with an integer `code` of 0 refuses the client, as does a receiver that takes more than 30 s to connect or to answer. HTTP
-and WHIP or WHEP are answered 401 then. Of the others failures are logged and counted. Only http is called: a URL of
-https refuses, with a warning at start. Viewers by HLS are in no session yet, so `on_play` is not asked about them. With
+and WHIP or WHEP are answered 401 then. Of the others failures are logged and counted. Receivers over
+https need a certificate that the system trusts (or SSL_CERT_FILE does); SRS looks at none, and so does `verify off`.
+`secret` signs bodies: the header `X-Shardcast-Signature` has `sha256=` and their HMAC-SHA256 in hex. `retries` tells
+again, after 1 s and then twice as long each time, what nobody waits for. `keep_alive on` uses connections for several
+calls. Viewers by HLS are in no session yet, so `on_play` is not asked about them. With
 `on_hls` files are written also where `hls_path` is not given.
 
 ## Differences from SRS

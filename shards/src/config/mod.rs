@@ -24,6 +24,6 @@ pub use grammar::{Fault, Place, SyntaxError};
 pub use listen::Listen;
 pub use scope::BadValue;
 pub use settings::{
-    Auth, CircuitBreaker, Config, ConfigError, Dvr, DvrPlan, Exporter, Hls, Hooks, HttpApi, HttpRemux, HttpServer,
-    IpFamily, Level, Log, Process, RawApi, Rtc, RtcServer, Source, SrtServer, Stats, Tank, Tls, Vhost,
+    Auth, CircuitBreaker, Config, ConfigError, Dvr, DvrPlan, Exporter, Heartbeat, Hls, Hooks, HttpApi, HttpRemux,
+    HttpServer, IpFamily, Level, Log, Process, RawApi, Rtc, RtcServer, Source, SrtServer, Stats, Tank, Tls, Vhost,
 };

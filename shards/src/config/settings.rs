@@ -87,6 +87,7 @@ pub struct Config {
     pub pithy: Duration,
     pub stats: Stats,
     pub exporter: Exporter,
+    pub heartbeat: Heartbeat,
     /// Unique names, disabled ones too: look them up with [`Config::vhost`].
     pub vhosts: Vec<Vhost>,
     /// Dotted names of directives that are there and do nothing in this version, each once.
@@ -240,6 +241,8 @@ pub struct Log {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Stats {
     pub enabled: bool,
+    /// The number of the address of this machine that the heartbeat tells.
+    pub network: usize,
     /// Devices of /proc/diskstats that count.
     pub disks: Vec<String>,
 }
@@ -253,6 +256,22 @@ pub struct Exporter {
     /// Labels of `srs_build_info`; without one where empty.
     pub label: String,
     pub tag: String,
+}
+
+/// Who is told from time to time that this server is there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Heartbeat {
+    pub enabled: bool,
+    /// At least a second.
+    pub interval: Duration,
+    pub url: String,
+    pub device_id: String,
+    pub summaries: bool,
+    pub ports: bool,
+    /// A certificate must be one that the system trusts.
+    pub verify: bool,
+    /// The value of the header Authorization.
+    pub credentials: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -467,8 +486,9 @@ impl Config {
             circuit_breaker: CircuitBreaker::of(root.block("circuit_breaker"))?,
             log: Log::of(root, &source, env)?,
             pithy: Duration::from_millis(root.number("pithy_print_ms")?.unwrap_or_default()),
-            stats: Stats::of(root.block("stats")),
+            stats: Stats::of(root.block("stats"))?,
             exporter: Exporter::of(root.block("exporter"))?,
+            heartbeat: Heartbeat::of(root.block("heartbeat"))?,
             vhosts: vhosts(root, chunk_size, &mut remarks)?,
             accepted: remarks.accepted,
             warnings: remarks.warnings,
@@ -625,9 +645,10 @@ impl RtcServer {
 }
 
 impl Stats {
-    fn of(scope: Scope) -> Self {
+    fn of(scope: Scope) -> Result<Self, BadValue> {
+        let network = to_usize(scope.number("network")?.unwrap_or_default());
         let disks = scope.given("disk").map_or_else(Vec::new, |value| value.words);
-        Self { enabled: scope.flag("enabled"), disks }
+        Ok(Self { enabled: scope.flag("enabled"), network, disks })
     }
 }
 
@@ -638,6 +659,25 @@ impl Exporter {
             listen: scope.listens("listen")?,
             label: scope.word("label"),
             tag: scope.word("tag"),
+        })
+    }
+}
+
+impl Heartbeat {
+    fn of(scope: Scope) -> Result<Self, BadValue> {
+        let auth = scope.block("auth");
+        let scheme = if auth.word("type") == "basic" { "Basic" } else { "Bearer" };
+        let token = auth.word("token");
+        Ok(Self {
+            enabled: scope.flag("enabled"),
+            // SRS takes whole seconds.
+            interval: Duration::from_secs((scope.decimal("interval")? as u64).max(1)),
+            url: scope.word("url"),
+            device_id: scope.word("device_id"),
+            summaries: scope.flag("summaries"),
+            ports: scope.flag("ports"),
+            verify: scope.flag("verify"),
+            credentials: (auth.flag("enabled") && !token.is_empty()).then(|| format!("{scheme} {token}")),
         })
     }
 }
@@ -836,6 +876,14 @@ pub struct Hooks {
     urls: BTreeMap<&'static str, Vec<String>>,
     /// What is read of the answer to `on_hls_notify`, bytes.
     pub notify_bytes: usize,
+    /// A receiver over TLS must have a certificate that the system trusts.
+    pub verify: bool,
+    /// With which bodies are signed.
+    pub secret: Option<String>,
+    /// How often those that nobody waits for are told again.
+    pub retries: u64,
+    /// Connections are kept for the next call.
+    pub keep_alive: bool,
 }
 
 impl Hooks {
@@ -857,10 +905,15 @@ impl Hooks {
             enabled: scope.flag("enabled"),
             urls,
             notify_bytes: to_usize(hls.number("hls_nb_notify")?.unwrap_or_default()),
+            verify: scope.flag("verify"),
+            secret: Some(scope.word("secret")).filter(|secret| !secret.is_empty()),
+            retries: scope.number("retries")?.unwrap_or_default(),
+            keep_alive: scope.flag("keep_alive"),
         };
         for event in Self::EVENTS {
-            for url in hooks.urls(event).iter().filter(|url| !url.starts_with("http://")) {
-                let warning = format!("vhost {vhost}: {event} {url}: only http is called, each call of it fails");
+            let is_called = |url: &&String| url.starts_with("http://") || url.starts_with("https://");
+            for url in hooks.urls(event).iter().filter(|url| !is_called(url)) {
+                let warning = format!("vhost {vhost}: {event} {url}: only http and https are called, this fails");
                 remarks.warnings.push(warning);
             }
         }

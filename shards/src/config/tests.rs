@@ -283,7 +283,7 @@ fn a_file_sets_everything_that_acts() {
         HttpServer { enabled: true, listen: listen("127.0.0.1:80"), dir: "/srv".into(), crossdomain: false, https };
     assert_eq!(config.rtmps, tls("1444", &["/c"]));
     assert_eq!(config.http_server, http);
-    assert_eq!(config.stats, Stats { enabled: false, disks: vec!["sda".into(), "sdb".into()] });
+    assert_eq!(config.stats, Stats { enabled: false, network: 0, disks: vec!["sda".into(), "sdb".into()] });
     let https = Tls { enabled: false, ..tls("1990", &["./conf/server"]) };
     let api = HttpApi {
         enabled: true,
@@ -613,16 +613,16 @@ fn hooks() -> Hooks {
 #[test]
 fn hooks_have_their_urls_in_order_and_are_warned_about_where_they_cannot_act() {
     let text =
-        "vhost v { http_hooks { enabled on; on_publish http://a/1 http://b/2; on_play https://c/; on_hls http://d/; }
+        "vhost v { http_hooks { enabled on; on_publish http://a/1 http://b/2; on_play https://c/; on_stop ftp://c/; on_hls http://d/; }
         hls { enabled on; hls_nb_notify 7; } }";
     let Vhost { hooks, hls, .. } = &load(text).vhosts[0];
     assert_eq!(hooks.urls("on_publish"), ["http://a/1", "http://b/2"]);
-    assert_eq!((hooks.urls("on_stop"), hooks.notify_bytes), (&[][..], 7));
+    assert_eq!((hooks.urls("on_close"), hooks.notify_bytes), (&[][..], 7));
     assert_eq!(hls.folder.as_deref(), Some(std::path::Path::new("./objs/nginx/html")), "its files are told of");
     assert_eq!(
         remarks(text, &[]),
         [
-            "vhost v: on_play https://c/: only http is called, each call of it fails",
+            "vhost v: on_stop ftp://c/: only http and https are called, this fails",
             "vhost v: on_play is NOT ASKED about viewers by HLS, who are served"
         ]
     );
@@ -721,8 +721,9 @@ fn every_variable_of_what_acts_has_an_effect() {
             // Authentication is whole, or ends the start.
             let kind = if matches!(row.name, "token" | "rtc_bearer_enabled") { "bearer" } else { "basic" };
             let whole = [("ENABLED", "on"), ("TYPE", kind), ("USERNAME", "u"), ("PASSWORD", "p"), ("TOKEN", "t")];
-            let company = whole.map(|(name, value)| (format!("SRS_HTTP_API_AUTH_{name}"), value.to_owned()));
-            let company = company.into_iter().filter(|_| section.path == "http_api.auth");
+            let block = section.path.to_uppercase().replace('.', "_");
+            let company = whole.map(|(name, value)| (format!("SRS_{block}_{name}"), value.to_owned()));
+            let company = company.into_iter().filter(|_| section.path.ends_with(".auth"));
             // Of these, what they are about must be there too.
             let about = variable.ends_with("_FOR_DOCKER").then_some(["SRS_IN_DOCKER", "SRS_DAEMON"]);
             let about = about.into_iter().flatten().map(|name| (name.to_owned(), "on".to_owned()));

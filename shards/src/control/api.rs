@@ -9,6 +9,7 @@ mod shards;
 mod vhosts;
 
 pub use clients::kind;
+pub use raw::spelt;
 
 use super::{
     Control,
@@ -49,6 +50,8 @@ pub struct Asked<'r> {
     /// On which it was made (`Referer`).
     pub page: &'r str,
     pub ip: IpAddr,
+    /// Whom a proxy at `ip` speaks for.
+    pub told: Option<IpAddr>,
     /// On the API's own port, where it has one: what is no path of the API gets the index.
     pub own_port: bool,
 }
@@ -75,16 +78,15 @@ pub async fn route(control: &Control, asked: &Asked<'_>) -> Option<Answer> {
         Some((name @ ("vhosts" | "streams" | "clients"), id)) => (name, id),
         _ => (name, ""),
     };
-    let takes = match name {
-        "clients" => reads || method == Method::DELETE,
-        "log-level" => reads || method == Method::POST,
+    let (more, allow) = match name {
+        "clients" => (method == Method::DELETE, "GET, HEAD, DELETE"),
         // Another origin posts it.
-        "clusters" => reads || method == Method::POST,
-        "" | "raw" | "tests/requests" | "tests/errors" | "tests/redirects" => true,
-        _ => reads,
+        "clusters" | "log-level" => (method == Method::POST, "GET, HEAD, POST"),
+        "" | "raw" | "tests/requests" | "tests/errors" | "tests/redirects" => (true, ""),
+        _ => (false, "GET, HEAD"),
     };
-    if !takes {
-        return Some(not_allowed());
+    if !reads && !more {
+        return Some(not_allowed(allow));
     }
     Some(json(&match name {
         "versions" => versions(control),

@@ -1,17 +1,18 @@
-//! What an answer carries: bytes that are there already, or events as they come.
+//! What an answer carries: bytes that are there already, a file, or events as they come.
 
-use super::followers::Follower;
+use super::{file::Rest, followers::Follower};
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::{Frame, SizeHint};
 use std::{
-    convert::Infallible,
+    io,
     pin::Pin,
     task::{Context, Poll},
 };
 
 pub enum Body {
     Whole(Full<Bytes>),
+    File(Rest),
     Events(Follower),
 }
 
@@ -29,11 +30,12 @@ impl<B: Into<Bytes>> From<B> for Body {
 
 impl hyper::body::Body for Body {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = io::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match self.get_mut() {
-            Self::Whole(whole) => Pin::new(whole).poll_frame(cx),
+            Self::Whole(whole) => Pin::new(whole).poll_frame(cx).map_err(|never| match never {}),
+            Self::File(rest) => rest.poll(cx),
             Self::Events(follower) => follower.poll(cx).map(|bytes| Some(Ok(Frame::data(bytes)))),
         }
     }
@@ -41,6 +43,7 @@ impl hyper::body::Body for Body {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Whole(whole) => whole.size_hint(),
+            Self::File(rest) => SizeHint::with_exact(rest.left()),
             Self::Events(_) => SizeHint::default(),
         }
     }

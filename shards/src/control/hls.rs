@@ -25,9 +25,11 @@ pub async fn answer(control: &Control, request: &Asked<'_>) -> Option<Answer> {
     let vhost = config.vhost(vhost_name(request.host, request.query)).filter(|vhost| vhost.hls.enabled)?;
     let asked = vhost.hls.names.asked(&vhost.name, &path)?;
     let key = StreamKey::new(&vhost.name, &asked.app, &asked.stream);
-    if let Verdict::Refused(why) = access::judge(vhost, Deed::Play, request.ip, Some(request.page)) {
-        info!("HLS request of {} for {key} refused: {why}", request.ip);
-        return Some(text(StatusCode::FORBIDDEN, "Forbidden"));
+    for ip in [Some(request.ip), request.told].into_iter().flatten() {
+        if let Verdict::Refused(why) = access::judge(vhost, Deed::Play, ip, Some(request.page)) {
+            info!("HLS request of {ip} for {key} refused: {why}");
+            return Some(text(StatusCode::FORBIDDEN, "Forbidden"));
+        }
     }
     let (content_type, cache, bytes) = match control.fetch(&key, &path).await? {
         Content::Playlist(bytes) => ("application/vnd.apple.mpegurl", "no-cache", bytes),

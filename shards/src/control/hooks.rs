@@ -1,34 +1,30 @@
-//! Calling those who are told of events: over HTTP, a connection for each call.
+//! Calling those who are told of events.
 //!
 //! Calls about one client follow each other; a receiver that is slow holds up that client alone. Calls of a vhost,
 //! and of all, are bounded.
 
-use super::{Control, io::Io, snapshot::Share};
+use super::{Control, caller, snapshot::Share};
 use crate::{
+    config::Hooks as Settings,
     hooks::{Call, Client, Event, Segment},
-    ingress::candidates::resolve,
     mesh::Mail,
-    net::tls::Stream,
     stream,
 };
-use bytes::Bytes;
-use futures_lite::{FutureExt, future::pending};
-use glommio::{net::TcpStream, spawn_local, sync::Semaphore, timer::sleep};
-use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, StatusCode, Uri, client::conn::http1, header};
+use aws_lc_rs::hmac;
+use futures_lite::FutureExt;
+use glommio::{spawn_local, sync::Semaphore, timer::sleep};
+use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use shardcast_protocols::session::{Refusal, Verdict};
 use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, VecDeque},
-    io,
-    net::{IpAddr, SocketAddr},
     panic::AssertUnwindSafe,
     path::Path,
     rc::Rc,
-    time::{Duration, Instant},
+    time::Duration,
 };
-use tracing::{debug, error, warn};
+use tracing::{error, info, warn};
 
 /// To connect, and from there to the end of the answer.
 const TIME: Duration = Duration::from_secs(30);
@@ -40,22 +36,16 @@ const CALLS_OF_VHOST: u64 = 128;
 const WAITING: usize = 4096;
 /// The longest answer, bytes.
 const ANSWER: usize = 64 << 10;
-/// How long the addresses of a receiver's name are good for.
-const FRESH: Duration = Duration::from_secs(30);
+/// Before a call is made again; twice as long before the next time.
+const PAUSE: Duration = Duration::from_secs(1);
+/// What the body was signed to.
+const SIGNATURE: &str = "x-shardcast-signature";
 
 /// Why a call is no yes.
 #[derive(Debug, thiserror::Error)]
 enum Fault {
-    #[error("{0}")]
-    Url(&'static str),
-    #[error("its host has no address")]
-    Nameless,
-    #[error("connect: {0}")]
-    Connect(io::Error),
-    #[error("no {what} within {} s", .within.as_secs())]
-    Late { what: &'static str, within: Duration },
-    #[error("{0}")]
-    Http(#[from] hyper::Error),
+    #[error(transparent)]
+    Call(#[from] caller::Fault),
     #[error("{0}")]
     Answer(String),
 }
@@ -65,7 +55,6 @@ pub struct Hooks {
     lanes: RefCell<HashMap<Lane, VecDeque<Job>>>,
     vhosts: RefCell<HashMap<String, Rc<Budget>>>,
     calls: Semaphore,
-    addresses: RefCell<HashMap<String, (Instant, IpAddr)>>,
 }
 
 type Lane = (String, bool);
@@ -84,12 +73,7 @@ struct Budget {
 
 impl Default for Hooks {
     fn default() -> Self {
-        Self {
-            lanes: RefCell::default(),
-            vhosts: RefCell::default(),
-            calls: Semaphore::new(CALLS),
-            addresses: RefCell::default(),
-        }
+        Self { lanes: RefCell::default(), vhosts: RefCell::default(), calls: Semaphore::new(CALLS) }
     }
 }
 
@@ -155,24 +139,32 @@ impl Control {
     pub(super) async fn consult(&self, call: &Call) -> Verdict {
         let config = self.config();
         let Some(vhost) = config.vhost(call.client.key.vhost()) else { return Verdict::Allowed };
-        let mut verdict = Verdict::Allowed;
-        let urls = vhost.hooks.urls(call.event.action());
+        let (mut verdict, hooks, action) = (Verdict::Allowed, &vhost.hooks, call.event.action());
+        let urls = hooks.urls(action);
         if !urls.is_empty() {
             let body = self.body(call).await.to_string();
             for url in urls {
-                count_called(call.event.action());
-                if let Err(fault) = self.post(call, url, body.clone()).await {
+                if let Err(fault) = self.tell(call, hooks, url, &body).await {
                     verdict = fail(call, url, &fault.to_string());
                     break;
                 }
             }
         }
         if let Event::Hls(segment) = &call.event {
-            for url in vhost.hooks.urls("on_hls_notify") {
+            for url in hooks.urls("on_hls_notify") {
                 count_called("on_hls_notify");
-                let (url, most) = (self.notify_url(url, &call.client, segment), vhost.hooks.notify_bytes);
-                let asked = self.exchange(call, Method::GET, &url, String::new(), NOTIFY_TIME, most).await;
-                if let Err(fault) = asked {
+                let url = self.notify_url(url, &call.client, segment);
+                let request = caller::Call {
+                    method: Method::GET,
+                    url: &url,
+                    body: String::new(),
+                    headers: Vec::new(),
+                    within: NOTIFY_TIME,
+                    most: hooks.notify_bytes,
+                    verify: hooks.verify,
+                    keep: hooks.keep_alive,
+                };
+                if let Err(fault) = self.exchange(call, request).await {
                     count_failed("on_hls_notify");
                     warn!(cid = %call.client.id, "on_hls_notify of {} {url}: {fault}", call.client.key);
                 }
@@ -181,82 +173,46 @@ impl Control {
         verdict
     }
 
-    async fn post(&self, call: &Call, url: &str, body: String) -> Result<(), Fault> {
-        let (status, answer) = self.exchange(call, Method::POST, url, body, TIME, ANSWER).await?;
+    /// One receiver; it is told again where nobody waits for its answer.
+    async fn tell(&self, call: &Call, hooks: &Settings, url: &str, body: &str) -> Result<(), Fault> {
+        let action = call.event.action();
+        let mut left = if call.event.is_asked() { 0 } else { hooks.retries };
+        let mut pause = PAUSE;
+        loop {
+            count_called(action);
+            let fault = match self.post(call, hooks, url, body).await {
+                Err(fault) if left > 0 => fault,
+                told => return told,
+            };
+            count_failed(action);
+            info!(cid = %call.client.id, "{action} of {} {url}: {fault}; again in {} s", call.client.key, pause.as_secs());
+            sleep(pause).await;
+            (left, pause) = (left - 1, pause * 2);
+        }
+    }
+
+    async fn post(&self, call: &Call, hooks: &Settings, url: &str, body: &str) -> Result<(), Fault> {
+        let request = caller::Call {
+            method: Method::POST,
+            url,
+            body: body.to_owned(),
+            headers: hooks.secret.iter().map(|secret| (SIGNATURE, signature(secret, body))).collect(),
+            within: TIME,
+            most: ANSWER,
+            verify: hooks.verify,
+            keep: hooks.keep_alive,
+        };
+        let (status, answer) = self.exchange(call, request).await?;
         judge(status, &answer)
     }
 
-    /// One call. Of the answer's body nothing is read once more than `most` bytes are there.
-    async fn exchange(
-        &self,
-        call: &Call,
-        method: Method,
-        url: &str,
-        body: String,
-        within: Duration,
-        most: usize,
-    ) -> Result<(StatusCode, Vec<u8>), Fault> {
-        let url: Uri = url.parse().map_err(|_| Fault::Url("it is no URL"))?;
-        let (Some("http"), Some(host)) = (url.scheme_str(), url.host()) else {
-            return Err(Fault::Url("only http is called"));
-        };
-        let port = url.port_u16().unwrap_or(80);
-        let with_port = if port == 80 { host.to_owned() } else { format!("{host}:{port}") };
-        let request = Request::builder()
-            .method(method)
-            .uri(url.path_and_query().map_or("/", |path| path.as_str()))
-            .header(header::HOST, with_port)
-            .header(header::CONNECTION, "Keep-Alive")
-            .header(header::USER_AGENT, crate::SERVER)
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|_| Fault::Url("it makes no request"))?;
+    /// One call, when it is its turn.
+    async fn exchange(&self, call: &Call, request: caller::Call<'_>) -> Result<(StatusCode, Vec<u8>), Fault> {
         let budget = self.hooks.budget(call.client.key.vhost());
         // Closed only with the control shard itself.
         let _of_vhost = budget.calls.acquire_permit(1).await;
         let _of_all = self.hooks.calls.acquire_permit(1).await;
-        let connect = async {
-            let address = self.address(host).await?;
-            TcpStream::connect(SocketAddr::new(address, port)).await.map_err(|error| Fault::Connect(error.into()))
-        };
-        let stream = connect.or(late("connection", within)).await?;
-        let ask = async {
-            let io = Io::new(Stream::new(stream, None), Bytes::new(), Rc::new(Cell::new(Instant::now())));
-            let (mut sender, connection) = http1::handshake(io).await?;
-            let answer = async {
-                let (head, mut body) = sender.send_request(request).await?.into_parts();
-                let mut bytes = Vec::new();
-                while bytes.len() <= most
-                    && let Some(frame) = body.frame().await
-                {
-                    bytes.extend_from_slice(frame?.data_ref().map_or(&[][..], |data| data));
-                }
-                Ok((head.status, bytes))
-            };
-            // Moves the bytes; what becomes of it shows in the answer.
-            let drive = async {
-                if let Err(error) = connection.await {
-                    debug!("call of {url}: {error}");
-                }
-                pending().await
-            };
-            answer.or(drive).await
-        };
-        ask.or(late("answer", within)).await
-    }
-
-    async fn address(&self, host: &str) -> Result<IpAddr, Fault> {
-        if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
-            return Ok(address);
-        }
-        let known = self.hooks.addresses.borrow().get(host).filter(|(since, _)| since.elapsed() < FRESH).copied();
-        if let Some((_, address)) = known {
-            return Ok(address);
-        }
-        let found = resolve(host).await;
-        let address = *found.iter().find(|ip| ip.is_ipv4()).or(found.first()).ok_or(Fault::Nameless)?;
-        self.hooks.addresses.borrow_mut().insert(host.to_owned(), (Instant::now(), address));
-        Ok(address)
+        Ok(self.caller.call(request).await?)
     }
 
     /// The members that SRS sends, in its order.
@@ -341,9 +297,11 @@ impl Control {
     }
 }
 
-async fn late<T>(what: &'static str, within: Duration) -> Result<T, Fault> {
-    sleep(within).await;
-    Err(Fault::Late { what, within })
+/// HMAC (RFC 2104) with SHA-256, in hex, as webhooks have it.
+fn signature(secret: &str, body: &str) -> String {
+    let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), body.as_bytes());
+    let hex: String = tag.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("sha256={hex}")
 }
 
 /// Yes is 200 or 201 with `0`, or with an object whose integer `code` is 0.
@@ -388,6 +346,13 @@ fn refused(call: &Call) -> Verdict {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bodies_are_signed_as_rfc_4231_says() {
+        // Its test case 2.
+        let wanted = "sha256=5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843";
+        assert_eq!(signature("Jefe", "what do ya want for nothing?"), wanted);
+    }
 
     #[test]
     fn only_what_srs_takes_for_a_yes_is_one() {

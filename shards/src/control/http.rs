@@ -10,7 +10,10 @@ use super::{
     pages,
     rtc::{self, value},
 };
-use crate::net::tls::{self, Stream};
+use crate::{
+    access,
+    net::tls::{self, Stream},
+};
 use bytes::Bytes;
 use futures_lite::FutureExt;
 use glommio::timer::sleep;
@@ -132,31 +135,32 @@ async fn route(
     }
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (host, page, ip) = (header(header::HOST), header(header::REFERER), peer.ip());
-    let asked = Asked { method, path: &path, query, host, page, ip, own_port };
+    let told = access::forwarded(|name| request.headers().get(name)?.to_str().ok());
+    let asked = Asked { method, path: &path, query, host, page, ip, told, own_port };
     if path.starts_with("/api/") && path != "/api/v1/versions" && !config.http_api.enabled {
         return not_found();
     }
-    if let Some(answer) = static_of_api(control, &path, own_port).await {
+    if let Some(answer) = static_of_api(control, &path, request.headers(), own_port).await {
         return answer;
     }
     if let Some(answer) = api::route(control, &asked).await {
         return answer;
     }
     if !matches!(*method, Method::GET | Method::HEAD) {
-        return not_allowed();
+        return not_allowed("GET, HEAD");
     }
     match hls::answer(control, &asked).await {
         Some(answer) => answer,
-        None => pages::page(&config.http_server, &path).await.unwrap_or_else(not_found),
+        None => pages::page(&config.http_server, &path, request.headers()).await.unwrap_or_else(not_found),
     }
 }
 
 /// The operator's console is there on the API's own port too.
-async fn static_of_api(control: &Control, path: &str, own_port: bool) -> Option<Answer> {
+async fn static_of_api(control: &Control, path: &str, headers: &HeaderMap, own_port: bool) -> Option<Answer> {
     if !own_port || !path.starts_with("/console/") {
         return None;
     }
-    pages::page(&control.config().http_server, path).await
+    pages::page(&control.config().http_server, path, headers).await
 }
 
 /// A `callback` with other characters than SRS takes: the connection ends without an answer.
@@ -175,7 +179,7 @@ fn wrapped(callback: String, answer: Answer) -> Answer {
     let (mut parts, body) = answer.into_parts();
     let json = match body {
         Body::Whole(whole) => whole.into_inner().unwrap_or_default(),
-        events @ Body::Events(_) => return Response::from_parts(parts, events),
+        other => return Response::from_parts(parts, other),
     };
     parts.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/javascript"));
     Response::from_parts(parts, [callback.as_bytes(), b"(", &json, b")"].concat().into())
@@ -208,8 +212,11 @@ fn refused(challenge: Option<HeaderValue>) -> Answer {
     answer
 }
 
-pub fn not_allowed() -> Answer {
-    text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed")
+/// `allow` are the methods that it takes (RFC 9110 §15.5.6).
+pub fn not_allowed(allow: &'static str) -> Answer {
+    let mut answer = text(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
+    answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static(allow));
+    answer
 }
 
 pub fn with_type(content_type: &'static str, body: impl Into<Body>) -> Answer {

@@ -3,9 +3,12 @@
 pub mod api;
 mod auth;
 mod body;
+mod caller;
 mod census;
 mod exporter;
+mod file;
 mod followers;
+mod heartbeat;
 mod hls;
 mod hooks;
 pub mod http;
@@ -92,6 +95,7 @@ pub struct Control {
     verdicts: Requests<Verdict>,
     rtc: rtc::Sessions,
     hooks: hooks::Hooks,
+    caller: caller::Caller,
     herald: Herald,
     feed: Feed,
     followers: followers::Followers,
@@ -119,6 +123,7 @@ impl Control {
             verdicts: Requests::default(),
             rtc: rtc::Sessions::default(),
             hooks: hooks::Hooks::default(),
+            caller: caller::Caller::default(),
             herald: common.herald,
             feed: common.feed,
             followers: followers::Followers::default(),

@@ -1,10 +1,14 @@
 //! Static files: the operator's folder first, then the pages built into the binary.
 
-use super::http::{Answer, with_type};
+use super::{
+    file::Opened,
+    http::{Answer, with_type},
+};
 use crate::config::HttpServer;
 use bytes::Bytes;
 use glommio::executor;
-use std::path::{Path, PathBuf};
+use hyper::HeaderMap;
+use std::path::Path;
 
 /// Path and content of each page that the binary carries.
 const BUILT_IN: &[(&str, &[u8])] = &[
@@ -19,10 +23,8 @@ const BUILT_IN: &[(&str, &[u8])] = &[
     ("vendor/mpegts.js", include_bytes!("../../web/vendor/mpegts.js")),
 ];
 
-/// A file of the operator's larger than this is not for this server to send.
-const LARGEST_FILE: u64 = 16 << 20;
-
-pub async fn page(server: &HttpServer, path: &str) -> Option<Answer> {
+/// `headers` are those of the request.
+pub async fn page(server: &HttpServer, path: &str, headers: &HeaderMap) -> Option<Answer> {
     let decoded = decode(path);
     let mut name = decoded.trim_start_matches('/').to_owned();
     if name.is_empty() || name.ends_with('/') {
@@ -34,8 +36,8 @@ pub async fn page(server: &HttpServer, path: &str) -> Option<Answer> {
     }
     let content_type = content_type(&name);
     let file = server.dir.join(&name);
-    if let Some(bytes) = executor().spawn_blocking(move || read(file)).await {
-        return Some(with_type(content_type, bytes));
+    if let Some(opened) = executor().spawn_blocking(move || Opened::open(&file)).await {
+        return Some(opened.answer(content_type, headers));
     }
     let (_, bytes) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)?;
     Some(with_type(content_type, Bytes::from_static(bytes)))
@@ -60,14 +62,6 @@ pub fn decode(path: &str) -> String {
         }
     }
     String::from_utf8_lossy(&out).into_owned()
-}
-
-fn read(path: PathBuf) -> Option<Bytes> {
-    let about = std::fs::metadata(&path).ok()?;
-    if !about.is_file() || about.len() > LARGEST_FILE {
-        return None;
-    }
-    Some(std::fs::read(path).ok()?.into())
 }
 
 fn content_type(name: &str) -> &'static str {

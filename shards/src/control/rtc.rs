@@ -39,7 +39,7 @@ use shardcast_protocols::{
 use std::{
     cell::RefCell,
     collections::HashMap,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -139,6 +139,7 @@ pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: Soc
         return Some(answer);
     }
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("").to_owned();
+    let told = access::forwarded(|name| request.headers().get(name)?.to_str().ok());
     let page_url = request.headers().get(header::REFERER).and_then(|page| page.to_str().ok()).unwrap_or("").to_owned();
     let wanted = match body(request).await {
         Err(fault) => Err(fault),
@@ -152,7 +153,9 @@ pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: Soc
         Ok(wanted) => {
             let Request { app, stream, .. } = &wanted.request;
             let what = format!("{} {app}/{stream}", if wanted.plays() { "play" } else { "publish" });
-            make(control, wanted, &query, &host, peer).await.map_err(|fault| (what, fault))
+            make(control, wanted, &query, &host, [peer.ip(), told.unwrap_or(peer.ip())])
+                .await
+                .map_err(|fault| (what, fault))
         }
         Err(fault) => Err((name.to_owned(), fault)),
     };
@@ -241,7 +244,8 @@ async fn make(
     wanted: Wanted,
     query: &str,
     host: &str,
-    peer: SocketAddr,
+    // Of its connection, and its own.
+    [peer, ip]: [IpAddr; 2],
 ) -> Result<(Made, Wanted), Fault> {
     let config = control.config();
     let (request, plays) = (&wanted.request, wanted.plays());
@@ -267,12 +271,14 @@ async fn make(
         return Err(Fault::new(StatusCode::BAD_REQUEST, 2051, "StreamNameEmpty", "app and stream are needed"));
     }
     let deed = if plays { Deed::Play } else { Deed::Publish };
-    if let Verdict::Refused(refusal) = access::judge(vhost, deed, peer.ip(), Some(&request.page_url)) {
-        return Err(refusal.into());
+    for ip in [peer, ip] {
+        if let Verdict::Refused(refusal) = access::judge(vhost, deed, ip, Some(&request.page_url)) {
+            return Err(refusal.into());
+        }
     }
     let key = seat::key(vhost, request);
     let id = random_id();
-    let client = Arc::new(hooks::Client::new(&id, peer.ip(), key.clone(), request));
+    let client = Arc::new(hooks::Client::new(&id, ip, key.clone(), request));
     let (start, end) = deed.events();
     let sessions = &control.rtc;
     if sessions.waiting() >= WAITING {
@@ -302,7 +308,7 @@ async fn make(
     let number = if plays {
         Publication::number(control.shards(), control.verdicts.number())
     } else {
-        publish(control, &key, &id, request.clone(), peer).await?
+        publish(control, &key, &id, request.clone(), ip).await?
     };
     info!(
         cid = %id,
@@ -318,23 +324,11 @@ async fn make(
 }
 
 /// Asks the stream's home; the publisher's number.
-async fn publish(
-    control: &Control,
-    key: &StreamKey,
-    id: &str,
-    request: Request,
-    peer: SocketAddr,
-) -> Result<u64, Fault> {
+async fn publish(control: &Control, key: &StreamKey, id: &str, request: Request, ip: IpAddr) -> Result<u64, Fault> {
     let mut number = 0;
     let asked = control.verdicts.ask(VERDICT_TIME, |session| {
-        let publication = Publication {
-            key: key.clone(),
-            shard: control.shards(),
-            session,
-            id: id.to_owned(),
-            ip: peer.ip(),
-            request,
-        };
+        let publication =
+            Publication { key: key.clone(), shard: control.shards(), session, id: id.to_owned(), ip, request };
         number = publication.publisher();
         control.mesh.post(key.home(control.shards()), Mail::Publish(Box::new(publication)));
     });

@@ -3,7 +3,7 @@
 
 use super::seat::Seat;
 use crate::{
-    access::Deed,
+    access::{self, Deed},
     config::{Config, Vhost},
     connection::{Closed, Connection, Flow},
     mesh::Handover,
@@ -19,7 +19,7 @@ use shardcast_protocols::{
 };
 use std::{
     borrow::Cow,
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -105,7 +105,18 @@ async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'
             },
         );
     }
-    if let Verdict::Refused(why) = seat.admit(vhost, Deed::Play, &request).await {
+    let mut verdict = Verdict::Allowed;
+    if let Some(ip) = head.told {
+        // The proxy itself must be one that may.
+        let proxy = connection.peer.get();
+        verdict = access::judge(vhost, Deed::Play, proxy.ip(), Some(&request.page_url));
+        connection.peer.set(SocketAddr::new(ip, proxy.port()));
+        info!(cid = %connection.id, "{proxy} is a proxy, its client is {ip}");
+    }
+    if verdict == Verdict::Allowed {
+        verdict = seat.admit(vhost, Deed::Play, &request).await;
+    }
+    if let Verdict::Refused(why) = verdict {
         info!(cid = %connection.id, "{} may not play {}/{}: {why}", connection.peer.get(), request.app, request.stream);
         let status = if matches!(why, Refusal::Rejected(_)) { "401 Unauthorized" } else { "403 Forbidden" };
         return refuse(connection, status);
@@ -182,6 +193,8 @@ struct Head {
     host: String,
     page: String,
     origin: Option<String>,
+    /// Whom a proxy speaks for.
+    told: Option<IpAddr>,
     /// The client knows chunked bodies: HTTP/1.1.
     chunks: bool,
     /// It asks for a WebSocket.
@@ -289,6 +302,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
         // Browsers name no page where they open a WebSocket.
         page: header("referer").or(header("origin")).unwrap_or_default().to_owned(),
         origin: header("origin").map(str::to_owned),
+        told: access::forwarded(header),
         chunks: request.version == Some(1),
         upgrade: upgrades.then(|| Upgrade { key: owned("sec-websocket-key"), version: owned("sec-websocket-version") }),
         length,

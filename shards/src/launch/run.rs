@@ -274,6 +274,7 @@ async fn control(
     }
     spawn_local(renew(security)).detach();
     spawn_local(control.clone().sum_up()).detach();
+    spawn_local(control.clone().beat()).detach();
     info!("{ready}");
     control.rule().await;
     control.quit();

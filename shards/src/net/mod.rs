@@ -12,3 +12,4 @@ pub mod socket;
 #[allow(unsafe_code)] // the only module that may
 pub mod sys;
 pub mod tls;
+pub mod trust;

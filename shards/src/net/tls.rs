@@ -4,7 +4,7 @@ use super::socket::{ReadBuffer, Socket};
 use bytes::{Buf, BytesMut};
 use futures_lite::io::{AsyncRead, AsyncWrite};
 use glommio::{net::TcpStream, yield_if_needed};
-use rustls::{ServerConfig, ServerConnection};
+use rustls::{ClientConfig, ClientConnection, Connection, ServerConfig, ServerConnection, pki_types::ServerName};
 use std::{
     cell::{Cell, RefCell},
     future::poll_fn,
@@ -16,11 +16,12 @@ use std::{
 };
 
 /// Keys and counters of one connection; it may go to another shard with its socket.
-pub type Session = Box<ServerConnection>;
+pub type Session = Box<Connection>;
 
 /// A session that no handshake has begun.
 pub fn session(config: &Arc<ServerConfig>) -> io::Result<Session> {
-    ServerConnection::new(config.clone()).map(Box::new).map_err(io::Error::other)
+    let session = ServerConnection::new(config.clone()).map_err(io::Error::other)?;
+    Ok(Box::new(session.into()))
 }
 
 /// What became of a handshake.
@@ -125,7 +126,7 @@ impl Secure {
         Ok((fd, session))
     }
 
-    fn with<R>(&self, act: impl FnOnce(&mut ServerConnection) -> io::Result<R>) -> io::Result<R> {
+    fn with<R>(&self, act: impl FnOnce(&mut Connection) -> io::Result<R>) -> io::Result<R> {
         act(self.session.borrow_mut().as_mut().ok_or(io::ErrorKind::NotConnected)?)
     }
 
@@ -143,7 +144,7 @@ impl Secure {
         })
     }
 
-    fn drain(&self, session: &mut ServerConnection) -> io::Result<()> {
+    fn drain(&self, session: &mut Connection) -> io::Result<()> {
         while session.wants_write() {
             session.write_tls(&mut Sink(&self.socket))?;
         }
@@ -152,7 +153,7 @@ impl Secure {
 }
 
 /// Decrypts `bytes` into `plain`: copied, since records end where they like. True when the peer ends here.
-fn open(session: &mut ServerConnection, mut bytes: &[u8], plain: &mut BytesMut) -> io::Result<bool> {
+fn open(session: &mut Connection, mut bytes: &[u8], plain: &mut BytesMut) -> io::Result<bool> {
     while !bytes.is_empty() {
         session.read_tls(&mut bytes)?;
         let state = session.process_new_packets().map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
@@ -201,6 +202,12 @@ impl Stream {
         Self { tcp, session, waiting: BytesMut::new(), over: false }
     }
 
+    /// Of a server that goes by `name`.
+    pub fn client(tcp: TcpStream, config: Arc<ClientConfig>, name: ServerName<'static>) -> io::Result<Self> {
+        let session = ClientConnection::new(config, name).map_err(io::Error::other)?;
+        Ok(Self::new(tcp, Some(Box::new(session.into()))))
+    }
+
     pub fn is_tls(&self) -> bool {
         self.session.is_some()
     }
@@ -212,6 +219,8 @@ impl Stream {
                 if self.over {
                     return Poll::Ready(Err(io::ErrorKind::UnexpectedEof.into()));
                 }
+                // A client speaks first.
+                ready!(self.poll_drain(cx))?;
                 ready!(self.poll_input(cx))?;
             }
             Poll::Ready(Ok(()))

@@ -6,6 +6,7 @@ use crate::support::{
     process::{Output, Process},
     publisher::Publisher,
     server::Server,
+    until,
 };
 use std::process::Command;
 
@@ -86,5 +87,28 @@ fn page_that_is_not_listed_does_not_even_connect() {
     let server = server("refer { enabled on; all example.com; }");
     let refused = publish(&server.rtmp("live/a"), "flv");
     assert!(refused.stderr.join("\n").contains("denied: no client of page"), "{:?}", refused.stderr);
+    server.stop();
+}
+
+#[test]
+fn proxies_name_their_clients_and_are_judged_beside_them() {
+    let server = server("security { enabled on; allow publish all; allow play all; deny play 10.9.9.9; }");
+    let _publisher = Publisher::looping(&server, "live/p", Media::Plain);
+    server.wait_until_live("live/p");
+    let asked = |header| http::open(server.ports.http, "GET", "/live/p.flv", &[header]);
+    let _viewer = asked("X-Forwarded-For: 10.1.1.1, 10.2.2.2");
+    let ip = until("the viewer", || {
+        let list = http::request(server.ports.api, "GET", "/api/v1/clients/?count=10", &[]).json();
+        let viewer = list["clients"].as_array()?.iter().find(|client| client["publish"] == false)?.clone();
+        Some(viewer["ip"].clone())
+    });
+    assert_eq!(ip, "10.1.1.1");
+    let status = |path: &str, header| http::request(server.ports.http, "GET", path, &[header]).status;
+    assert_eq!(status("/live/p.flv", "X-Real-IP: 10.9.9.9"), 403);
+    assert_eq!(status("/live/p.m3u8", "X-Forwarded-For: 10.9.9.9"), 403);
+    server.stop();
+    // Whoever may not come does not by saying that it is another.
+    let server = self::server("security { enabled on; allow play 10.1.1.1; }");
+    assert_eq!(http::request(server.ports.http, "GET", "/live/p.flv", &["X-Forwarded-For: 10.1.1.1"]).status, 403);
     server.stop();
 }

@@ -2,6 +2,8 @@
 
 use crate::support::{
     PATIENCE,
+    certificate::Certificate,
+    http,
     media::Media,
     process::{Output, Process},
     publisher::Publisher,
@@ -230,4 +232,42 @@ fn run(arguments: &[&str], conf: Option<&str>) -> Output {
 
 fn text(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn every_conf_of_deploy_starts_and_serves() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certificate = Certificate::make(folder.path(), "server", "localhost");
+    let (cert, key) = (certificate.cert.display().to_string(), certificate.key.display().to_string());
+    let confs = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../deploy/conf");
+    let mut count = 0;
+    for entry in fs::read_dir(confs).expect("confs") {
+        let path = entry.expect("a conf").path();
+        let conf = fs::read_to_string(&path).expect("a conf");
+        let [tls, secure, secure_api, exporter] =
+            [Ports::free().rtmp, Ports::free().http, Ports::free().api, Ports::free().http];
+        let ports = [tls, secure, secure_api, exporter].map(|port| local(port).to_string());
+        let mut environment = vec![
+            ("SRS_RTMPS_LISTEN", &*ports[0]),
+            ("SRS_HTTP_SERVER_HTTPS_LISTEN", &ports[1]),
+            ("SRS_HTTP_API_HTTPS_LISTEN", &ports[2]),
+            ("SRS_EXPORTER_LISTEN", &ports[3]),
+            ("CANDIDATE", "127.0.0.1"),
+        ];
+        for (cert_name, key_name) in [
+            ("SRS_RTMPS_CERT", "SRS_RTMPS_KEY"),
+            ("SRS_HTTP_SERVER_HTTPS_CERT", "SRS_HTTP_SERVER_HTTPS_KEY"),
+            ("SRS_HTTP_API_HTTPS_CERT", "SRS_HTTP_API_HTTPS_KEY"),
+        ] {
+            environment.extend([(cert_name, &*cert), (key_name, &key)]);
+        }
+        let server = Server::of_conf_with(&conf, &environment, SHARDS);
+        assert_eq!(server.log().with(&["accepted, not supported yet"]), [""; 0], "{}", path.display());
+        assert_eq!(server.log().with(&["NOT ASKED"]), [""; 0], "{}", path.display());
+        let status = http::request(server.ports.api, "GET", "/api/v1/streams/", &[]).status;
+        assert_eq!(status, if path.ends_with("api-auth.conf") { 401 } else { 200 }, "{}", path.display());
+        server.stop();
+        count += 1;
+    }
+    assert!(count > 10, "{count} confs");
 }

@@ -1,7 +1,9 @@
 //! SRS's HTTP callbacks: what a receiver is told by real clients, and what its answers do to them.
 
 use crate::support::{
-    PATIENCE, http,
+    PATIENCE,
+    certificate::Certificate,
+    http,
     media::Media,
     process::{Output, Process},
     publisher::Publisher,
@@ -29,8 +31,18 @@ struct Receiver {
 
 impl Receiver {
     fn start() -> Self {
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/receiver.py");
-        let process = Process::talking(Command::new("python3").arg(script));
+        Self::of(&mut Command::new("python3"), None)
+    }
+
+    /// Over TLS.
+    fn secured(certificate: &Certificate) -> Self {
+        Self::of(&mut Command::new("python3"), Some(certificate))
+    }
+
+    fn of(python: &mut Command, certificate: Option<&Certificate>) -> Self {
+        python.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/receiver.py"));
+        python.args(certificate.into_iter().flat_map(|certificate| [&certificate.cert, &certificate.key]));
+        let process = Process::talking(python);
         let line = process.lines.wait_for(&["port"], PATIENCE);
         let port = serde_json::from_str::<Value>(&line).expect("JSON")["port"].as_u64().expect("a port");
         Self { process, port }
@@ -224,12 +236,12 @@ fn busy_stream_is_asked_about_and_its_second_publisher_never_was() {
 #[test]
 fn all_urls_are_called_in_order_until_one_says_no() {
     let (receiver, server) =
-        with_receiver(&[], "on_publish {}/1?x=y {}/zero {}/3; on_play {}/1 https://127.0.0.1/ {}/3; }");
+        with_receiver(&[], "on_publish {}/1?x=y {}/zero {}/3; on_play {}/1 ftp://127.0.0.1/ {}/3; }");
     let _publisher = Publisher::looping(&server, "live/a", Media::Plain);
     server.wait_until_live("live/a");
     let paths = || receiver.calls().iter().map(|call| call["path"].as_str().unwrap().to_owned()).collect::<Vec<_>>();
     assert_eq!(paths(), ["/1?x=y", "/zero", "/3"]);
-    server.wait_for_log(&["on_play https://127.0.0.1/: only http is called"]);
+    server.wait_for_log(&["on_play ftp://127.0.0.1/: only http and https are called"]);
     assert_eq!(server.get("/live/a.flv").status, 401);
     assert_eq!(paths(), ["/1?x=y", "/zero", "/3", "/1"]);
     server.stop();
@@ -310,5 +322,102 @@ fn files_are_told_of_once_they_are_whole() {
         (gets.len() == 4).then_some(gets)
     });
     assert_eq!(notified[0]["path"], "/notify/live/a/live/a-0.ts?k=v");
+    server.stop();
+}
+
+/// Publishes for a moment; whether it might.
+fn publish(server: &Server, stream: &str) -> bool {
+    let target = server.rtmp(stream);
+    ffmpeg(&Media::Short.file().display().to_string(), &["-f", "flv", &target]).status.success()
+}
+
+#[test]
+fn receivers_over_https_are_called_where_they_are_trusted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let certificate = Certificate::make(folder.path(), "receiver", "localhost");
+    let receiver = Receiver::secured(&certificate);
+    let conf = |more: &str| {
+        format!(
+            "srs_log_tank console; http_server {{ enabled on; }} http_api {{ enabled on; }}
+             vhost __defaultVhost__ {{ http_hooks {{ enabled on; {more}
+                on_publish https://localhost:{0}/on_publish; on_unpublish https://127.0.0.1:{0}/on_unpublish; }} }}",
+            receiver.port
+        )
+    };
+    let trusting = certificate.cert.display().to_string();
+    let server = Server::of_conf_with(&conf(""), &[("SSL_CERT_FILE", &trusting)], 2);
+    assert!(publish(&server, "live/trusted"));
+    receiver.wait_for("trusted", &["on_publish", "on_unpublish"]);
+    assert!(!publish(&server, "live/no"), "it was refused");
+    server.stop();
+
+    // A certificate that nobody knows: the client is refused, and the log says why.
+    let server = Server::of_conf(&conf(""), 2);
+    assert!(!publish(&server, "live/unknown"));
+    server.wait_for_log(&["[WARN]", "on_publish of /live/unknown https://localhost", "TLS: invalid peer certificate"]);
+    assert!(receiver.about("unknown").is_empty());
+    assert!(server.total("shardcast_hooks_failed_total", "event=\"on_publish\"") >= 1.0);
+    server.stop();
+
+    let server = Server::of_conf(&conf("verify off;"), 2);
+    assert!(publish(&server, "live/anybody"));
+    receiver.wait_for("anybody", &["on_publish", "on_unpublish"]);
+    server.stop();
+}
+
+#[test]
+fn bodies_are_signed_connections_kept_and_lost_calls_made_again() {
+    let (receiver, server) = with_receiver(
+        &["on_connect", "on_publish"],
+        "on_unpublish {}/flaky; secret s3cret; keep_alive on; retries 2; }",
+    );
+    assert!(publish(&server, "live/signed"));
+    let told = receiver.wait_for("signed", &["on_connect", "on_publish", "on_unpublish", "on_unpublish"]);
+    assert_eq!(told[2], told[3]);
+    let calls = receiver.calls();
+    let first = &calls[0]["from"];
+    assert!(calls.iter().all(|call| call["from"] == *first), "one connection for all: {calls:?}");
+    for call in &calls {
+        let signature = call["headers"]["x-shardcast-signature"].as_str().expect("a signature");
+        let mut openssl = Command::new("openssl");
+        let body = serde_json::to_string(&call["body"]).expect("JSON");
+        let file = tempfile::NamedTempFile::new().expect("a file");
+        std::fs::write(file.path(), body).expect("write a file");
+        openssl.args(["dgst", "-sha256", "-hmac", "s3cret", "-r"]).arg(file.path());
+        let output = String::from_utf8(Process::start(&mut openssl).finish(PATIENCE).stdout).expect("UTF-8");
+        assert_eq!(signature.strip_prefix("sha256="), output.split(' ').next());
+    }
+    // What somebody waits for is asked once.
+    assert!(!publish(&server, "live/no"));
+    assert_eq!(receiver.about("no").iter().filter(|body| body["action"] == "on_publish").count(), 1);
+    assert_eq!(server.total("shardcast_hooks_failed_total", "event=\"on_unpublish\""), 1.0);
+    server.stop();
+}
+
+#[test]
+fn the_heart_beats_with_what_it_is_told_to_tell() {
+    let receiver = Receiver::start();
+    let conf = format!(
+        "srs_log_tank console; listen 1935; http_server {{ enabled on; }} http_api {{ enabled on; }}
+         srt_server {{ enabled on; }}
+         heartbeat {{ enabled on; interval 1; url http://127.0.0.1:{}/api/v1/servers?x=y; device_id my-device;
+            summaries on; ports on; auth {{ enabled on; token t0ken; }} }}
+         vhost __defaultVhost__ {{ }}",
+        receiver.port
+    );
+    let server = Server::of_conf_with(&conf, &[("SRS_DEVICE_IP", "10.1.2.3")], 2);
+    let calls = until("two beats", || Some(receiver.calls()).filter(|calls| calls.len() > 1));
+    let (call, body) = (&calls[1], &calls[1]["body"]);
+    assert_eq!((&call["method"], &call["path"]), (&"POST".into(), &"/api/v1/servers".into()));
+    assert_eq!(call["headers"]["authorization"], "Bearer t0ken");
+    assert_eq!(members(body), "device_id ip server service pid summaries rtmp http api srt");
+    assert_eq!((&body["device_id"], &body["ip"]), (&"my-device".into(), &"10.1.2.3".into()));
+    assert_eq!(body["summaries"]["data"]["ok"], true);
+    let ports = server.ports;
+    assert_eq!(body["rtmp"][0], format!("127.0.0.1:{}", ports.rtmp));
+    assert_eq!(body["srt"][0], format!("udp://127.0.0.1:{}", ports.srt));
+    let versions = server.get("/api/v1/versions").json();
+    assert_eq!((&body["server"], &body["service"]), (&versions["server"], &versions["service"]));
+    until("beats are counted", || (server.total("shardcast_heartbeats_total", "result=\"ok\"") > 1.0).then_some(()));
     server.stop();
 }

@@ -268,3 +268,39 @@ fn metrics_are_prometheus_text() {
 fn since_keyframe(frames: Vec<Tag>) -> Vec<Tag> {
     frames.into_iter().skip_while(|frame| !frame.is_keyframe()).collect()
 }
+
+#[test]
+fn files_of_any_size_are_sent_whole_and_in_ranges() {
+    const LENGTH: usize = 40 << 20;
+    let folder = tempfile::tempdir().expect("a folder");
+    let bytes: Vec<u8> = (0..LENGTH).map(|at| (at / 4_099 + at) as u8).collect();
+    std::fs::write(folder.path().join("large.mp4"), &bytes).expect("write a file");
+    let conf = format!(
+        "srs_log_tank console; http_server {{ enabled on; dir {}; }} http_api {{ enabled on; }}
+         vhost __defaultVhost__ {{ }}",
+        folder.path().display()
+    );
+    let server = Server::of_conf(&conf, SHARDS);
+    let get = |headers: &[&str]| http::request(server.ports.http, "GET", "/large.mp4", headers);
+    let whole = get(&[]);
+    assert_eq!((whole.status, whole.header("accept-ranges")), (200, Some("bytes")));
+    assert!(whole.body == bytes, "{} of {LENGTH} bytes", whole.body.len());
+    let head = http::request(server.ports.http, "HEAD", "/large.mp4", &[]);
+    assert_eq!((head.header("content-length"), head.body.len()), (Some(&*LENGTH.to_string()), 0));
+    let tag = whole.header("etag").expect("a tag");
+    let part = get(&["Range: bytes=1000000-1999999", &format!("If-Range: {tag}")]);
+    assert_eq!((part.status, part.header("content-length")), (206, Some("1000000")));
+    assert_eq!(part.header("content-range"), Some(&*format!("bytes 1000000-1999999/{LENGTH}")));
+    assert!(part.body == bytes[1_000_000..2_000_000]);
+    assert!(get(&["Range: bytes=-5"]).body == bytes[LENGTH - 5..]);
+    assert_eq!(get(&["Range: bytes=0-0", "If-Range: \"other\""]).body.len(), LENGTH);
+    let beyond = get(&[&format!("Range: bytes={LENGTH}-")]);
+    assert_eq!((beyond.status, beyond.header("content-range")), (416, Some(&*format!("bytes */{LENGTH}"))));
+    // A client that reads nothing costs no copy of the file.
+    let before = server.resident();
+    let _idle: Vec<_> = (0..20).map(|_| http::open(server.ports.http, "GET", "/large.mp4", &[])).collect();
+    assert!(get(&[]).body == bytes);
+    let grown = server.resident().saturating_sub(before);
+    assert!(grown < 100 << 20, "{} MB for 20 clients of 40 MB each", grown >> 20);
+    server.stop();
+}

@@ -46,6 +46,6 @@ pub fn raw(control: &Control, rpc: &str) -> Value {
 }
 
 /// As SRS's files have it: the port alone where any address of IPv4 will do.
-fn spelt(listen: &Listen) -> String {
+pub fn spelt(listen: &Listen) -> String {
     if listen.ip == IpAddr::V4(Ipv4Addr::UNSPECIFIED) { listen.port.to_string() } else { listen.to_string() }
 }

@@ -21,6 +21,8 @@ impl Certificate {
         openssl.args(["req", "-x509", "-nodes", "-days", "2", "-newkey", "ec", "-pkeyopt"]);
         openssl.args(["ec_paramgen_curve:prime256v1", "-subj", &format!("/CN={host}"), "-addext"]);
         openssl.arg(format!("subjectAltName=DNS:{host},IP:127.0.0.1"));
+        // So that who trusts it takes it for a server's.
+        openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
         openssl.arg("-keyout").arg(&made.key).arg("-out").arg(&made.cert);
         let output = Process::start(&mut openssl).finish(PATIENCE);
         assert!(output.status.success(), "openssl: {}", output.stderr.join("\n"));

@@ -44,22 +44,32 @@ const CHOICES: usize = 5;
 impl Server {
     /// A server with the built-in configuration.
     pub fn start(shards: usize) -> Self {
-        Self::launch(|_| None, true, shards)
+        Self::launch(|_| None, true, &[], shards)
     }
 
     /// A server with a configuration file. Its ports come from the environment, whatever `conf` says.
     pub fn of_conf(conf: &str, shards: usize) -> Self {
-        Self::launch(|_| Some(conf.to_owned()), true, shards)
+        Self::launch(|_| Some(conf.to_owned()), true, &[], shards)
+    }
+
+    /// As [`Self::of_conf`], with more in its environment.
+    pub fn of_conf_with(conf: &str, environment: &[(&str, &str)], shards: usize) -> Self {
+        Self::launch(|_| Some(conf.to_owned()), true, environment, shards)
     }
 
     /// A server whose ports are those that the configuration names.
     pub fn of_ports(conf: impl Fn(Ports) -> String, shards: usize) -> Self {
-        Self::launch(|ports| Some(conf(ports)), false, shards)
+        Self::launch(|ports| Some(conf(ports)), false, &[], shards)
     }
 
-    fn launch(conf: impl Fn(Ports) -> Option<String>, by_environment: bool, shards: usize) -> Self {
+    fn launch(
+        conf: impl Fn(Ports) -> Option<String>,
+        by_environment: bool,
+        environment: &[(&str, &str)],
+        shards: usize,
+    ) -> Self {
         for _ in 0..CHOICES {
-            if let Some(server) = Self::attempt(&conf, by_environment, shards) {
+            if let Some(server) = Self::attempt(&conf, by_environment, environment, shards) {
                 return server;
             }
         }
@@ -67,11 +77,17 @@ impl Server {
     }
 
     /// `None` where a port was taken between its choice and the start.
-    fn attempt(conf: impl Fn(Ports) -> Option<String>, by_environment: bool, shards: usize) -> Option<Self> {
+    fn attempt(
+        conf: impl Fn(Ports) -> Option<String>,
+        by_environment: bool,
+        environment: &[(&str, &str)],
+        shards: usize,
+    ) -> Option<Self> {
         let ports = Ports::free();
         let folder = tempfile::tempdir().expect("a folder");
         let mut command = command(ports);
         command.args(["--shards", &shards.to_string()]).env("SRS_PID", folder.path().join("srs.pid"));
+        command.envs(environment.iter().copied());
         if !by_environment {
             for (name, _) in ports.environment() {
                 command.env_remove(name);
