@@ -11,7 +11,7 @@ use crate::{
 use bytes::Bytes;
 use socket2::SockRef;
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::HashMap,
     io::{self, ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs, UdpSocket},
     os::fd::AsFd,
@@ -309,8 +309,7 @@ fn read(mut from: TcpStream, mut lane: Lane, put: &SyncSender<Piece>) {
     while let Ok(len @ 1..) = from.read(&mut buffer) {
         thread::sleep(lane.full_for(Instant::now()));
         lane.put(Instant::now(), Bytes::copy_from_slice(&buffer[..len]));
-        let pieces: VecDeque<Piece> = lane.drain().collect();
-        if pieces.into_iter().any(|piece| put.send(piece).is_err()) {
+        if lane.drain().any(|piece| put.send(piece).is_err()) {
             break;
         }
     }

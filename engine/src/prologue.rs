@@ -42,6 +42,11 @@ impl Prologue {
         self.audio.as_ref().or(self.opus.as_ref())
     }
 
+    /// Its picture and its sound, as far as there are such.
+    pub fn tracks(&self) -> impl Iterator<Item = &Track> {
+        self.video.iter().chain(self.sound())
+    }
+
     /// Frames of this kind are its picture or its [`Prologue::sound`].
     pub fn plays(&self, kind: Kind) -> bool {
         kind != Kind::Opus || self.audio.is_none() && self.opus.is_some()
@@ -108,7 +113,7 @@ impl Prologue {
         for name in ["duration", "filesize"] {
             metadata.remove(name);
         }
-        for track in [self.video.as_ref(), self.sound()].into_iter().flatten() {
+        for track in self.tracks() {
             match &track.shape {
                 Shape::Video(picture) if picture.width > 0 && picture.height > 0 => {
                     metadata.set("width", Value::Number(picture.width.into()));

@@ -675,12 +675,8 @@ impl Shard {
         }
         if old.dvr != new.dvr {
             stream.finish_recording();
-            let next = stream.ring.next();
-            if new.dvr.applies_to(&stream.key)
-                && let Some(client) = stream.publication().map(|publication| Arc::new(Client::of(publication)))
-                && let Role::Home(home) = &mut stream.role
-            {
-                home.recorder = self.recorder(&stream.key, client, new, next);
+            if let Some(client) = stream.publication().map(|publication| Arc::new(Client::of(publication))) {
+                self.record(stream, client, new);
             }
         }
     }
@@ -697,10 +693,11 @@ impl Shard {
         self.ticks.set(self.ticks.get() + 1);
         let now = Instant::now();
         let mut busy = self.mesh.flush() | self.rtc.tick(now) | self.reads.tick(elapsed);
-        let mut asks = Vec::new();
+        let (mut asks, mut viewers) = (Vec::new(), 0);
         let mut streams = self.streams.borrow_mut();
         for stream in streams.values_mut().filter(|stream| stream.is_attended()) {
             busy = true;
+            viewers += stream.audiences.iter().flatten().map(Audience::len).sum::<usize>();
             stream.listen();
             stream.forward(&self.mesh);
             if let Some(rtp) = &mut stream.rtp {
@@ -716,7 +713,6 @@ impl Shard {
             }
         }
         self.serve(elapsed, now, streams.values_mut());
-        let viewers = streams.values().flat_map(|stream| stream.audiences.iter().flatten()).map(Audience::len).sum();
         self.law.borrow_mut().settle(viewers);
         drop(streams);
         self.look_at_lateness(elapsed, busy);
@@ -745,7 +741,8 @@ impl Shard {
         let mut turns = 0;
         for Stream { key, ring, audiences, .. } in streams {
             for slot in audiences {
-                let Some(audience) = slot else { continue };
+                // Without viewers a tape stands still.
+                let Some(audience) = slot.as_mut().filter(|audience| !audience.is_empty()) else { continue };
                 match guarded(key, || audience.tick(ring, turn)) {
                     Some(served) => turns += served,
                     None => {
@@ -755,7 +752,9 @@ impl Shard {
                 }
             }
         }
-        if let (1.., Ok(before), Ok(after)) = (turns, before, sys::thread_time()) {
+        if turns > 0
+            && let (Ok(before), Ok(after)) = (before, sys::thread_time())
+        {
             self.law.borrow_mut().note(after.saturating_sub(before), turns);
         }
     }
@@ -796,11 +795,7 @@ impl Shard {
                         if vhost.hls.enabled {
                             stream.package(&client, |key| Hls::new(key, &vhost.hls, &self.files, self.herald.clone()));
                         }
-                        if vhost.dvr.applies_to(&stream.key)
-                            && let Role::Home(home) = &mut stream.role
-                        {
-                            home.recorder = self.recorder(&stream.key, client, vhost, stream.ring.next());
-                        }
+                        self.record(stream, client, vhost);
                         Verdict::Allowed
                     }
                     Err(holder) => Verdict::Refused(Refusal::StreamBusy(format!("{} ({holder})", stream.key))),
@@ -808,6 +803,15 @@ impl Shard {
             }),
         };
         self.post(shard, Mail::Verdict { session, verdict });
+    }
+
+    /// At home: records the stream from its next unit on, where the vhost wants that.
+    fn record(&self, stream: &mut Stream, client: Arc<Client>, vhost: &Vhost) {
+        if vhost.dvr.applies_to(&stream.key)
+            && let Role::Home(home) = &mut stream.role
+        {
+            home.recorder = self.recorder(&stream.key, client, vhost, stream.ring.next());
+        }
     }
 
     /// A recorder from the ring's unit `next` on, with the thread that writes its files.

@@ -22,7 +22,7 @@ impl Format for Flv {
     fn prologue(&self, prologue: &Prologue, at: Timestamp, out: &mut Vec<u8>) {
         // At zero wherever it stands: ffmpeg takes metadata of any other time for a track of text.
         tag(TagKind::Script, Timestamp::ZERO, out, |out| metadata_body(prologue, out));
-        for track in [prologue.video.as_ref(), prologue.sound()].into_iter().flatten() {
+        for track in prologue.tracks() {
             tag(body::tag_kind(track.kind()), at, out, |out| {
                 sequence_header_body(track, out);
             });

@@ -62,7 +62,7 @@ impl Fragmenter {
             waiting: Vec::new(),
             last_duration: None,
         };
-        let tracks: Vec<_> = [prologue.video.as_ref(), prologue.sound()].into_iter().flatten().map(gathering).collect();
+        let tracks: Vec<_> = prologue.tracks().map(gathering).collect();
         (!tracks.is_empty()).then_some(Self { tracks, sequence: 0, bytes: 0 })
     }
 

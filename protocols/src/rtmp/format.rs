@@ -27,7 +27,7 @@ impl Format for Rtmp {
         let writer = ChunkWriter { chunk_size: self.chunk_size };
         // At zero wherever it stands: ffmpeg takes metadata of any other time for a track of text.
         write_metadata(writer, STREAM, prologue, Timestamp::ZERO, out);
-        for track in [prologue.video.as_ref(), prologue.sound()].into_iter().flatten() {
+        for track in prologue.tracks() {
             write_track(writer, STREAM, track, at, out);
         }
         let mut body = Vec::new();

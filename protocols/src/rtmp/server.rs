@@ -277,9 +277,11 @@ impl Server {
 
     /// What the peer is told when the server ends and waits for it to go; none where it would not know what that is.
     pub fn parting(&self) -> Option<Bytes> {
-        let mut out = Vec::new();
-        reply::reconnect_request(&self.writer, &mut out);
-        self.reconnects.then(|| out.into())
+        self.reconnects.then(|| {
+            let mut out = Vec::new();
+            reply::reconnect_request(&self.writer, &mut out);
+            out.into()
+        })
     }
 
     /// The client's address as a proxy in front of us stated it.

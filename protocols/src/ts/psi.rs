@@ -24,7 +24,7 @@ const MAX_SECTION_LEN: usize = 1024;
 
 /// The tracks that a transport stream carries; those of other codecs are left out.
 pub fn tracks(prologue: &Prologue) -> impl Iterator<Item = &Track> {
-    [prologue.video.as_ref(), prologue.sound()].into_iter().flatten().filter(|track| stream_type(track).is_some())
+    prologue.tracks().filter(|track| stream_type(track).is_some())
 }
 
 /// Whether it carries the prologue's track of this kind.

@@ -194,7 +194,7 @@ async fn metrics(control: &Control) -> Answer {
     for shard in control.snapshot().await.iter() {
         let label = shard.index.to_string();
         let home = shard.streams.iter().filter_map(|share| share.home.as_ref());
-        let publishers = home.clone().filter(|home| home.publication.is_some()).count();
+        let publishers = shard.streams.iter().filter(|share| share.is_published()).count();
         let ring_bytes: usize = home.clone().map(|home| home.ring_bytes).sum();
         let hls_bytes: usize = home.map(|home| home.hls_bytes).sum();
         let viewers: usize = shard.streams.iter().map(|share| share.viewers).sum();

@@ -2,7 +2,7 @@
 
 use super::{Control, api, system};
 use crate::config::Exporter;
-use std::{fmt::Write, fs};
+use std::{fmt::Write, fs, sync::LazyLock};
 
 /// What SRS calls its release.
 const CODE: &str = "Free";
@@ -22,10 +22,10 @@ impl Control {
         let (streams, clients) = api::in_use(self).await;
         let (clients_total, failed) = self.feed.counts();
         let (cpu_share, memory_kib) = self.own_use();
-        let (uname, build) = (uname(), self.build(&config.exporter));
+        let build = self.build(&config.exporter);
         let mut text = String::new();
         for (name, help, kind, labels, value) in [
-            ("node_uname_info", "The system it runs on.", "gauge", &*uname, 1.0),
+            ("node_uname_info", "The system it runs on.", "gauge", &**UNAME, 1.0),
             ("build_info", "The server and its version.", "gauge", &build, 1.0),
             ("cpu_percent", "CPU of the process, 100 a core.", "gauge", "", cpu_share * 100.0),
             ("memory", "Memory of the process, in KiB.", "gauge", "", memory_kib as f64),
@@ -60,6 +60,9 @@ impl Control {
         labels(always.into_iter().chain(ours))
     }
 }
+
+/// Read once, not at each scrape.
+static UNAME: LazyLock<String> = LazyLock::new(uname);
 
 /// uname(2), as Linux has it in /proc/sys/kernel.
 fn uname() -> String {

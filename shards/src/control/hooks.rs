@@ -279,8 +279,7 @@ impl Control {
     async fn clients_of(&self, client: &Client) -> usize {
         let snapshot = self.snapshot().await;
         let shares = snapshot.iter().flat_map(|shard| &shard.streams).filter(|share| share.key == client.key);
-        let publishes = |share: &Share| share.home.as_ref().is_some_and(|home| home.publication.is_some());
-        shares.map(|share| share.viewers + usize::from(publishes(share))).sum()
+        shares.map(Share::clients).sum()
     }
 
     /// A segment's own URL where that is absolute, else `url` with its variables filled in.

@@ -225,8 +225,8 @@ pub fn with_type(content_type: &'static str, body: impl Into<Body>) -> Answer {
     answer
 }
 
-pub fn text(status: StatusCode, words: &'static str) -> Answer {
-    let mut answer = with_type("text/plain; charset=utf-8", Bytes::from_static(words.as_bytes()));
+pub fn text(status: StatusCode, words: impl Into<Body>) -> Answer {
+    let mut answer = with_type("text/plain; charset=utf-8", words);
     *answer.status_mut() = status;
     answer
 }

@@ -5,7 +5,7 @@
 
 use super::{
     Control,
-    http::{Answer, json, with_type},
+    http::{Answer, json, not_allowed, text, with_type},
 };
 use crate::{
     access::{self, Deed},
@@ -134,9 +134,7 @@ pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: Soc
     // A GET is told what is missing, as by SRS.
     let takes = method == Method::POST || (method == Method::GET && !is_json);
     if !takes {
-        let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed");
-        answer.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST, DELETE, OPTIONS"));
-        return Some(answer);
+        return Some(not_allowed("POST, DELETE, OPTIONS"));
     }
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("").to_owned();
     let told = access::forwarded(|name| request.headers().get(name)?.to_str().ok());
@@ -175,7 +173,7 @@ pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: Soc
             if is_json {
                 json(&json!({ "code": 400 }))
             } else {
-                plain(fault.status, &format!("{}: {}: {}\n", fault.code, fault.name, fault.why))
+                text(fault.status, format!("{}: {}: {}\n", fault.code, fault.name, fault.why))
             }
         }
     })
@@ -385,14 +383,14 @@ fn delete(control: &Control, query: &str) -> Answer {
     let number = control.rtc.by_ufrag.borrow().get(ufrag).copied();
     let Some(number) = number else {
         // It has ended before; who asks twice means well.
-        return plain(if token.is_empty() { StatusCode::BAD_REQUEST } else { StatusCode::OK }, "");
+        return text(if token.is_empty() { StatusCode::BAD_REQUEST } else { StatusCode::OK }, "");
     };
     let known = control.rtc.by_number.borrow().get(&number).is_some_and(|place| place.token == token);
     if !known {
-        return plain(StatusCode::FORBIDDEN, "the token is not this session's\n");
+        return text(StatusCode::FORBIDDEN, "the token is not this session's\n");
     }
     control.hang_up(number);
-    plain(StatusCode::OK, "")
+    text(StatusCode::OK, "")
 }
 
 impl Sessions {
@@ -513,12 +511,6 @@ fn encode(text: &str) -> String {
 
 fn remote_ufrag(offer: &str) -> &str {
     offer.lines().find_map(|line| line.strip_prefix("a=ice-ufrag:")).unwrap_or("").trim()
-}
-
-fn plain(status: StatusCode, words: &str) -> Answer {
-    let mut answer = with_type("text/plain; charset=utf-8", words.to_owned());
-    *answer.status_mut() = status;
-    answer
 }
 
 #[cfg(test)]

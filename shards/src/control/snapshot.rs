@@ -88,6 +88,15 @@ impl Client {
 }
 
 impl Share {
+    pub fn is_published(&self) -> bool {
+        self.home.as_ref().is_some_and(|home| home.publication.is_some())
+    }
+
+    /// The publisher is one.
+    pub fn clients(&self) -> usize {
+        self.viewers + usize::from(self.is_published())
+    }
+
     pub fn of(stream: &Stream) -> Self {
         let home = match &stream.role {
             Role::Home(home) => Some(Home {

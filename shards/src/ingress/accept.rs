@@ -1,9 +1,8 @@
 //! Accepting connections on one listening socket of one shard.
 
-use super::{http, rtmp};
+use super::{guarded, http, rtmp};
 use crate::{
     connection::{Closed, Connection},
-    current,
     net::{
         doors::Endpoint,
         link::Link,
@@ -13,13 +12,11 @@ use crate::{
     },
     shard::Shard,
 };
-use futures_lite::FutureExt;
 use glommio::{net::TcpStream, spawn_local, timer::sleep, yield_if_needed};
 use shardcast_protocols::proxy::Header;
 use std::{
     cell::{Cell, RefCell},
     net::SocketAddr,
-    panic::AssertUnwindSafe,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -112,10 +109,7 @@ async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, service: Service) {
             Service::Http => Box::pin(http::serve(&shard, &connection)).await,
         }
     };
-    if AssertUnwindSafe(current::of(&connection.id, session)).catch_unwind().await.is_err() {
-        metrics::counter!("shardcast_session_panics_total").increment(1);
-        error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer.get());
-        connection.close("internal error".into());
+    if guarded(&connection, session).await.is_none() {
         // Its seat has done so, unless it had none yet.
         shard.dismiss(&connection);
     }

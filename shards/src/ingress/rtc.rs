@@ -4,17 +4,15 @@
 //! know its password brings it to the shard where that arrived; there it stays. What arrives for it elsewhere,
 //! once its peer changes address, is forwarded.
 
-use super::seat::Seat;
+use super::{guarded, seat::Seat};
 use crate::{
     connection::{Connection, Part},
-    current,
     hooks::Farewell,
     mesh::Mail,
     net::{datagram, link::Link, peer::Peer, sys},
     shard::Shard,
 };
 use bytes::Bytes;
-use futures_lite::FutureExt;
 use glommio::{spawn_local, yield_if_needed};
 use shardcast_engine::{codec::Kind, key::StreamKey};
 use shardcast_protocols::{
@@ -25,7 +23,6 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     net::{SocketAddr, UdpSocket},
-    panic::AssertUnwindSafe,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -275,12 +272,7 @@ struct Begins {
 async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, peer: Rc<Peer>, begins: Begins) {
     let number = begins.number;
     info!(cid = %connection.id, "WebRTC connection from {}", connection.peer.get());
-    let served = AssertUnwindSafe(current::of(&connection.id, serve(&shard, &connection, &peer, begins)));
-    if served.catch_unwind().await.is_err() {
-        metrics::counter!("shardcast_session_panics_total").increment(1);
-        error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer.get());
-        connection.close("internal error".into());
-    }
+    guarded(&connection, serve(&shard, &connection, &peer, begins)).await;
     connection.received.set(peer.received.get());
     connection.sent.set(peer.sent.get());
     account(&connection, &peer);

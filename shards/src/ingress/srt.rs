@@ -1,15 +1,13 @@
 //! The SRT port of a media shard: its sessions, publishers and viewers alike.
 
-use super::seat::Seat;
+use super::{guarded, seat::Seat};
 use crate::{
     access::Deed,
     connection::Connection,
-    current,
     net::{datagram, link::Link, outlet::Outlet, sys},
     shard::Shard,
     stream::Wire,
 };
-use futures_lite::FutureExt;
 use glommio::{channels::local_channel, spawn_local, timer::sleep, yield_if_needed};
 use shardcast_protocols::{
     session::{Client, Request, Verdict},
@@ -24,7 +22,6 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
-    panic::AssertUnwindSafe,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -196,18 +193,9 @@ impl Port {
 /// Serves a session to its end; a panic ends it and nothing else.
 async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, mode: Mode, request: Request) {
     info!(cid = %connection.id, "SRT connection from {}", connection.peer.get());
-    let session = AssertUnwindSafe(current::of(&connection.id, serve(&shard, &connection, mode, request)));
-    match session.catch_unwind().await {
-        Ok(Ok(())) => {}
-        Ok(Err(why)) => {
-            metrics::counter!("shardcast_session_errors_total", "protocol" => "srt").increment(1);
-            connection.close(why);
-        }
-        Err(_) => {
-            metrics::counter!("shardcast_session_panics_total").increment(1);
-            error!(cid = %connection.id, "the session of {} panicked and was ended; please report this", connection.peer.get());
-            connection.close("internal error".into());
-        }
+    if let Some(Err(why)) = guarded(&connection, serve(&shard, &connection, mode, request)).await {
+        metrics::counter!("shardcast_session_errors_total", "protocol" => "srt").increment(1);
+        connection.close(why);
     }
     connection.socket.shutdown();
 }

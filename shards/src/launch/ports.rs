@@ -43,11 +43,7 @@ impl Ports {
         let rtc = of(config.rtc_server.enabled, &config.rtc_server.listen);
         // Sharing would hide another server on the port: asked first without, all at once.
         free(|| datagrams(&[&srt[..], &rtc].concat(), false).map(drop))?;
-        let mut media = Vec::new();
-        for _ in 0..shards {
-            let tcp = doors.iter().map(|door| Ok((*door, bind(door.endpoint, true)?))).collect::<Result<_, Failure>>();
-            media.push(MediaPorts { tcp: tcp?, srt: datagrams(&srt, true)?, rtc: datagrams(&rtc, true)? });
-        }
+        let media = media(&doors, &srt, &rtc, shards)?;
         let words = |service: Service| {
             let ports = doors.iter().filter(|door| door.service == service).map(|door| door.endpoint.to_string());
             ports.collect::<Vec<_>>().join(" ")
@@ -66,7 +62,7 @@ impl Ports {
                 udp_words("SRT", &srt),
                 udp_words("WebRTC", &rtc),
             ),
-            api: api.into_iter().map(|api| Ok((api, bind(api, false)?))).collect::<Result<_, Failure>>()?,
+            api: bound(api)?,
         })
     }
 }
@@ -79,15 +75,23 @@ pub fn opened(old: &Config, new: &Config, shards: usize) -> Result<Ports, Failur
     for endpoint in doors.iter().map(|door| door.endpoint).chain(api.iter().copied()) {
         port::probe(endpoint.listen.addr())?;
     }
-    let mut media = Vec::new();
-    for _ in 0..shards {
-        let tcp = doors.iter().map(|door| Ok((*door, bind(door.endpoint, true)?))).collect::<Result<_, Failure>>();
-        media.push(MediaPorts { tcp: tcp?, srt: Vec::new(), rtc: Vec::new() });
-    }
+    let media = media(&doors, &[], &[], shards)?;
     let words = doors.iter().map(|door| format!("{:?} on {}", door.service, door.endpoint));
     let words = words.chain(api.iter().map(|api| format!("API on {api}"))).collect::<Vec<_>>().join(", ");
-    let api = api.into_iter().map(|api| Ok((api, bind(api, false)?))).collect::<Result<_, Failure>>()?;
-    Ok(Ports { media, api, words })
+    Ok(Ports { media, api: bound(api)?, words })
+}
+
+/// By shard.
+fn media(doors: &[Door], srt: &[Listen], rtc: &[Listen], shards: usize) -> Result<Vec<MediaPorts>, Failure> {
+    let of_one = |_| {
+        let tcp = doors.iter().map(|door| Ok((*door, bind(door.endpoint, true)?))).collect::<Result<_, Failure>>()?;
+        Ok(MediaPorts { tcp, srt: datagrams(srt, true)?, rtc: datagrams(rtc, true)? })
+    };
+    (0..shards).map(of_one).collect()
+}
+
+fn bound(api: Vec<Endpoint>) -> Result<Vec<(Endpoint, TcpListener)>, Failure> {
+    api.into_iter().map(|api| Ok((api, bind(api, false)?))).collect()
 }
 
 /// What every media shard listens on, over TCP.

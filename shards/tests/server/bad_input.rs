@@ -1,13 +1,16 @@
 //! Hostile and broken peers: each is sent away with a word in the log and a count, and nobody else notices.
 
-use crate::support::{
-    PATIENCE, flv, http,
-    media::Media,
-    publisher::Publisher,
-    server::{Server, local},
-    until,
-    viewer::Viewer,
-    within,
+use crate::{
+    hostile::Random,
+    support::{
+        PATIENCE, flv, http,
+        media::Media,
+        publisher::Publisher,
+        server::{Server, local},
+        until,
+        viewer::Viewer,
+        within,
+    },
 };
 use std::{
     io::{ErrorKind, Read, Write},
@@ -73,18 +76,8 @@ fn bad_rtmp_ends_its_own_connection() {
 fn random_bytes_end_nothing_but_their_connection() {
     let server = Server::start(SHARDS);
     let witness = Witness::new(&server);
-    let mut seed = 0x2545_f491_4f6c_dd1d_u64;
-    let mut noise = |count: usize| -> Vec<u8> {
-        (0..count)
-            .map(|_| {
-                // xorshift64
-                seed ^= seed << 13;
-                seed ^= seed >> 7;
-                seed ^= seed << 17;
-                seed as u8
-            })
-            .collect()
-    };
+    let mut random = Random(0x2545_f491_4f6c_dd1d);
+    let mut noise = |count: usize| -> Vec<u8> { (0..count).map(|_| random.below(256) as u8).collect() };
     for round in 0..40 {
         let mut socket = match round % 4 {
             0 => connect(server.ports.http),

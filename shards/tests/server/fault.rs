@@ -3,7 +3,7 @@
 use crate::support::{
     PATIENCE, http,
     media::Media,
-    process::Process,
+    publisher::Publisher,
     server::{Ports, local},
     until,
     viewer::Viewer,
@@ -33,7 +33,7 @@ fn a_session_that_panics_ends_alone() {
     let _good = publish(ports, "good");
     until("a viewer has frames", || viewer.newest_ms());
     for _ in 0..3 {
-        let boom = publish(ports, "boom").finish(PATIENCE);
+        let boom = publish(ports, "boom").process.finish(PATIENCE);
         assert!(!boom.status.success(), "the session goes on after its fault");
     }
     let panics = until("the faults are counted", || {
@@ -61,9 +61,6 @@ fn a_session_that_panics_ends_alone() {
     server.join().expect("a server that does not panic").expect("a server that ends well");
 }
 
-fn publish(ports: Ports, stream: &str) -> Process {
-    let mut command = std::process::Command::new("ffmpeg");
-    command.args(["-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(Media::Plain.file());
-    command.args(["-c", "copy", "-f", "flv", &format!("rtmp://127.0.0.1:{}/live/{stream}", ports.rtmp)]);
-    Process::start(&mut command)
+fn publish(ports: Ports, stream: &str) -> Publisher {
+    Publisher::looping_to(&format!("rtmp://127.0.0.1:{}/live/{stream}", ports.rtmp), Media::Plain)
 }

@@ -88,11 +88,9 @@ fn variables_alone_are_enough() {
     server.lines.wait_for(&["is ready after"], PATIENCE);
     assert!(TcpStream::connect(local(ports.rtmp)).is_ok());
     assert!(TcpStream::connect(local(ports.api)).is_err(), "an API that nobody asked for");
-    let mut publisher = Command::new("ffmpeg");
-    publisher.args(["-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(Media::Plain.file());
     let url = format!("rtmp://127.0.0.1:{}/live/env", ports.rtmp);
     let viewer = Viewer::open(ports.http, "live/env");
-    let _publisher = Process::start(publisher.args(["-c", "copy", "-f", "flv", &url]));
+    let _publisher = Publisher::looping_to(&url, Media::Plain);
     until("pictures", || viewer.newest_ms());
     let pid = fs::read_to_string(folder.path().join("objs/srs.pid")).expect("the pid file of SRS");
     assert_eq!(pid, server.id().to_string());

@@ -4,7 +4,6 @@ use crate::support::{
     certificate::{Certificate, shown},
     flv, http,
     media::Media,
-    process::Process,
     publisher::Publisher,
     server::{Ports, Server, local},
     until,
@@ -59,9 +58,7 @@ fn who_watches_does_not_notice_and_ports_come_and_go() {
     server.signal("HUP");
     until("the new port listens", || TcpStream::connect(local(more.rtmp)).ok());
     let by_new_port = format!("rtmp://127.0.0.1:{}/live/new", more.rtmp);
-    let mut command = std::process::Command::new("ffmpeg");
-    command.args(["-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(Media::Plain.file());
-    let mut stays = Process::start(command.args(["-c", "copy", "-f", "flv", &by_new_port]));
+    let mut stays = Publisher::looping_to(&by_new_port, Media::Plain).process;
     server.wait_until_live("live/new");
 
     // The port goes, the session that came by it stays.

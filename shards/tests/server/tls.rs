@@ -8,7 +8,7 @@ use crate::{
         certificate::{Certificate, shown},
         media::Media,
         probe::{Decoder, Probe},
-        process::{Output, Process},
+        process::{Output, Process, signal},
         publisher::Publisher,
         server::{Ports, Server, command, local},
         stage::MIN_PICTURES,
@@ -220,10 +220,10 @@ fn a_viewer_that_pauses_skips_and_ends_whole() {
     let file = secure.folder.path().join("flv");
     let curl = Process::start(&mut secure.curl(&["-o", &file.display().to_string(), &secure.https("live/pause.flv")]));
     until("curl writes", || fs::metadata(&file).is_ok_and(|about| about.len() > 1 << 20).then_some(()));
-    signal(&curl, "-STOP");
+    curl.freeze();
     let stopped = until("a picture", || witness.newest_ms());
     within(PATIENCE * 2, "time passes", || (witness.newest_ms()? >= stopped + PAUSE_MS + 1_000).then_some(()));
-    signal(&curl, "-CONT");
+    signal(curl.id(), "CONT");
     until("it skips", || (server.total("shardcast_viewer_skips_total", "") >= 1.0).then_some(()));
     let skipped = until("a picture", || witness.newest_keyframe_ms());
     within(PATIENCE, "a keyframe later", || (witness.newest_keyframe_ms()? > skipped).then_some(()));
@@ -311,11 +311,6 @@ fn chromium_plays_by_wss_and_whep_from_an_https_page() {
     }
     assert_eq!((&seen["heard"]["code"], &seen["heard"]["wasClean"]), (&1000.into(), &true.into()), "{seen}");
     secure.server.stop();
-}
-
-fn signal(process: &Process, name: &str) {
-    let status = Command::new("kill").args([name, &process.id().to_string()]).status();
-    assert!(status.is_ok_and(|status| status.success()), "kill {name}");
 }
 
 /// What openssl says first.

@@ -12,10 +12,10 @@ pub async fn clusters(control: &Control, query: &str) -> Value {
     let config = control.config();
     let key = config.vhost(&vhost).map(|vhost| StreamKey::new(&vhost.name, &app, &stream));
     let snapshot = control.snapshot().await;
-    let published = snapshot.iter().flat_map(|shard| &shard.streams).any(|share| {
-        let home = share.home.as_ref();
-        Some(&share.key) == key.as_ref() && home.is_some_and(|home| home.publication.is_some())
-    });
+    let published = snapshot
+        .iter()
+        .flat_map(|shard| &shard.streams)
+        .any(|share| Some(&share.key) == key.as_ref() && share.is_published());
     let origin = published.then(|| {
         // The address that RTMP is bound to, else the one by which the other origin knows this one.
         let bound = config.rtmp_listen.first().map(|listen| listen.addr()).filter(|addr| !addr.ip().is_unspecified());

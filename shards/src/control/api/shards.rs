@@ -18,7 +18,7 @@ fn object(shard: &Shard) -> Value {
         "load": shard.load,
         "connections": shard.connections,
         "streams": shard.streams.len(),
-        "publishers": homes().filter(|home| home.publication.is_some()).count(),
+        "publishers": shard.streams.iter().filter(|share| share.is_published()).count(),
         "viewers": shard.streams.iter().map(|share| share.viewers).sum::<usize>(),
         "recv_bytes": homes().map(|home| home.received).sum::<u64>(),
         "send_bytes": shard.streams.iter().map(|share| share.sent).sum::<u64>(),
