@@ -37,6 +37,9 @@ from judge import Judge
 PATIENCE_S = 20
 # The clip's, so that it goes on where it starts again.
 CLIP_S = 8
+# After so much an Opus decoder that joins has what it needs (RFC 7845, 4.6); before, the beginning of a sound may come
+# out many times too loud.
+CONVERGED_S = 0.08
 
 aioice.ice.get_host_addresses = lambda use_ipv4, use_ipv6: ["127.0.0.1"]
 
@@ -152,6 +155,7 @@ class Viewer:
         self.receivers = {
             kind: h264_alone(self.connection.addTransceiver(kind, direction="recvonly")).receiver for kind in kinds
         }
+        self.converged_at = None
         self.tasks = []
         self.connection.on("track", lambda track: self.tasks.append(asyncio.create_task(self.take(track))))
 
@@ -163,7 +167,12 @@ class Viewer:
                 self.ready.set()
 
     def show(self, kind, frame, time):
-        (self.judge.see if kind == "video" else self.judge.hear)(frame, time)
+        if kind == "video":
+            return self.judge.see(frame, time)
+        if self.converged_at is None:
+            self.converged_at = time + CONVERGED_S
+        if time >= self.converged_at:
+            self.judge.hear(frame, time)
 
     async def play(self, url, ends, when):
         """Until one of `ends`, or all."""

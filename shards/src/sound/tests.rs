@@ -196,6 +196,22 @@ fn assert_beeps(frames: &[Frame], target: Target, shift: i64, seconds: i64) {
 }
 
 #[test]
+fn who_joins_as_a_beep_begins_hears_it_no_louder() {
+    let source = ffmpeg_source(&["-c:a", "aac", "-b:a", "96k"]);
+    let loudest = |frames: &[Frame]| heard(frames, OPUS).iter().fold(0.0_f32, |top, value| top.max(value.abs()));
+    // Where the coder begins decides what it leans on.
+    for start in 0..30 {
+        let frames = source.frames[start..][..80].iter();
+        let frames = frames.map(|(at, payload)| (*at, payload.clone())).collect();
+        let made = transcoded(&[Source { track: source.track.clone(), frames }], OPUS);
+        for join in 0..made.len() - 10 {
+            let loudest = loudest(&made[join..]);
+            assert!(loudest < 0.8, "from {start}, joined at {join}: {loudest}");
+        }
+    }
+}
+
+#[test]
 fn aac_of_any_rate_becomes_opus_in_time() {
     for (rate, channels) in [(48_000, 2), (44_100, 2), (32_000, 1), (22_050, 1), (16_000, 2), (8_000, 1)] {
         let source = aac_source(AudioObjectType::Mpeg4LowComplexity, rate, channels, 0.0, 5.9);
