@@ -100,8 +100,8 @@ pub enum Flow {
 
 /// A viewer that takes nothing for so long, while there is something for it, is gone.
 const STALL: Duration = Duration::from_secs(30);
-/// The longest pause of a blocked connection, in ticks: 320 ms.
-const LONGEST_BACKOFF: u64 = 32;
+/// The longest pause of a blocked connection, in ticks: 1.28 s, after one as long in which it took nothing.
+const LONGEST_BACKOFF: u64 = 128;
 
 impl Connection {
     pub fn new(id: String, number: u64, peer: SocketAddr, socket: Link, feed: Feed) -> Self {

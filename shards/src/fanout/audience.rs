@@ -1,6 +1,9 @@
 //! The viewers of one stream in one wire format on one shard, and the tape they share.
 
-use super::{hand::TICK, window::Window};
+use super::{
+    hand::{self, TICK},
+    window::Window,
+};
 use crate::connection::{Connection, Flow};
 use shardcast_engine::fanout::{Ring, Tape};
 use std::{
@@ -63,6 +66,11 @@ impl Audience {
             measured_end,
             empty_since: None,
         }
+    }
+
+    /// How long its viewers may do without the hand.
+    pub fn pace(&self, law: Duration) -> Duration {
+        hand::pace(self.window.under(law))
     }
 
     pub fn set_window(&mut self, window: Window) {
