@@ -49,6 +49,8 @@ pub struct Connection {
     pub finale: Cell<Option<Bytes>>,
     /// and when the server begins to end.
     pub parting: Cell<Option<Bytes>>,
+    /// Its place in its audience.
+    pub place: Cell<usize>,
     /// It is on its audience's list for every tick.
     pub hurried: Cell<bool>,
     /// The hand need not look at it before this tick.
@@ -122,6 +124,7 @@ impl Connection {
             ending: Cell::default(),
             finale: Cell::default(),
             parting: Cell::default(),
+            place: Cell::default(),
             hurried: Cell::default(),
             retry_tick: Cell::default(),
             backoff: Cell::new(1),

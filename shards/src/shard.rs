@@ -374,7 +374,7 @@ impl Shard {
     pub fn stop(&self, connection: &Connection, key: &StreamKey, wire: Wire) {
         if let Some(stream) = self.streams.borrow_mut().get_mut(key)
             && let Some(audience) = &mut stream.audiences[wire as usize]
-            && audience.leave(connection.number).is_some()
+            && audience.leave(connection)
         {
             stream.sent_before += connection.sent.get();
             info!(cid = %connection.id, "{} stops playing {key}", connection.peer.get());

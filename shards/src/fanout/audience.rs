@@ -95,23 +95,32 @@ impl Audience {
         self.tape.catch_up(ring);
         viewer.cursor.borrow_mut().join(&self.tape);
         viewer.bound_unsent(self.unsent);
+        viewer.place.set(self.viewers.len());
         self.viewers.push(viewer.clone());
         self.empty_since = None;
         self.hurry(&viewer);
     }
 
-    pub fn leave(&mut self, number: u64) -> Option<Rc<Connection>> {
-        self.hurried.retain(|viewer| viewer.number != number);
-        let index = self.viewers.iter().position(|viewer| viewer.number == number)?;
-        let viewer = self.viewers.swap_remove(index);
-        viewer.hurried.set(false);
+    /// False where it was not here.
+    pub fn leave(&mut self, viewer: &Connection) -> bool {
+        let place = viewer.place.get();
+        if self.viewers.get(place).is_none_or(|there| there.number != viewer.number) {
+            return false;
+        }
+        self.viewers.swap_remove(place);
+        if let Some(moved) = self.viewers.get(place) {
+            moved.place.set(place);
+        }
+        if viewer.hurried.replace(false) {
+            self.hurried.retain(|there| there.number != viewer.number);
+        }
         if !viewer.cursor.borrow_mut().leave(&self.tape) {
             viewer.close("reads too slowly to finish what it was sent".into());
         }
         if self.viewers.is_empty() {
             self.empty_since = Some(Instant::now());
         }
-        Some(viewer)
+        true
     }
 
     /// Once a second: bounds what the kernel holds of a viewer that does not read, at two windows of the
