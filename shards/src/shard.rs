@@ -35,19 +35,14 @@ use crate::{
 };
 use glommio::channels::local_channel::{self, LocalSender};
 use shardcast_engine::{
-    fanout::{Format, Tape, ring::Policy},
+    fanout::{Ring, Tape, ring::Policy},
     frame::Media,
     key::StreamKey,
     time::Timestamp,
 };
 use shardcast_protocols::{
-    chunked::Chunked,
-    flv::Flv,
     hls::Content,
-    rtmp::format::Rtmp,
     session::{Client as Kind, Refusal, Verdict},
-    ts::Ts,
-    websocket::Framed,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -345,19 +340,7 @@ impl Shard {
     pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) {
         self.with_stream(key, vhost, |stream| {
             let state = stream.state();
-            let slot = &mut stream.audiences[wire as usize];
-            let audience = slot.get_or_insert_with(|| {
-                let format: Box<dyn Format> = match wire {
-                    Wire::Rtmp => Box::new(Rtmp { chunk_size: vhost.chunk_size }),
-                    Wire::Flv => Box::new(Flv),
-                    Wire::ChunkedFlv => Box::new(Chunked(Flv)),
-                    Wire::Ts | Wire::Srt => Box::<Ts>::default(),
-                    Wire::ChunkedTs => Box::<Chunked<Ts>>::default(),
-                    Wire::WsFlv => Box::new(Framed(Flv)),
-                    Wire::WsTs => Box::<Framed<Ts>>::default(),
-                };
-                Audience::new(Tape::new(format, &stream.ring), window(vhost, wire))
-            });
+            let audience = audience(&mut stream.audiences[wire as usize], &stream.ring, wire, vhost);
             audience.join(connection.clone(), &stream.ring);
             info!(
                 cid = %connection.id,
@@ -366,6 +349,18 @@ impl Shard {
                 state,
                 audience.len(),
             );
+        });
+        self.wake();
+    }
+
+    /// The viewer of `key` by `from` goes on by `to`, which has other tracks of it.
+    pub fn switch(&self, viewer: &Rc<Connection>, key: &StreamKey, from: Wire, to: Wire, vhost: &Vhost) {
+        self.with_known(key, |Stream { audiences, ring, .. }| {
+            let Some(mut old) = audiences[from as usize].take() else { return };
+            old.give(viewer, audience(&mut audiences[to as usize], ring, to, vhost), ring);
+            audiences[from as usize] = Some(old);
+            metrics::counter!("shardcast_track_switches_total").increment(1);
+            info!(cid = %viewer.id, "{} plays {key} by {to:?} from now on", viewer.peer.get());
         });
         self.wake();
     }
@@ -697,7 +692,7 @@ impl Shard {
         let mut streams = self.streams.borrow_mut();
         for stream in streams.values_mut().filter(|stream| stream.is_attended()) {
             busy = true;
-            viewers += stream.audiences.iter().flatten().map(Audience::len).sum::<usize>();
+            viewers += stream.audiences.iter().flatten().map(|audience| audience.len()).sum::<usize>();
             stream.listen();
             stream.forward(&self.mesh);
             if let Some(rtp) = &mut stream.rtp {
@@ -921,6 +916,11 @@ fn guarded<R>(key: &StreamKey, serve: impl FnOnce() -> R) -> Option<R> {
         metrics::counter!("shardcast_session_panics_total").increment(1);
     }
     served
+}
+
+/// The audience by `wire`, with a tape of `ring`, made where it is not there.
+fn audience<'a>(slot: &'a mut Option<Box<Audience>>, ring: &Ring, wire: Wire, vhost: &Vhost) -> &'a mut Audience {
+    slot.get_or_insert_with(|| Box::new(Audience::new(Tape::new(wire.format(vhost), ring), window(vhost, wire))))
 }
 
 fn policy(vhost: &Vhost) -> Policy {

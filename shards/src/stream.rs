@@ -1,7 +1,7 @@
 //! A stream as one shard has it: at home with its publisher, or mirrored for viewers elsewhere.
 
 use crate::{
-    config::Rtc,
+    config::{Rtc, Vhost},
     connection::Connection,
     fanout::{audience::Audience, rtp::RtpAudience},
     hls::Hls,
@@ -13,13 +13,20 @@ use crate::{
 };
 use shardcast_engine::{
     codec::Kind,
-    fanout::{Ring, Unit, ring::Policy},
+    fanout::{Format, Ring, Unit, ring::Policy},
     frame::{Frame, Media},
     key::{StreamKey, stable_hash},
     prologue::Prologue,
     timeline::{Placed, Timeline},
 };
-use shardcast_protocols::{chunked::LAST_CHUNK, session::Request, ts, websocket::LAST_FRAME};
+use shardcast_protocols::{
+    chunked::{Chunked, LAST_CHUNK},
+    flv::Flv,
+    rtmp::format::Rtmp,
+    session::{Request, Tracks},
+    ts::{self, Ts},
+    websocket::{Framed, LAST_FRAME},
+};
 use std::{
     net::IpAddr,
     rc::Rc,
@@ -70,6 +77,10 @@ pub fn id(key: &StreamKey) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     Rtmp,
+    /// RTMP for those who want sound alone, pictures alone, or neither for now.
+    RtmpAudio,
+    RtmpVideo,
+    RtmpNothing,
     /// FLV in a body that ends with the connection, for HTTP/1.0.
     Flv,
     /// FLV in chunks, for HTTP/1.1.
@@ -85,12 +96,49 @@ pub enum Wire {
 }
 
 /// How many [`Wire`]s there are.
-const WIRES: usize = 8;
+const WIRES: usize = 11;
 
 impl Wire {
     /// As they are numbered.
-    pub const ALL: [Self; WIRES] =
-        [Self::Rtmp, Self::Flv, Self::ChunkedFlv, Self::Ts, Self::ChunkedTs, Self::WsFlv, Self::WsTs, Self::Srt];
+    pub const ALL: [Self; WIRES] = [
+        Self::Rtmp,
+        Self::RtmpAudio,
+        Self::RtmpVideo,
+        Self::RtmpNothing,
+        Self::Flv,
+        Self::ChunkedFlv,
+        Self::Ts,
+        Self::ChunkedTs,
+        Self::WsFlv,
+        Self::WsTs,
+        Self::Srt,
+    ];
+
+    /// RTMP with these tracks.
+    pub fn rtmp(tracks: Tracks) -> Self {
+        match (tracks.audio, tracks.video) {
+            (true, true) => Self::Rtmp,
+            (true, false) => Self::RtmpAudio,
+            (false, true) => Self::RtmpVideo,
+            (false, false) => Self::RtmpNothing,
+        }
+    }
+
+    pub fn format(self, vhost: &Vhost) -> Box<dyn Format> {
+        let rtmp = |audio, video| Box::new(Rtmp { chunk_size: vhost.chunk_size, tracks: Tracks { audio, video } });
+        match self {
+            Self::Rtmp => rtmp(true, true),
+            Self::RtmpAudio => rtmp(true, false),
+            Self::RtmpVideo => rtmp(false, true),
+            Self::RtmpNothing => rtmp(false, false),
+            Self::Flv => Box::new(Flv),
+            Self::ChunkedFlv => Box::new(Chunked(Flv)),
+            Self::Ts | Self::Srt => Box::<Ts>::default(),
+            Self::ChunkedTs => Box::<Chunked<Ts>>::default(),
+            Self::WsFlv => Box::new(Framed(Flv)),
+            Self::WsTs => Box::<Framed<Ts>>::default(),
+        }
+    }
 }
 
 /// Units in one mail.
@@ -101,7 +149,8 @@ pub struct Stream {
     /// Names the stream in the API.
     pub id: String,
     pub ring: Ring,
-    pub audiences: [Option<Audience>; WIRES],
+    /// In boxes: most are not there.
+    pub audiences: [Option<Box<Audience>>; WIRES],
     /// The viewers by WebRTC.
     pub rtp: Option<RtpAudience>,
     pub role: Role,

@@ -86,20 +86,39 @@ impl Audience {
     pub fn join(&mut self, viewer: Rc<Connection>, ring: &Ring) {
         self.tape.catch_up(ring);
         viewer.cursor.borrow_mut().join(&self.tape);
+        self.add(viewer);
+    }
+
+    pub fn leave(&mut self, number: u64) -> Option<Rc<Connection>> {
+        let viewer = self.remove(number)?;
+        if !viewer.cursor.borrow_mut().leave(&self.tape) {
+            viewer.close("reads too slowly to finish what it was sent".into());
+        }
+        Some(viewer)
+    }
+
+    /// Gives a viewer to `other`, where it goes on at the unit where it is here.
+    pub fn give(&mut self, viewer: &Connection, other: &mut Self, ring: &Ring) {
+        let Some(viewer) = self.remove(viewer.number) else { return };
+        other.tape.catch_up(ring);
+        if !viewer.cursor.borrow_mut().switch(&self.tape, &other.tape) {
+            viewer.close("asks for other tracks again and again, or reads too slowly to get them".into());
+        }
+        other.add(viewer);
+    }
+
+    fn add(&mut self, viewer: Rc<Connection>) {
         viewer.bound_unsent(self.unsent);
         self.viewers.push(viewer.clone());
         self.empty_since = None;
         self.hurry(&viewer);
     }
 
-    pub fn leave(&mut self, number: u64) -> Option<Rc<Connection>> {
+    fn remove(&mut self, number: u64) -> Option<Rc<Connection>> {
         self.hurried.retain(|viewer| viewer.number != number);
         let index = self.viewers.iter().position(|viewer| viewer.number == number)?;
         let viewer = self.viewers.swap_remove(index);
         viewer.hurried.set(false);
-        if !viewer.cursor.borrow_mut().leave(&self.tape) {
-            viewer.close("reads too slowly to finish what it was sent".into());
-        }
         if self.viewers.is_empty() {
             self.empty_since = Some(Instant::now());
         }

@@ -131,6 +131,16 @@ impl<'s> Seat<'s> {
         self.playing = Some((key, wire));
     }
 
+    /// Goes on with what it plays by `wire`, which has other tracks.
+    pub fn switch(&mut self, wire: Wire) {
+        let config = self.shard.config();
+        let Some((key, old)) = &mut self.playing else { return };
+        let Some(vhost) = config.vhost(key.vhost()) else { return };
+        self.shard.switch(self.connection, key, std::mem::replace(old, wire), wire, vhost);
+        let mut part = self.connection.part.borrow_mut();
+        *part = part.take().map(|part| Arc::new(Part { wire: Some(wire), ..Part::clone(&part) }));
+    }
+
     /// Goes on as publisher `number` of `key`, who has the stream already.
     pub fn adopt(&mut self, part: Part, number: u64, told: Farewell) {
         self.told = Some(told);
