@@ -313,9 +313,13 @@ impl Shard {
             stream.measure();
             stream.dispose(now);
             stream.sweep(now, &self.mesh);
-            for slot in &mut stream.audiences {
+            for (wire, slot) in Wire::ALL.into_iter().zip(&mut stream.audiences) {
                 if let Some(audience) = slot {
                     audience.measure(law);
+                    if audience.has_come_round() {
+                        info!("{} is 25 days old to {} viewers: they begin anew", stream.key, audience.len());
+                        audience.end(wire.last().unwrap_or_default());
+                    }
                 }
                 if slot.as_ref().is_some_and(|a| a.empty_since.is_some_and(|since| now - since >= IDLE)) {
                     *slot = None;
@@ -336,9 +340,10 @@ impl Shard {
 
     // --- viewers ---------------------------------------------------------------------------------------
 
-    /// The connection becomes a viewer of `key`, live or not yet.
-    pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) {
-        self.with_stream(key, vhost, |stream| {
+    /// The connection becomes a viewer of `key`, live or not yet, by the wire that `wire` is for newcomers.
+    pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) -> Wire {
+        let wire = self.with_stream(key, vhost, |stream| {
+            let wire = wire.at(stream.ring.oldest_time());
             let state = stream.state();
             let audience = audience(&mut stream.audiences[wire as usize], &stream.ring, wire, vhost);
             audience.join(connection.clone(), &stream.ring);
@@ -349,8 +354,10 @@ impl Shard {
                 state,
                 audience.len(),
             );
+            wire
         });
         self.wake();
+        wire
     }
 
     /// The viewer of `key` by `from` goes on by `to`, which has other tracks of it.
@@ -920,7 +927,10 @@ fn guarded<R>(key: &StreamKey, serve: impl FnOnce() -> R) -> Option<R> {
 
 /// The audience by `wire`, with a tape of `ring`, made where it is not there.
 fn audience<'a>(slot: &'a mut Option<Box<Audience>>, ring: &Ring, wire: Wire, vhost: &Vhost) -> &'a mut Audience {
-    slot.get_or_insert_with(|| Box::new(Audience::new(Tape::new(wire.format(vhost), ring), window(vhost, wire))))
+    slot.get_or_insert_with(|| {
+        let time = ring.oldest_time();
+        Box::new(Audience::new(Tape::new(wire.format(vhost, time), ring), window(vhost, wire), wire.end(time)))
+    })
 }
 
 fn policy(vhost: &Vhost) -> Policy {

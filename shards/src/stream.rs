@@ -17,6 +17,7 @@ use shardcast_engine::{
     frame::{Frame, Media},
     key::{StreamKey, stable_hash},
     prologue::Prologue,
+    time::Timestamp,
     timeline::{Placed, Timeline},
 };
 use shardcast_protocols::{
@@ -91,12 +92,19 @@ pub enum Wire {
     /// Both in WebSocket frames.
     WsFlv,
     WsTs,
+    /// FLV as newcomers read it in every other twelve days, see [`Wire::at`].
+    LaterFlv,
+    LaterChunkedFlv,
+    LaterWsFlv,
     /// MPEG-TS in SRT.
     Srt,
 }
 
 /// How many [`Wire`]s there are.
-const WIRES: usize = 11;
+const WIRES: usize = 14;
+
+/// 2^30 ms, 12.4 days.
+const RUN: Timestamp = Timestamp::from_whole_ms(1 << 30);
 
 impl Wire {
     /// As they are numbered.
@@ -111,8 +119,33 @@ impl Wire {
         Self::ChunkedTs,
         Self::WsFlv,
         Self::WsTs,
+        Self::LaterFlv,
+        Self::LaterChunkedFlv,
+        Self::LaterWsFlv,
         Self::Srt,
     ];
+
+    /// What a newcomer reads whose stream is so old. Players in JavaScript take FLV's milliseconds for signed 32 bits,
+    /// and stand still where a tape comes to 2^31: so the next tape begins after half of that.
+    pub fn at(self, time: Timestamp) -> Self {
+        let later = time.as_ms() / RUN.as_ms() % 2 == 1;
+        match self {
+            Self::Flv | Self::LaterFlv => [Self::Flv, Self::LaterFlv][usize::from(later)],
+            Self::ChunkedFlv | Self::LaterChunkedFlv => [Self::ChunkedFlv, Self::LaterChunkedFlv][usize::from(later)],
+            Self::WsFlv | Self::LaterWsFlv => [Self::WsFlv, Self::LaterWsFlv][usize::from(later)],
+            other => other,
+        }
+    }
+
+    /// What closes the body of a viewer whose stream is over; `None` where it waits for the next one.
+    pub fn last(self) -> Option<&'static [u8]> {
+        match self {
+            Self::Rtmp | Self::RtmpAudio | Self::RtmpVideo | Self::RtmpNothing => None,
+            Self::Flv | Self::LaterFlv | Self::Ts | Self::Srt => Some(b""),
+            Self::ChunkedFlv | Self::LaterChunkedFlv | Self::ChunkedTs => Some(LAST_CHUNK),
+            Self::WsFlv | Self::LaterWsFlv | Self::WsTs => Some(LAST_FRAME),
+        }
+    }
 
     /// RTMP with these tracks.
     pub fn rtmp(tracks: Tracks) -> Self {
@@ -124,21 +157,34 @@ impl Wire {
         }
     }
 
-    pub fn format(self, vhost: &Vhost) -> Box<dyn Format> {
+    /// The time that a tape comes to whose first frame is of `time` or later, but not further: its viewers begin anew.
+    pub fn end(self, time: Timestamp) -> Option<Timestamp> {
+        let flv = matches!(self.at(Timestamp::ZERO), Self::Flv | Self::ChunkedFlv | Self::WsFlv);
+        flv.then(|| zero(time) + RUN + RUN - Timestamp::from_ms(2_000))
+    }
+
+    /// For a tape whose first frame is of `time` or later.
+    pub fn format(self, vhost: &Vhost, time: Timestamp) -> Box<dyn Format> {
+        let flv = Flv { zero: zero(time) };
         let rtmp = |audio, video| Box::new(Rtmp { chunk_size: vhost.chunk_size, tracks: Tracks { audio, video } });
         match self {
             Self::Rtmp => rtmp(true, true),
             Self::RtmpAudio => rtmp(true, false),
             Self::RtmpVideo => rtmp(false, true),
             Self::RtmpNothing => rtmp(false, false),
-            Self::Flv => Box::new(Flv),
-            Self::ChunkedFlv => Box::new(Chunked(Flv)),
+            Self::Flv | Self::LaterFlv => Box::new(flv),
+            Self::ChunkedFlv | Self::LaterChunkedFlv => Box::new(Chunked(flv)),
             Self::Ts | Self::Srt => Box::<Ts>::default(),
             Self::ChunkedTs => Box::<Chunked<Ts>>::default(),
-            Self::WsFlv => Box::new(Framed(Flv)),
+            Self::WsFlv | Self::LaterWsFlv => Box::new(Framed(flv)),
             Self::WsTs => Box::<Framed<Ts>>::default(),
         }
     }
+}
+
+/// What FLV's times count from where a tape begins at `time`.
+fn zero(time: Timestamp) -> Timestamp {
+    Timestamp::from_ms(time.as_ms() / RUN.as_ms() * RUN.as_ms())
 }
 
 /// Units in one mail.
@@ -421,17 +467,8 @@ impl Stream {
         if !over {
             return;
         }
-        let bodies = [
-            (Wire::Flv, &b""[..]),
-            (Wire::ChunkedFlv, LAST_CHUNK),
-            (Wire::Ts, b""),
-            (Wire::ChunkedTs, LAST_CHUNK),
-            (Wire::WsFlv, LAST_FRAME),
-            (Wire::WsTs, LAST_FRAME),
-            (Wire::Srt, b""),
-        ];
-        for (wire, last) in bodies {
-            if let Some(audience) = &mut self.audiences[wire as usize] {
+        for (wire, audience) in Wire::ALL.into_iter().zip(&mut self.audiences) {
+            if let (Some(audience), Some(last)) = (audience, wire.last()) {
                 audience.end(last);
             }
         }

@@ -2,7 +2,10 @@
 
 use super::{hand::TICK, window::Window};
 use crate::connection::{Connection, Flow};
-use shardcast_engine::fanout::{Ring, Tape};
+use shardcast_engine::{
+    fanout::{Ring, Tape},
+    time::Timestamp,
+};
 use std::{
     rc::Rc,
     time::{Duration, Instant},
@@ -25,6 +28,8 @@ pub struct Audience {
     /// What the kernel may hold unsent of each viewer, in bytes, and the tape's end when that was set.
     unsent: u32,
     measured_end: u64,
+    /// Stream time at which its viewers end.
+    until: Option<Timestamp>,
     /// Since when nobody watches.
     pub empty_since: Option<Instant>,
 }
@@ -48,7 +53,7 @@ pub struct Turn {
 }
 
 impl Audience {
-    pub fn new(tape: Tape, window: Window) -> Self {
+    pub fn new(tape: Tape, window: Window, until: Option<Timestamp>) -> Self {
         let measured_end = tape.end();
         Self {
             tape,
@@ -61,6 +66,7 @@ impl Audience {
             hurried: Vec::new(),
             unsent: LEAST_UNSENT,
             measured_end,
+            until,
             empty_since: None,
         }
     }
@@ -138,6 +144,11 @@ impl Audience {
                 viewer.bound_unsent(wanted);
             }
         }
+    }
+
+    /// Its viewers are to end, see [`Audience::end`]; true once.
+    pub fn has_come_round(&mut self) -> bool {
+        self.until.take_if(|until| self.tape.reaches(*until)).is_some()
     }
 
     /// The stream is over: who has seen some of it ends with it, who waits goes on waiting.
