@@ -36,19 +36,14 @@ use crate::{
 };
 use glommio::channels::local_channel::{self, LocalSender};
 use shardcast_engine::{
-    fanout::{Format, Tape, ring::Policy},
+    fanout::{Ring, Tape, ring::Policy},
     frame::Media,
     key::StreamKey,
     time::Timestamp,
 };
 use shardcast_protocols::{
-    chunked::Chunked,
-    flv::Flv,
     hls::Content,
-    rtmp::format::Rtmp,
     session::{Client as Kind, Refusal, Verdict},
-    ts::Ts,
-    websocket::Framed,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -319,9 +314,13 @@ impl Shard {
             stream.measure();
             stream.dispose(now);
             stream.sweep(now, &self.mesh);
-            for slot in &mut stream.audiences {
+            for (wire, slot) in Wire::ALL.into_iter().zip(&mut stream.audiences) {
                 if let Some(audience) = slot {
                     audience.measure(law);
+                    if audience.has_come_round() {
+                        info!("{} is 25 days old to {} viewers: they begin anew", stream.key, audience.len());
+                        audience.end(wire.last().unwrap_or_default());
+                    }
                 }
                 if slot.as_ref().is_some_and(|a| a.empty_since.is_some_and(|since| now - since >= IDLE)) {
                     *slot = None;
@@ -342,23 +341,12 @@ impl Shard {
 
     // --- viewers ---------------------------------------------------------------------------------------
 
-    /// The connection becomes a viewer of `key`, live or not yet.
-    pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) {
-        self.with_stream(key, vhost, |stream| {
+    /// The connection becomes a viewer of `key`, live or not yet, by the wire that `wire` is for newcomers.
+    pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) -> Wire {
+        let wire = self.with_stream(key, vhost, |stream| {
+            let wire = wire.at(stream.ring.oldest_time());
             let state = stream.state();
-            let slot = &mut stream.audiences[wire as usize];
-            let audience = slot.get_or_insert_with(|| {
-                let format: Box<dyn Format> = match wire {
-                    Wire::Rtmp => Box::new(Rtmp { chunk_size: vhost.chunk_size }),
-                    Wire::Flv => Box::new(Flv),
-                    Wire::ChunkedFlv => Box::new(Chunked(Flv)),
-                    Wire::Ts | Wire::Srt => Box::<Ts>::default(),
-                    Wire::ChunkedTs => Box::<Chunked<Ts>>::default(),
-                    Wire::WsFlv => Box::new(Framed(Flv)),
-                    Wire::WsTs => Box::<Framed<Ts>>::default(),
-                };
-                Audience::new(Tape::new(format, &stream.ring), window(vhost, wire))
-            });
+            let audience = audience(&mut stream.audiences[wire as usize], &stream.ring, wire, vhost);
             audience.join(connection.clone(), &stream.ring);
             info!(
                 cid = %connection.id,
@@ -367,6 +355,20 @@ impl Shard {
                 state,
                 audience.len(),
             );
+            wire
+        });
+        self.wake();
+        wire
+    }
+
+    /// The viewer of `key` by `from` goes on by `to`, which has other tracks of it.
+    pub fn switch(&self, viewer: &Rc<Connection>, key: &StreamKey, from: Wire, to: Wire, vhost: &Vhost) {
+        self.with_known(key, |Stream { audiences, ring, .. }| {
+            let Some(mut old) = audiences[from as usize].take() else { return };
+            old.give(viewer, audience(&mut audiences[to as usize], ring, to, vhost), ring);
+            audiences[from as usize] = Some(old);
+            metrics::counter!("shardcast_track_switches_total").increment(1);
+            info!(cid = %viewer.id, "{} plays {key} by {to:?} from now on", viewer.peer.get());
         });
         self.wake();
     }
@@ -701,7 +703,7 @@ impl Shard {
         for stream in streams.values_mut().filter(|stream| stream.is_attended()) {
             let wanted = stream.pace(law);
             pace = Some(pace.map_or(wanted, |pace| pace.min(wanted)));
-            viewers += stream.audiences.iter().flatten().map(Audience::len).sum::<usize>();
+            viewers += stream.audiences.iter().flatten().map(|audience| audience.len()).sum::<usize>();
             stream.listen();
             stream.forward(&self.mesh);
             if let Some(rtp) = &mut stream.rtp {
@@ -929,6 +931,14 @@ fn guarded<R>(key: &StreamKey, serve: impl FnOnce() -> R) -> Option<R> {
         metrics::counter!("shardcast_session_panics_total").increment(1);
     }
     served
+}
+
+/// The audience by `wire`, with a tape of `ring`, made where it is not there.
+fn audience<'a>(slot: &'a mut Option<Box<Audience>>, ring: &Ring, wire: Wire, vhost: &Vhost) -> &'a mut Audience {
+    slot.get_or_insert_with(|| {
+        let time = ring.oldest_time();
+        Box::new(Audience::new(Tape::new(wire.format(vhost, time), ring), window(vhost, wire), wire.end(time)))
+    })
 }
 
 fn policy(vhost: &Vhost) -> Policy {

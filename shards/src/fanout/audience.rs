@@ -5,7 +5,10 @@ use super::{
     window::Window,
 };
 use crate::connection::{Connection, Flow};
-use shardcast_engine::fanout::{Ring, Tape};
+use shardcast_engine::{
+    fanout::{Ring, Tape},
+    time::Timestamp,
+};
 use std::{
     rc::Rc,
     time::{Duration, Instant},
@@ -28,6 +31,8 @@ pub struct Audience {
     /// What the kernel may hold unsent of each viewer, in bytes, and the tape's end when that was set.
     unsent: u32,
     measured_end: u64,
+    /// Stream time at which its viewers end.
+    until: Option<Timestamp>,
     /// Since when nobody watches.
     pub empty_since: Option<Instant>,
 }
@@ -51,7 +56,7 @@ pub struct Turn {
 }
 
 impl Audience {
-    pub fn new(tape: Tape, window: Window) -> Self {
+    pub fn new(tape: Tape, window: Window, until: Option<Timestamp>) -> Self {
         let measured_end = tape.end();
         Self {
             tape,
@@ -64,6 +69,7 @@ impl Audience {
             hurried: Vec::new(),
             unsent: LEAST_UNSENT,
             measured_end,
+            until,
             empty_since: None,
         }
     }
@@ -94,6 +100,29 @@ impl Audience {
     pub fn join(&mut self, viewer: Rc<Connection>, ring: &Ring) {
         self.tape.catch_up(ring);
         viewer.cursor.borrow_mut().join(&self.tape);
+        self.add(viewer);
+    }
+
+    /// False where it was not here.
+    pub fn leave(&mut self, viewer: &Connection) -> bool {
+        let Some(viewer) = self.remove(viewer) else { return false };
+        if !viewer.cursor.borrow_mut().leave(&self.tape) {
+            viewer.close("reads too slowly to finish what it was sent".into());
+        }
+        true
+    }
+
+    /// Gives a viewer to `other`, where it goes on at the unit where it is here.
+    pub fn give(&mut self, viewer: &Connection, other: &mut Self, ring: &Ring) {
+        let Some(viewer) = self.remove(viewer) else { return };
+        other.tape.catch_up(ring);
+        if !viewer.cursor.borrow_mut().switch(&self.tape, &other.tape) {
+            viewer.close("asks for other tracks again and again, or reads too slowly to get them".into());
+        }
+        other.add(viewer);
+    }
+
+    fn add(&mut self, viewer: Rc<Connection>) {
         viewer.bound_unsent(self.unsent);
         viewer.place.set(self.viewers.len());
         self.viewers.push(viewer.clone());
@@ -101,26 +130,21 @@ impl Audience {
         self.hurry(&viewer);
     }
 
-    /// False where it was not here.
-    pub fn leave(&mut self, viewer: &Connection) -> bool {
+    /// `None` where it was not here.
+    fn remove(&mut self, viewer: &Connection) -> Option<Rc<Connection>> {
         let place = viewer.place.get();
-        if self.viewers.get(place).is_none_or(|there| there.number != viewer.number) {
-            return false;
-        }
-        self.viewers.swap_remove(place);
+        self.viewers.get(place).filter(|there| there.number == viewer.number)?;
+        let viewer = self.viewers.swap_remove(place);
         if let Some(moved) = self.viewers.get(place) {
             moved.place.set(place);
         }
         if viewer.hurried.replace(false) {
             self.hurried.retain(|there| there.number != viewer.number);
         }
-        if !viewer.cursor.borrow_mut().leave(&self.tape) {
-            viewer.close("reads too slowly to finish what it was sent".into());
-        }
         if self.viewers.is_empty() {
             self.empty_since = Some(Instant::now());
         }
-        true
+        Some(viewer)
     }
 
     /// Once a second: bounds what the kernel holds of a viewer that does not read, at two windows of the
@@ -136,6 +160,11 @@ impl Audience {
                 viewer.bound_unsent(wanted);
             }
         }
+    }
+
+    /// Its viewers are to end, see [`Audience::end`]; true once.
+    pub fn has_come_round(&mut self) -> bool {
+        self.until.take_if(|until| self.tape.reaches(*until)).is_some()
     }
 
     /// The stream is over: who has seen some of it ends with it, who waits goes on waiting.

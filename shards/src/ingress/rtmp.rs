@@ -127,7 +127,7 @@ impl Driver<'_> {
             && let Some(vhost) = config.vhost(&request.vhost)
         {
             self.seat.connection.finale.set(request.duration.map(|_| self.session.finale()));
-            self.seat.play(vhost, &request, Wire::Rtmp);
+            self.seat.play(vhost, &request, Wire::rtmp(request.tracks));
         }
     }
 
@@ -170,6 +170,10 @@ impl Driver<'_> {
             Event::Pause(paused) => {
                 self.seat.connection.cursor.borrow_mut().park(paused);
                 self.seat.hurry();
+                return Ok(());
+            }
+            Event::Receive(tracks) => {
+                self.seat.switch(Wire::rtmp(tracks));
                 return Ok(());
             }
             Event::Stop => {
