@@ -7,6 +7,7 @@ use crate::{
     control::snapshot,
     fanout::{
         audience::{Audience, Turn},
+        hand::TICK,
         reads::Reads,
         rtp::RtpAudience,
         window::{Law, Window},
@@ -259,12 +260,12 @@ impl Shard {
         self.late.borrow().mean().as_millis()
     }
 
-    /// A tick came, `elapsed` after the last; none follows where there is nothing to do.
-    fn look_at_lateness(&self, elapsed: Duration, busy: bool) {
+    /// A tick came, `elapsed` after the last; the next follows after `pace`, none where there is nothing to do.
+    fn look_at_lateness(&self, elapsed: Duration, pace: Option<Duration>) {
         let breaker = self.config.borrow().circuit_breaker.late_threshold;
         let mut late = self.late.borrow_mut();
-        match sys::thread_time() {
-            Ok(used) if busy => late.note(elapsed, used),
+        match (sys::thread_time(), pace) {
+            (Ok(used), Some(pace)) => late.note(elapsed, used, pace),
             _ => *late = Lateness::default(),
         }
         let was = self.board.is_full(self.index());
@@ -375,7 +376,7 @@ impl Shard {
     pub fn stop(&self, connection: &Connection, key: &StreamKey, wire: Wire) {
         if let Some(stream) = self.streams.borrow_mut().get_mut(key)
             && let Some(audience) = &mut stream.audiences[wire as usize]
-            && audience.leave(connection.number).is_some()
+            && audience.leave(connection)
         {
             stream.sent_before += connection.sent.get();
             info!(cid = %connection.id, "{} stops playing {key}", connection.peer.get());
@@ -690,15 +691,18 @@ impl Shard {
 
     // --- the hand --------------------------------------------------------------------------------------
 
-    /// One turn: tapes, viewers, subscribers. True while there is somebody to serve.
-    pub fn tick(&self, elapsed: Duration) -> bool {
+    /// One turn: tapes, viewers, subscribers. How long the hand may rest; `None` where there is nobody to serve.
+    pub fn tick(&self, elapsed: Duration) -> Option<Duration> {
         self.ticks.set(self.ticks.get() + 1);
         let now = Instant::now();
-        let mut busy = self.mesh.flush() | self.rtc.tick(now) | self.reads.tick(elapsed);
+        let busy = self.mesh.flush() | self.rtc.tick(now) | self.reads.are_many();
+        let mut pace = busy.then_some(TICK);
         let (mut asks, mut viewers) = (Vec::new(), 0);
+        let law = self.law.borrow().window();
         let mut streams = self.streams.borrow_mut();
         for stream in streams.values_mut().filter(|stream| stream.is_attended()) {
-            busy = true;
+            let wanted = stream.pace(law);
+            pace = Some(pace.map_or(wanted, |pace| pace.min(wanted)));
             viewers += stream.audiences.iter().flatten().map(|audience| audience.len()).sum::<usize>();
             stream.listen();
             stream.forward(&self.mesh);
@@ -717,19 +721,23 @@ impl Shard {
         self.serve(elapsed, now, streams.values_mut());
         self.law.borrow_mut().settle(viewers);
         drop(streams);
-        self.look_at_lateness(elapsed, busy);
+        let pace = pace.or(self.reads.are_awaited().then_some(TICK));
+        self.reads.set_pace(pace.unwrap_or_default());
+        self.look_at_lateness(elapsed, pace);
         for key in asks {
             self.ask(&key, Ask::Keyframe);
         }
-        busy
+        pace
     }
 
-    /// What a stream brought goes out at once where there is time for that, else on the next tick.
+    /// What a stream brought goes out at once where there is time for that and somebody to take it, else on the next
+    /// tick.
     fn pass_on(&self, stream: &mut Stream) {
         if !stream.is_attended() {
             return;
         }
-        if self.law.borrow().is_idle() {
+        let (idle, law) = (self.law.borrow().is_idle(), self.law.borrow().window());
+        if idle && stream.pace(law) <= TICK {
             stream.forward(&self.mesh);
             self.serve(Duration::ZERO, Instant::now(), std::iter::once(stream));
         }

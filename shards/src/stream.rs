@@ -3,7 +3,7 @@
 use crate::{
     config::{Rtc, Vhost},
     connection::Connection,
-    fanout::{audience::Audience, rtp::RtpAudience},
+    fanout::{audience::Audience, hand::TICK, rtp::RtpAudience},
     hls::Hls,
     hooks::Client,
     mesh::{Mail, Mesh},
@@ -589,11 +589,23 @@ impl Stream {
 
     /// Somebody waits for its frames, here or on another shard, or something is made of them.
     pub fn is_attended(&self) -> bool {
-        let at_home = match &self.role {
+        self.is_passed_on() || self.viewers().next().is_some()
+    }
+
+    fn is_passed_on(&self) -> bool {
+        match &self.role {
             Role::Home(home) => !home.subscribers.is_empty() || home.recorder.is_some() || home.sound.is_busy(),
             Role::Mirror { .. } => false,
-        };
-        at_home || self.viewers().next().is_some()
+        }
+    }
+
+    /// How long those who wait for its frames may do without the hand.
+    pub fn pace(&self, law: Duration) -> Duration {
+        if self.is_passed_on() || self.rtp.as_ref().is_some_and(|rtp| !rtp.is_empty()) {
+            return TICK;
+        }
+        let audiences = self.audiences.iter().flatten().filter(|audience| !audience.is_empty());
+        audiences.map(|audience| audience.pace(law)).min().unwrap_or(TICK)
     }
 
     /// Nobody publishes, plays or subscribes, and there is nothing to fetch.

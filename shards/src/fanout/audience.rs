@@ -1,6 +1,9 @@
 //! The viewers of one stream in one wire format on one shard, and the tape they share.
 
-use super::{hand::TICK, window::Window};
+use super::{
+    hand::{self, TICK},
+    window::Window,
+};
 use crate::connection::{Connection, Flow};
 use shardcast_engine::{
     fanout::{Ring, Tape},
@@ -71,6 +74,11 @@ impl Audience {
         }
     }
 
+    /// How long its viewers may do without the hand.
+    pub fn pace(&self, law: Duration) -> Duration {
+        hand::pace(self.window.under(law))
+    }
+
     pub fn set_window(&mut self, window: Window) {
         self.window = window;
     }
@@ -95,17 +103,18 @@ impl Audience {
         self.add(viewer);
     }
 
-    pub fn leave(&mut self, number: u64) -> Option<Rc<Connection>> {
-        let viewer = self.remove(number)?;
+    /// False where it was not here.
+    pub fn leave(&mut self, viewer: &Connection) -> bool {
+        let Some(viewer) = self.remove(viewer) else { return false };
         if !viewer.cursor.borrow_mut().leave(&self.tape) {
             viewer.close("reads too slowly to finish what it was sent".into());
         }
-        Some(viewer)
+        true
     }
 
     /// Gives a viewer to `other`, where it goes on at the unit where it is here.
     pub fn give(&mut self, viewer: &Connection, other: &mut Self, ring: &Ring) {
-        let Some(viewer) = self.remove(viewer.number) else { return };
+        let Some(viewer) = self.remove(viewer) else { return };
         other.tape.catch_up(ring);
         if !viewer.cursor.borrow_mut().switch(&self.tape, &other.tape) {
             viewer.close("asks for other tracks again and again, or reads too slowly to get them".into());
@@ -115,16 +124,23 @@ impl Audience {
 
     fn add(&mut self, viewer: Rc<Connection>) {
         viewer.bound_unsent(self.unsent);
+        viewer.place.set(self.viewers.len());
         self.viewers.push(viewer.clone());
         self.empty_since = None;
         self.hurry(&viewer);
     }
 
-    fn remove(&mut self, number: u64) -> Option<Rc<Connection>> {
-        self.hurried.retain(|viewer| viewer.number != number);
-        let index = self.viewers.iter().position(|viewer| viewer.number == number)?;
-        let viewer = self.viewers.swap_remove(index);
-        viewer.hurried.set(false);
+    /// `None` where it was not here.
+    fn remove(&mut self, viewer: &Connection) -> Option<Rc<Connection>> {
+        let place = viewer.place.get();
+        self.viewers.get(place).filter(|there| there.number == viewer.number)?;
+        let viewer = self.viewers.swap_remove(place);
+        if let Some(moved) = self.viewers.get(place) {
+            moved.place.set(place);
+        }
+        if viewer.hurried.replace(false) {
+            self.hurried.retain(|there| there.number != viewer.number);
+        }
         if self.viewers.is_empty() {
             self.empty_since = Some(Instant::now());
         }

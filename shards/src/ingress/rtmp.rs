@@ -4,6 +4,7 @@ use super::seat::Seat;
 use crate::{
     access::{self, Deed},
     connection::{Closed, Connection, Flow},
+    net::socket::READ_BUFFER,
     shard::Shard,
     stream::Wire,
 };
@@ -61,9 +62,11 @@ struct Driver<'s> {
 impl Driver<'_> {
     async fn run(&mut self) -> Result<(), ServerError> {
         let connection = self.seat.connection;
+        // The last read left something behind.
+        let mut full = false;
         loop {
             connection.deadline.set(self.session.deadline());
-            if self.seat.is_publishing() {
+            if self.seat.is_publishing() && !full {
                 self.seat.shard.turn_to_read().await;
             }
             let session = &mut self.session;
@@ -71,6 +74,7 @@ impl Driver<'_> {
                 .socket
                 .read(&self.seat.shard.buffer, |bytes| {
                     connection.received.set(connection.received.get() + bytes.len() as u64);
+                    full = bytes.len() == READ_BUFFER;
                     session.input(Instant::now(), bytes)
                 })
                 .await;
