@@ -102,6 +102,7 @@ pub enum Client {
     Unknown,
     RtmpPlay,
     FlvPlay,
+    HlsPlay,
     FlashPublish,
     FmlePublish,
     HaivisionPublish,

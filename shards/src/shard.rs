@@ -551,8 +551,19 @@ impl Shard {
                 self.wake();
             }
             Mail::Fetch { key, path, request, from } => {
-                let streams = self.streams.borrow();
-                let content = streams.get(&key).and_then(Stream::hls).and_then(|hls| hls.content(&path));
+                let mut streams = self.streams.borrow_mut();
+                let stream = streams.get_mut(&key);
+                let content = stream.and_then(|stream| {
+                    let content = stream.hls()?.content(&path)?;
+                    // The control shard gives it to a viewer.
+                    if from == self.mesh.control() {
+                        let [received, sent] = self.moved.get();
+                        self.moved.set([received, sent + content.bytes().len() as u64]);
+                        stream.sent_before += content.bytes().len() as u64;
+                    }
+                    Some(content)
+                });
+                drop(streams);
                 self.post(from, Mail::Fetched { request, content });
             }
             Mail::Consulted { request, verdict } => self.consults.answer(request, verdict),

@@ -157,7 +157,8 @@ impl<'s> Seat<'s> {
     }
 
     fn take_part(&self, part: Part) {
-        self.connection.feed.begin(self.connection, &part);
+        let Connection { id, peer, feed, .. } = &**self.connection;
+        feed.begin(id, peer.get().ip(), &part);
         *self.connection.part.borrow_mut() = Some(Arc::new(part));
     }
 
@@ -182,7 +183,8 @@ impl<'s> Seat<'s> {
     /// Neither publishes nor plays any more.
     pub fn stop(&mut self) {
         if let Some(part) = self.connection.part.take() {
-            self.connection.feed.end(self.connection, &part);
+            let Connection { id, peer, ending, feed, .. } = &**self.connection;
+            feed.end(id, peer.get().ip(), &part, ending.get().is_none());
         }
         if let Some((key, wire)) = self.playing.take() {
             self.shard.stop(self.connection, &key, wire);

@@ -1,10 +1,13 @@
 //! `/api/v1/clients/`: who publishes and plays, and their end.
 
 use super::{Page, bare_envelope, gather, vhost_id};
-use crate::control::{
-    Control,
-    http::{Answer, json},
-    snapshot,
+use crate::{
+    control::{
+        Control,
+        http::{Answer, json},
+        snapshot,
+    },
+    hooks,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -36,7 +39,8 @@ struct Client<'a> {
     send_bytes: u64,
     recv_bytes: u64,
     kbps: Kbps,
-    shard: usize,
+    /// `None` of a viewer by HLS.
+    shard: Option<usize>,
     /// How far behind the stream a viewer is, where that is known.
     lag_ms: Option<i64>,
     /// How often it was so far behind that it skipped frames.
@@ -65,13 +69,13 @@ struct One<'a> {
 
 /// With `start` and `count`, or the one of this id.
 pub async fn clients(control: &Control, id: &str, query: &str) -> Answer {
-    let (streams, shards) = (gather(control).await, control.clients().await);
+    let (streams, shards, by_hls) = (gather(control).await, control.clients().await, control.viewers.clients());
     let ids: HashMap<_, _> = streams.iter().map(|(id, stream)| (&*stream.url, &**id)).collect();
-    let clients: BTreeMap<&str, (usize, &snapshot::Client)> = shards
-        .iter()
-        .enumerate()
-        .flat_map(|(shard, clients)| clients.iter().map(move |client| (&*client.id, (shard, client))))
-        .collect();
+    let of_shards = shards.iter().enumerate();
+    let of_shards = of_shards.flat_map(|(shard, clients)| clients.iter().map(move |client| (Some(shard), client)));
+    // One by HLS that chose the id of another does not hide that.
+    let all = by_hls.iter().map(|client| (None, client)).chain(of_shards);
+    let clients: BTreeMap<&str, _> = all.map(|(shard, client)| (&*client.id, (shard, client))).collect();
     let object = |(shard, client)| Client::of(shard, client, &ids);
     let envelope = bare_envelope(control);
     if id.is_empty() {
@@ -92,13 +96,14 @@ pub async fn kick(control: &Control, id: &str) -> Value {
             control.kick(shard, id.to_owned());
             bare_envelope(control)
         }
+        None if control.viewers.kick(id, &control.feed) => bare_envelope(control),
         None => json!({ "code": CLIENT_NOT_FOUND }),
     }
 }
 
 impl<'a> Client<'a> {
     /// `ids` are those of the streams, by URL.
-    fn of(shard: usize, client: &'a snapshot::Client, ids: &HashMap<&'a str, &'a str>) -> Self {
+    fn of(shard: Option<usize>, client: &'a snapshot::Client, ids: &HashMap<&'a str, &'a str>) -> Self {
         let (key, request) = (&client.part.key, &client.part.request);
         let url = key.to_string();
         Self {
@@ -110,7 +115,7 @@ impl<'a> Client<'a> {
             swf_url: &request.swf_url,
             tc_url: &request.tc_url,
             url,
-            name: key.stream(),
+            name: hooks::name(key, request),
             r#type: kind(request.client),
             publish: client.part.publishes,
             alive: client.alive.as_secs_f64(),
@@ -131,6 +136,7 @@ pub fn kind(client: session::Client) -> &'static str {
         Client::Unknown => "Unknown",
         Client::RtmpPlay => "rtmp-play",
         Client::FlvPlay => "flv-play",
+        Client::HlsPlay => "hls-play",
         Client::FlashPublish => "flash-publish",
         Client::FmlePublish => "fmle-publish",
         Client::HaivisionPublish => "haivision-publish",
