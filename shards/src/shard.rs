@@ -341,9 +341,9 @@ impl Shard {
 
     // --- viewers ---------------------------------------------------------------------------------------
 
-    /// The connection becomes a viewer of `key`, live or not yet.
-    pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) {
-        self.with_stream(key, vhost, |stream| {
+    /// The connection becomes a viewer of `key`, live or not yet. Returns the key that all the stream's viewers share.
+    pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) -> StreamKey {
+        let key = self.with_stream(key, vhost, |stream| {
             let state = stream.state();
             let slot = &mut stream.audiences[wire as usize];
             let audience = slot.get_or_insert_with(|| {
@@ -366,8 +366,10 @@ impl Shard {
                 state,
                 audience.len(),
             );
+            stream.key.clone()
         });
         self.wake();
+        key
     }
 
     pub fn stop(&self, connection: &Connection, key: &StreamKey, wire: Wire) {

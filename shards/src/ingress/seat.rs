@@ -126,7 +126,7 @@ impl<'s> Seat<'s> {
             return self.connection.close("this server has too many streams".into());
         }
         self.connection.cursor.borrow_mut().want(request.duration.map(Timestamp::from));
-        self.shard.play(self.connection, &key, wire, vhost);
+        let key = self.shard.play(self.connection, &key, wire, vhost);
         self.take_part(Part { key: key.clone(), request: request.clone(), publishes: false, wire: Some(wire) });
         self.playing = Some((key, wire));
     }

@@ -105,7 +105,9 @@ fn the_log_level_changes_while_it_runs() {
     assert_eq!(ask("POST", "?level=warn")["data"]["level"], "warn");
     let count = || server.log().with(&["Rtmp connection from"]).len();
     let before = count();
-    connect();
+    let unseen = TcpStream::connect(local(server.ports.rtmp)).expect("connect");
+    until("it is there", || (server.total("shardcast_connections", "") == 1.0).then_some(()));
+    drop(unseen);
     assert_eq!(ask("POST", "?level=info")["data"]["level"], "info");
     connect();
     until("it is told again", || (count() > before).then_some(()));
