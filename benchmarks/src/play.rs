@@ -38,6 +38,10 @@ pub struct Options {
     /// Seconds over which the viewers come; without it as fast as the server takes them, 0 is all at once
     #[arg(long, value_name = "SECONDS")]
     ramp: Option<f64>,
+    /// Seconds for which the first hundred viewers are alone, so that what a server keeps of a stream, however many
+    /// watch, is no memory of the others
+    #[arg(long, value_name = "SECONDS", default_value_t = 0.0)]
+    fill: f64,
     /// Seconds from when all are there until the measurement
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     settle: f64,
@@ -80,6 +84,7 @@ struct Audience<'a> {
     stand: &'a Stand,
     endpoints: Vec<Endpoint>,
     ramp: Option<Duration>,
+    fill: Duration,
     settle: Duration,
     duration: Option<Duration>,
     checked: usize,
@@ -88,6 +93,9 @@ struct Audience<'a> {
     meter: Meter,
     epoll: Epoll,
     began: Instant,
+    /// Since when the first viewers are there.
+    filling: Option<Instant>,
+    filled: bool,
     /// When the last viewer had its first frame.
     settled: Option<Instant>,
     before: Look,
@@ -118,10 +126,12 @@ impl Look {
 impl<'a> Audience<'a> {
     fn new(options: &'a Options) -> Result<Self, PlayError> {
         let numbers = 1..=options.number as usize;
+        let fill = seconds(options.fill)?;
         Ok(Self {
             stand: &options.stand,
             endpoints: numbers.map(|number| Endpoint::numbered(&options.url, number)).collect::<Result<_, _>>()?,
             ramp: options.ramp.map(seconds).transpose()?,
+            fill,
             settle: seconds(options.settle)?,
             duration: options.duration.map(seconds).transpose()?,
             checked: options.check.min(options.number) as usize,
@@ -130,6 +140,8 @@ impl<'a> Audience<'a> {
             meter: Meter::default(),
             epoll: Epoll::new()?,
             began: Instant::now(),
+            filling: None,
+            filled: fill.is_zero(),
             settled: None,
             before: Look::new(&options.stand)?,
             few: None,
@@ -172,18 +184,19 @@ impl<'a> Audience<'a> {
     /// The viewers that are due by now.
     fn start(&mut self, now: Instant) -> io::Result<()> {
         let (all, there) = (self.endpoints.len(), self.viewers.len());
-        if there == all {
+        let most = if self.filled { all } else { all.min(FIRST_VIEWERS) };
+        if there == most {
             return Ok(());
         }
         let due = match self.ramp {
             Some(ramp) => {
                 let part = now.saturating_duration_since(self.began).as_secs_f64() / ramp.as_secs_f64().max(1e-9);
-                (part * all as f64).ceil().min(all as f64) as usize
+                (part * all as f64).ceil().min(most as f64) as usize
             }
             None => {
                 let connecting =
                     self.viewers.iter().rev().take(4 * DIALS_AT_ONCE).filter(|v| v.is_connecting()).count();
-                all.min(there + DIALS_AT_ONCE.saturating_sub(connecting))
+                most.min(there + DIALS_AT_ONCE.saturating_sub(connecting))
             }
         };
         for number in there..due {
@@ -202,8 +215,12 @@ impl<'a> Audience<'a> {
         if sys::stop_requested() || (all_there && self.viewers.iter().all(Viewer::has_failed)) {
             return Ok(true);
         }
-        if self.few.is_none() && self.viewers.iter().filter(|viewer| viewer.is_settled()).count() >= FIRST_VIEWERS {
-            self.few = self.stand.server()?;
+        if !self.filled && self.viewers.iter().filter(|viewer| viewer.is_settled()).count() >= FIRST_VIEWERS {
+            let since = *self.filling.get_or_insert(now);
+            if now >= since + self.fill {
+                self.few = self.stand.server()?;
+                self.filled = true;
+            }
         }
         if self.settled.is_none() && all_there && self.viewers.iter().all(Viewer::is_settled) {
             self.settled = Some(now);

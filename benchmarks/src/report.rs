@@ -84,6 +84,8 @@ const ROWS: [Row; 11] = [
     Row { name: "rtmp-idle-100", number: 100, ..IDLE },
     Row { name: "rtmp-adaptive", number: 5000, kbps: 240, whole: false, ..IDLE },
 ];
+/// Longer than `queue_length`.
+const FILL_S: u32 = 12;
 const PUBLISHERS: &str = "publishers";
 const PUBLISHERS_NUMBER: u32 = 3000;
 const PUBLISHERS_KBPS: u32 = 300;
@@ -141,6 +143,7 @@ fn viewers(options: &Options, row: &Row) -> Result<Value, ReportError> {
         let _publisher = host.publish(row.kbps)?;
         let mut arguments = host::viewers(&host, row.way, number, options.duration);
         arguments.extend(["--stall".into(), (number * row.stalled / 100).to_string()]);
+        arguments.extend(["--fill".into(), if row.whole { 0 } else { FILL_S }.to_string()]);
         Measurement::start("play", &arguments, true)?.wait()?
     };
     figures["stream_kbps"] = row.kbps.into();

@@ -17,9 +17,17 @@ use std::{collections::BTreeMap, io::IoSlice, sync::Arc};
 
 /// `| kind 8 | length 32 | payload |`: kinds are `H`ead, `P`rologue, keyframe `V`, other picture `v`,
 /// sound `A`, and the aside `X`.
-struct Records;
+#[derive(Default)]
+struct Records {
+    /// What it leaves out.
+    without: Option<Kind>,
+}
 
 impl Format for Records {
+    fn takes(&self, _: &Prologue, kind: Kind) -> bool {
+        self.without != Some(kind)
+    }
+
     fn head(&self, prologue: &Prologue, _: Timestamp, out: &mut Vec<u8>) {
         record(b'H', &configs(prologue), out);
     }
@@ -278,7 +286,7 @@ fn every_viewer_reads_whole_records_in_order_under_their_prologue() {
         let gop = [1, 7, 50, 400][random.below(4) as usize];
         let largest = [20, 900, 30_000][random.below(3) as usize];
         let mut source = Source::new(kept, shape, gop, largest);
-        let mut tape = Tape::new(Box::new(Records), &source.ring);
+        let mut tape = Tape::new(Box::<Records>::default(), &source.ring);
         let mut viewers: Vec<Viewer> = Vec::new();
         for round in 0..1_500 {
             if random.one_in(400) {
@@ -348,7 +356,7 @@ fn a_fast_viewer_gets_every_frame_once_from_the_newest_keyframe_on() {
         let entry = source.ring.entry().unwrap();
         let newest = source.sent.iter().rev().find(|(_, frame)| frame.keyframe).unwrap();
         assert_eq!(entry, *newest.0);
-        let mut tape = Tape::new(Box::new(Records), &source.ring);
+        let mut tape = Tape::new(Box::<Records>::default(), &source.ring);
         let mut viewer = Viewer { gulp: 1 << 24, ..Viewer::default() };
         viewer.cursor.join(&tape);
         for round in 0..2_000 {
@@ -376,10 +384,10 @@ fn a_fast_viewer_gets_every_frame_once_from_the_newest_keyframe_on() {
 fn a_tape_made_late_gives_the_same_bytes() {
     let mut random = Random(7);
     let mut source = Source::new(policy(10_000, 1 << 24, true), BOTH, 25, 3_000);
-    let mut early = Tape::new(Box::new(Records), &source.ring);
+    let mut early = Tape::new(Box::<Records>::default(), &source.ring);
     (0..333).for_each(|_| source.go_on(&mut random));
     early.catch_up(&source.ring);
-    let mut late = Tape::new(Box::new(Records), &source.ring);
+    let mut late = Tape::new(Box::<Records>::default(), &source.ring);
     let wires = [&mut early, &mut late].map(|tape| {
         let mut random = Random(1);
         let mut viewer = Viewer { gulp: 1 << 24, ..Viewer::default() };
@@ -395,7 +403,7 @@ fn a_tape_made_late_gives_the_same_bytes() {
 fn without_gop_cache_newcomers_start_at_the_next_keyframe() {
     let mut random = Random(3);
     let mut source = Source::new(policy(10_000, 1 << 24, false), BOTH, 25, 100);
-    let mut tape = Tape::new(Box::new(Records), &source.ring);
+    let mut tape = Tape::new(Box::<Records>::default(), &source.ring);
     (0..120).for_each(|_| source.go_on(&mut random));
     tape.catch_up(&source.ring);
     let joined = source.ring.next();
@@ -418,7 +426,7 @@ fn a_mirror_that_misses_units_goes_on_at_a_keyframe() {
     let mut random = Random(11);
     let mut source = Source::new(policy(1_000, 1 << 20, false), BOTH, 20, 500);
     let mut mirror = Ring::new(source.ring.policy());
-    let mut tape = Tape::new(Box::new(Records), &mirror);
+    let mut tape = Tape::new(Box::<Records>::default(), &mirror);
     let mut viewer = Viewer { gulp: 1 << 24, ..Viewer::default() };
     viewer.cursor.join(&tape);
     let (mut next, mut missed) = (0, 0);
@@ -441,4 +449,76 @@ fn a_mirror_that_misses_units_goes_on_at_a_keyframe() {
         assert_eq!(viewer.last, Some(next - 1));
     }
     assert!(missed > 1_000 && viewer.frames > 1_000, "{missed} missed, {} read", viewer.frames);
+}
+
+/// Sound, pictures, both: a viewer that changes between them gets each frame of what it wants, once; pictures from a
+/// keyframe on.
+#[test]
+fn who_changes_tapes_goes_on_at_the_same_frame() {
+    for (seed, gulp) in [(1, 1 << 24), (2, 1 << 24), (3, 40), (4, 5_000)] {
+        let mut random = Random(seed);
+        let mut source = Source::new(policy(4_000, 1 << 24, seed % 2 == 0), BOTH, 30, 900);
+        let withouts = [None, Some(Kind::Audio), Some(Kind::Video)];
+        let mut tapes = withouts.map(|without| Tape::new(Box::new(Records { without }), &source.ring));
+        let mut viewer = Viewer { gulp, ..Viewer::default() };
+        viewer.cursor.join(&tapes[0]);
+        let (mut at, mut begun, mut seen, mut wanted, mut frames) = (0, false, false, 0, 0);
+        for round in 0..4_000 {
+            if random.one_in(40) {
+                source.configure(1 + random.below(200) as u8);
+            }
+            let next = source.ring.next();
+            source.go_on(&mut random);
+            for unit in source.ring.from(next) {
+                seen |= unit.frame.keyframe && withouts[at] != Some(Kind::Video);
+                let kind = unit.frame.kind;
+                begun |= seen;
+                wanted += u64::from(begun && withouts[at] != Some(kind) && (seen || kind != Kind::Video));
+            }
+            // One that is made late has no more than others have.
+            if random.one_in(50) {
+                let spare = (at + 1) % 3;
+                tapes[spare] = Tape::new(Box::new(Records { without: withouts[spare] }), &source.ring);
+            }
+            for tape in &mut tapes {
+                tape.catch_up(&source.ring);
+            }
+            assert!(viewer.turn(&tapes[at], &mut random));
+            while gulp == 1 << 24 && !viewer.cursor.drained(Some(&tapes[at])) {
+                assert!(viewer.turn(&tapes[at], &mut random));
+            }
+            viewer.check(&source);
+            if round > 100 && random.one_in(20) {
+                let to = random.below(3) as usize;
+                seen &= withouts[at] != Some(Kind::Video);
+                if !viewer.cursor.switch(&tapes[at], &tapes[to]) {
+                    assert!(gulp < 1 << 24, "one that reads is not given up");
+                    viewer = Viewer { gulp, ..Viewer::default() };
+                    viewer.cursor.join(&tapes[to]);
+                }
+                at = to;
+            }
+            frames += std::mem::take(&mut viewer.frames);
+        }
+        assert!(frames > 300, "{frames}");
+        assert!(gulp < 1 << 24 || frames == wanted, "{frames} of {wanted}");
+    }
+}
+
+#[test]
+fn who_changes_tapes_again_and_again_and_reads_nothing_is_given_up() {
+    let mut random = Random(5);
+    let mut source = Source::new(policy(4_000, 1 << 24, true), BOTH, 30, 900);
+    (0..100).for_each(|_| source.go_on(&mut random));
+    let tapes = [None, Some(Kind::Video)].map(|without| Tape::new(Box::new(Records { without }), &source.ring));
+    let mut viewer = Viewer { gulp: 1 << 24, ..Viewer::default() };
+    viewer.cursor.join(&tapes[0]);
+    for round in 0..100 {
+        assert!(viewer.cursor.switch(&tapes[round % 2], &tapes[1 - round % 2]), "it waits for nothing, or reads");
+        while round > 50 && viewer.cursor.step(&tapes[1 - round % 2]) != Step::Idle {
+            assert!(viewer.turn(&tapes[1 - round % 2], &mut random));
+        }
+    }
+    viewer.check(&source);
+    assert!((0..100).any(|round| !viewer.cursor.switch(&tapes[round % 2], &tapes[1 - round % 2])));
 }

@@ -79,11 +79,11 @@ mod tests {
         let at = Timestamp::from_ms(40);
         let frame = Frame { kind: Kind::Audio, dts: at, pts: at, keyframe: false, payload: Bytes::from(vec![7; 300]) };
         let (mut plain, mut chunked) = (Vec::new(), Vec::new());
-        Flv.head(&prologue, at, &mut plain);
-        Chunked(Flv).head(&prologue, at, &mut chunked);
+        Flv::default().head(&prologue, at, &mut plain);
+        Chunked(Flv::default()).head(&prologue, at, &mut chunked);
         let head_len = plain.len();
-        Flv.mux(&prologue, &frame, &mut plain);
-        Chunked(Flv).mux(&prologue, &frame, &mut chunked);
+        Flv::default().mux(&prologue, &frame, &mut plain);
+        Chunked(Flv::default()).mux(&prologue, &frame, &mut chunked);
 
         let mut expected = format!("{head_len:08x}\r\n").into_bytes();
         expected.extend_from_slice(&plain[..head_len]);
@@ -103,7 +103,7 @@ mod tests {
             payload: Bytes::new(),
         };
         let mut out = Vec::new();
-        Chunked(Flv).mux(&Prologue::default(), &picture_without_track, &mut out);
+        Chunked(Flv::default()).mux(&Prologue::default(), &picture_without_track, &mut out);
         assert_eq!(out, b"");
     }
 }

@@ -48,6 +48,8 @@ pub enum Event {
     Note(String),
     /// A player asks to hold (true) or to go on (false).
     Pause(bool),
+    /// A player wants other tracks than before.
+    Receive(Tracks),
     /// The publisher or player is done with its stream; the connection may go on to another.
     Stop,
 }
@@ -93,6 +95,20 @@ pub struct Request {
     pub client: Client,
     /// How much of it a player wants; all by itself.
     pub duration: Option<Duration>,
+    pub tracks: Tracks,
+}
+
+/// Which tracks of a stream a player gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tracks {
+    pub audio: bool,
+    pub video: bool,
+}
+
+impl Default for Tracks {
+    fn default() -> Self {
+        Self { audio: true, video: true }
+    }
 }
 
 /// What kind of client it is, as far as known; SRS's API calls it the client's type.

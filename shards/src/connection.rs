@@ -49,6 +49,8 @@ pub struct Connection {
     pub finale: Cell<Option<Bytes>>,
     /// and when the server begins to end.
     pub parting: Cell<Option<Bytes>>,
+    /// Its place in its audience.
+    pub place: Cell<usize>,
     /// It is on its audience's list for every tick.
     pub hurried: Cell<bool>,
     /// The hand need not look at it before this tick.
@@ -68,7 +70,7 @@ pub struct Connection {
 pub const METER_STEP: usize = 3;
 
 /// A client's part in a stream.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Part {
     pub key: StreamKey,
     pub request: Request,
@@ -100,8 +102,8 @@ pub enum Flow {
 
 /// A viewer that takes nothing for so long, while there is something for it, is gone.
 const STALL: Duration = Duration::from_secs(30);
-/// The longest pause of a blocked connection, in ticks: 320 ms.
-const LONGEST_BACKOFF: u64 = 32;
+/// The longest pause of a blocked connection, in ticks: 1.28 s, after one as long in which it took nothing.
+const LONGEST_BACKOFF: u64 = 128;
 
 impl Connection {
     pub fn new(id: String, number: u64, peer: SocketAddr, socket: Link, feed: Feed) -> Self {
@@ -122,6 +124,7 @@ impl Connection {
             ending: Cell::default(),
             finale: Cell::default(),
             parting: Cell::default(),
+            place: Cell::default(),
             hurried: Cell::default(),
             retry_tick: Cell::default(),
             backoff: Cell::new(1),

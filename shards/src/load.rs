@@ -1,6 +1,6 @@
 //! How busy the thread of an executor is, and what shards tell each other of it.
 
-use crate::{fanout::hand::TICK, net::sys};
+use crate::net::sys;
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed},
     time::{Duration, Instant},
@@ -37,15 +37,18 @@ impl Load {
 #[derive(Default)]
 pub struct Lateness {
     seconds: f64,
-    /// CPU time of the thread at the tick before.
+    /// CPU time of the thread at the tick before, and when this one was due after it.
     used: Option<Duration>,
+    pace: Option<Duration>,
 }
 
 impl Lateness {
-    /// A tick came, `elapsed` after the last; the thread has `used` so much CPU time so far.
-    pub fn note(&mut self, elapsed: Duration, used: Duration) {
+    /// A tick came, `elapsed` after the last, and another is due after `pace`; the thread has `used` so much CPU time
+    /// so far.
+    pub fn note(&mut self, elapsed: Duration, used: Duration, pace: Duration) {
         let own = self.used.replace(used).map_or(Duration::ZERO, |before| used.saturating_sub(before));
-        let late = elapsed.saturating_sub(TICK).min(own).as_secs_f64();
+        let due = self.pace.replace(pace).unwrap_or(pace);
+        let late = elapsed.saturating_sub(due).min(own).as_secs_f64();
         self.seconds += (late - self.seconds) * elapsed.as_secs_f64().min(1.0);
     }
 
@@ -152,7 +155,7 @@ mod tests {
         let mut run = |late: &mut Lateness, ticks: u64, elapsed: Duration, own: Duration| {
             for _ in 0..ticks {
                 used += own;
-                late.note(elapsed, used);
+                late.note(elapsed, used, ms(10));
             }
         };
         run(&mut late, 150, ms(10), ms(10));

@@ -7,6 +7,7 @@ use crate::{
     control::snapshot,
     fanout::{
         audience::{Audience, Turn},
+        hand::TICK,
         reads::Reads,
         rtp::RtpAudience,
         window::{Law, Window},
@@ -35,19 +36,14 @@ use crate::{
 };
 use glommio::channels::local_channel::{self, LocalSender};
 use shardcast_engine::{
-    fanout::{Format, Tape, ring::Policy},
+    fanout::{Ring, Tape, ring::Policy},
     frame::Media,
     key::StreamKey,
     time::Timestamp,
 };
 use shardcast_protocols::{
-    chunked::Chunked,
-    flv::Flv,
     hls::Content,
-    rtmp::format::Rtmp,
     session::{Client as Kind, Refusal, Verdict},
-    ts::Ts,
-    websocket::Framed,
 };
 use std::{
     cell::{Cell, RefCell},
@@ -264,12 +260,12 @@ impl Shard {
         self.late.borrow().mean().as_millis()
     }
 
-    /// A tick came, `elapsed` after the last; none follows where there is nothing to do.
-    fn look_at_lateness(&self, elapsed: Duration, busy: bool) {
+    /// A tick came, `elapsed` after the last; the next follows after `pace`, none where there is nothing to do.
+    fn look_at_lateness(&self, elapsed: Duration, pace: Option<Duration>) {
         let breaker = self.config.borrow().circuit_breaker.late_threshold;
         let mut late = self.late.borrow_mut();
-        match sys::thread_time() {
-            Ok(used) if busy => late.note(elapsed, used),
+        match (sys::thread_time(), pace) {
+            (Ok(used), Some(pace)) => late.note(elapsed, used, pace),
             _ => *late = Lateness::default(),
         }
         let was = self.board.is_full(self.index());
@@ -318,9 +314,13 @@ impl Shard {
             stream.measure();
             stream.dispose(now);
             stream.sweep(now, &self.mesh);
-            for slot in &mut stream.audiences {
+            for (wire, slot) in Wire::ALL.into_iter().zip(&mut stream.audiences) {
                 if let Some(audience) = slot {
                     audience.measure(law);
+                    if audience.has_come_round() {
+                        info!("{} is 25 days old to {} viewers: they begin anew", stream.key, audience.len());
+                        audience.end(wire.last().unwrap_or_default());
+                    }
                 }
                 if slot.as_ref().is_some_and(|a| a.empty_since.is_some_and(|since| now - since >= IDLE)) {
                     *slot = None;
@@ -341,23 +341,19 @@ impl Shard {
 
     // --- viewers ---------------------------------------------------------------------------------------
 
-    /// The connection becomes a viewer of `key`, live or not yet. Returns the key that all the stream's viewers share.
-    pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) -> StreamKey {
-        let key = self.with_stream(key, vhost, |stream| {
+    /// The connection becomes a viewer of `key`, live or not yet, by the wire that `wire` is for newcomers. Returns that,
+    /// and the key that all viewers of the stream share.
+    pub fn play(
+        &self,
+        connection: &Rc<Connection>,
+        key: &StreamKey,
+        wire: Wire,
+        vhost: &Vhost,
+    ) -> (StreamKey, Wire) {
+        let plays = self.with_stream(key, vhost, |stream| {
+            let wire = wire.at(stream.ring.oldest_time());
             let state = stream.state();
-            let slot = &mut stream.audiences[wire as usize];
-            let audience = slot.get_or_insert_with(|| {
-                let format: Box<dyn Format> = match wire {
-                    Wire::Rtmp => Box::new(Rtmp { chunk_size: vhost.chunk_size }),
-                    Wire::Flv => Box::new(Flv),
-                    Wire::ChunkedFlv => Box::new(Chunked(Flv)),
-                    Wire::Ts | Wire::Srt => Box::<Ts>::default(),
-                    Wire::ChunkedTs => Box::<Chunked<Ts>>::default(),
-                    Wire::WsFlv => Box::new(Framed(Flv)),
-                    Wire::WsTs => Box::<Framed<Ts>>::default(),
-                };
-                Audience::new(Tape::new(format, &stream.ring), window(vhost, wire))
-            });
+            let audience = audience(&mut stream.audiences[wire as usize], &stream.ring, wire, vhost);
             audience.join(connection.clone(), &stream.ring);
             info!(
                 cid = %connection.id,
@@ -366,16 +362,28 @@ impl Shard {
                 state,
                 audience.len(),
             );
-            stream.key.clone()
+            (stream.key.clone(), wire)
         });
         self.wake();
-        key
+        plays
+    }
+
+    /// The viewer of `key` by `from` goes on by `to`, which has other tracks of it.
+    pub fn switch(&self, viewer: &Rc<Connection>, key: &StreamKey, from: Wire, to: Wire, vhost: &Vhost) {
+        self.with_known(key, |Stream { audiences, ring, .. }| {
+            let Some(mut old) = audiences[from as usize].take() else { return };
+            old.give(viewer, audience(&mut audiences[to as usize], ring, to, vhost), ring);
+            audiences[from as usize] = Some(old);
+            metrics::counter!("shardcast_track_switches_total").increment(1);
+            info!(cid = %viewer.id, "{} plays {key} by {to:?} from now on", viewer.peer.get());
+        });
+        self.wake();
     }
 
     pub fn stop(&self, connection: &Connection, key: &StreamKey, wire: Wire) {
         if let Some(stream) = self.streams.borrow_mut().get_mut(key)
             && let Some(audience) = &mut stream.audiences[wire as usize]
-            && audience.leave(connection.number).is_some()
+            && audience.leave(connection)
         {
             stream.sent_before += connection.sent.get();
             info!(cid = %connection.id, "{} stops playing {key}", connection.peer.get());
@@ -701,16 +709,19 @@ impl Shard {
 
     // --- the hand --------------------------------------------------------------------------------------
 
-    /// One turn: tapes, viewers, subscribers. True while there is somebody to serve.
-    pub fn tick(&self, elapsed: Duration) -> bool {
+    /// One turn: tapes, viewers, subscribers. How long the hand may rest; `None` where there is nobody to serve.
+    pub fn tick(&self, elapsed: Duration) -> Option<Duration> {
         self.ticks.set(self.ticks.get() + 1);
         let now = Instant::now();
-        let mut busy = self.mesh.flush() | self.rtc.tick(now) | self.reads.tick(elapsed);
+        let busy = self.mesh.flush() | self.rtc.tick(now) | self.reads.are_many();
+        let mut pace = busy.then_some(TICK);
         let (mut asks, mut viewers) = (Vec::new(), 0);
+        let law = self.law.borrow().window();
         let mut streams = self.streams.borrow_mut();
         for stream in streams.values_mut().filter(|stream| stream.is_attended()) {
-            busy = true;
-            viewers += stream.audiences.iter().flatten().map(Audience::len).sum::<usize>();
+            let wanted = stream.pace(law);
+            pace = Some(pace.map_or(wanted, |pace| pace.min(wanted)));
+            viewers += stream.audiences.iter().flatten().map(|audience| audience.len()).sum::<usize>();
             stream.listen();
             stream.forward(&self.mesh);
             if let Some(rtp) = &mut stream.rtp {
@@ -728,19 +739,23 @@ impl Shard {
         self.serve(elapsed, now, streams.values_mut());
         self.law.borrow_mut().settle(viewers);
         drop(streams);
-        self.look_at_lateness(elapsed, busy);
+        let pace = pace.or(self.reads.are_awaited().then_some(TICK));
+        self.reads.set_pace(pace.unwrap_or_default());
+        self.look_at_lateness(elapsed, pace);
         for key in asks {
             self.ask(&key, Ask::Keyframe);
         }
-        busy
+        pace
     }
 
-    /// What a stream brought goes out at once where there is time for that, else on the next tick.
+    /// What a stream brought goes out at once where there is time for that and somebody to take it, else on the next
+    /// tick.
     fn pass_on(&self, stream: &mut Stream) {
         if !stream.is_attended() {
             return;
         }
-        if self.law.borrow().is_idle() {
+        let (idle, law) = (self.law.borrow().is_idle(), self.law.borrow().window());
+        if idle && stream.pace(law) <= TICK {
             stream.forward(&self.mesh);
             self.serve(Duration::ZERO, Instant::now(), std::iter::once(stream));
         }
@@ -934,6 +949,14 @@ fn guarded<R>(key: &StreamKey, serve: impl FnOnce() -> R) -> Option<R> {
         metrics::counter!("shardcast_session_panics_total").increment(1);
     }
     served
+}
+
+/// The audience by `wire`, with a tape of `ring`, made where it is not there.
+fn audience<'a>(slot: &'a mut Option<Box<Audience>>, ring: &Ring, wire: Wire, vhost: &Vhost) -> &'a mut Audience {
+    slot.get_or_insert_with(|| {
+        let time = ring.oldest_time();
+        Box::new(Audience::new(Tape::new(wire.format(vhost, time), ring), window(vhost, wire), wire.end(time)))
+    })
 }
 
 fn policy(vhost: &Vhost) -> Policy {

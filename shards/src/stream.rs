@@ -1,9 +1,9 @@
 //! A stream as one shard has it: at home with its publisher, or mirrored for viewers elsewhere.
 
 use crate::{
-    config::Rtc,
+    config::{Rtc, Vhost},
     connection::Connection,
-    fanout::{audience::Audience, rtp::RtpAudience},
+    fanout::{audience::Audience, hand::TICK, rtp::RtpAudience},
     hls::Hls,
     hooks::Client,
     mesh::{Mail, Mesh},
@@ -13,13 +13,21 @@ use crate::{
 };
 use shardcast_engine::{
     codec::Kind,
-    fanout::{Ring, Unit, ring::Policy},
+    fanout::{Format, Ring, Unit, ring::Policy},
     frame::{Frame, Media},
     key::{StreamKey, stable_hash},
     prologue::Prologue,
+    time::Timestamp,
     timeline::{Placed, Timeline},
 };
-use shardcast_protocols::{chunked::LAST_CHUNK, session::Request, ts, websocket::LAST_FRAME};
+use shardcast_protocols::{
+    chunked::{Chunked, LAST_CHUNK},
+    flv::Flv,
+    rtmp::format::Rtmp,
+    session::{Request, Tracks},
+    ts::{self, Ts},
+    websocket::{Framed, LAST_FRAME},
+};
 use std::{
     net::IpAddr,
     rc::Rc,
@@ -70,6 +78,10 @@ pub fn id(key: &StreamKey) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
     Rtmp,
+    /// RTMP for those who want sound alone, pictures alone, or neither for now.
+    RtmpAudio,
+    RtmpVideo,
+    RtmpNothing,
     /// FLV in a body that ends with the connection, for HTTP/1.0.
     Flv,
     /// FLV in chunks, for HTTP/1.1.
@@ -80,17 +92,99 @@ pub enum Wire {
     /// Both in WebSocket frames.
     WsFlv,
     WsTs,
+    /// FLV as newcomers read it in every other twelve days, see [`Wire::at`].
+    LaterFlv,
+    LaterChunkedFlv,
+    LaterWsFlv,
     /// MPEG-TS in SRT.
     Srt,
 }
 
 /// How many [`Wire`]s there are.
-const WIRES: usize = 8;
+const WIRES: usize = 14;
+
+/// 2^30 ms, 12.4 days.
+const RUN: Timestamp = Timestamp::from_whole_ms(1 << 30);
 
 impl Wire {
     /// As they are numbered.
-    pub const ALL: [Self; WIRES] =
-        [Self::Rtmp, Self::Flv, Self::ChunkedFlv, Self::Ts, Self::ChunkedTs, Self::WsFlv, Self::WsTs, Self::Srt];
+    pub const ALL: [Self; WIRES] = [
+        Self::Rtmp,
+        Self::RtmpAudio,
+        Self::RtmpVideo,
+        Self::RtmpNothing,
+        Self::Flv,
+        Self::ChunkedFlv,
+        Self::Ts,
+        Self::ChunkedTs,
+        Self::WsFlv,
+        Self::WsTs,
+        Self::LaterFlv,
+        Self::LaterChunkedFlv,
+        Self::LaterWsFlv,
+        Self::Srt,
+    ];
+
+    /// What a newcomer reads whose stream is so old. Players in JavaScript take FLV's milliseconds for signed 32 bits,
+    /// and stand still where a tape comes to 2^31: so the next tape begins after half of that.
+    pub fn at(self, time: Timestamp) -> Self {
+        let later = time.as_ms() / RUN.as_ms() % 2 == 1;
+        match self {
+            Self::Flv | Self::LaterFlv => [Self::Flv, Self::LaterFlv][usize::from(later)],
+            Self::ChunkedFlv | Self::LaterChunkedFlv => [Self::ChunkedFlv, Self::LaterChunkedFlv][usize::from(later)],
+            Self::WsFlv | Self::LaterWsFlv => [Self::WsFlv, Self::LaterWsFlv][usize::from(later)],
+            other => other,
+        }
+    }
+
+    /// What closes the body of a viewer whose stream is over; `None` where it waits for the next one.
+    pub fn last(self) -> Option<&'static [u8]> {
+        match self {
+            Self::Rtmp | Self::RtmpAudio | Self::RtmpVideo | Self::RtmpNothing => None,
+            Self::Flv | Self::LaterFlv | Self::Ts | Self::Srt => Some(b""),
+            Self::ChunkedFlv | Self::LaterChunkedFlv | Self::ChunkedTs => Some(LAST_CHUNK),
+            Self::WsFlv | Self::LaterWsFlv | Self::WsTs => Some(LAST_FRAME),
+        }
+    }
+
+    /// RTMP with these tracks.
+    pub fn rtmp(tracks: Tracks) -> Self {
+        match (tracks.audio, tracks.video) {
+            (true, true) => Self::Rtmp,
+            (true, false) => Self::RtmpAudio,
+            (false, true) => Self::RtmpVideo,
+            (false, false) => Self::RtmpNothing,
+        }
+    }
+
+    /// The time that a tape comes to whose first frame is of `time` or later, but not further: its viewers begin anew.
+    pub fn end(self, time: Timestamp) -> Option<Timestamp> {
+        let flv = matches!(self.at(Timestamp::ZERO), Self::Flv | Self::ChunkedFlv | Self::WsFlv);
+        flv.then(|| zero(time) + RUN + RUN - Timestamp::from_ms(2_000))
+    }
+
+    /// For a tape whose first frame is of `time` or later.
+    pub fn format(self, vhost: &Vhost, time: Timestamp) -> Box<dyn Format> {
+        let flv = Flv { zero: zero(time) };
+        let rtmp = |audio, video| Box::new(Rtmp { chunk_size: vhost.chunk_size, tracks: Tracks { audio, video } });
+        match self {
+            Self::Rtmp => rtmp(true, true),
+            Self::RtmpAudio => rtmp(true, false),
+            Self::RtmpVideo => rtmp(false, true),
+            Self::RtmpNothing => rtmp(false, false),
+            Self::Flv | Self::LaterFlv => Box::new(flv),
+            Self::ChunkedFlv | Self::LaterChunkedFlv => Box::new(Chunked(flv)),
+            Self::Ts | Self::Srt => Box::<Ts>::default(),
+            Self::ChunkedTs => Box::<Chunked<Ts>>::default(),
+            Self::WsFlv | Self::LaterWsFlv => Box::new(Framed(flv)),
+            Self::WsTs => Box::<Framed<Ts>>::default(),
+        }
+    }
+}
+
+/// What FLV's times count from where a tape begins at `time`.
+fn zero(time: Timestamp) -> Timestamp {
+    Timestamp::from_ms(time.as_ms() / RUN.as_ms() * RUN.as_ms())
 }
 
 /// Units in one mail.
@@ -101,7 +195,8 @@ pub struct Stream {
     /// Names the stream in the API.
     pub id: String,
     pub ring: Ring,
-    pub audiences: [Option<Audience>; WIRES],
+    /// In boxes: most are not there.
+    pub audiences: [Option<Box<Audience>>; WIRES],
     /// The viewers by WebRTC.
     pub rtp: Option<RtpAudience>,
     pub role: Role,
@@ -372,17 +467,8 @@ impl Stream {
         if !over {
             return;
         }
-        let bodies = [
-            (Wire::Flv, &b""[..]),
-            (Wire::ChunkedFlv, LAST_CHUNK),
-            (Wire::Ts, b""),
-            (Wire::ChunkedTs, LAST_CHUNK),
-            (Wire::WsFlv, LAST_FRAME),
-            (Wire::WsTs, LAST_FRAME),
-            (Wire::Srt, b""),
-        ];
-        for (wire, last) in bodies {
-            if let Some(audience) = &mut self.audiences[wire as usize] {
+        for (wire, audience) in Wire::ALL.into_iter().zip(&mut self.audiences) {
+            if let (Some(audience), Some(last)) = (audience, wire.last()) {
                 audience.end(last);
             }
         }
@@ -503,11 +589,23 @@ impl Stream {
 
     /// Somebody waits for its frames, here or on another shard, or something is made of them.
     pub fn is_attended(&self) -> bool {
-        let at_home = match &self.role {
+        self.is_passed_on() || self.viewers().next().is_some()
+    }
+
+    fn is_passed_on(&self) -> bool {
+        match &self.role {
             Role::Home(home) => !home.subscribers.is_empty() || home.recorder.is_some() || home.sound.is_busy(),
             Role::Mirror { .. } => false,
-        };
-        at_home || self.viewers().next().is_some()
+        }
+    }
+
+    /// How long those who wait for its frames may do without the hand.
+    pub fn pace(&self, law: Duration) -> Duration {
+        if self.is_passed_on() || self.rtp.as_ref().is_some_and(|rtp| !rtp.is_empty()) {
+            return TICK;
+        }
+        let audiences = self.audiences.iter().flatten().filter(|audience| !audience.is_empty());
+        audiences.map(|audience| audience.pace(law)).min().unwrap_or(TICK)
     }
 
     /// Nobody publishes, plays or subscribes, and there is nothing to fetch.

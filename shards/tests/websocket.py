@@ -1,7 +1,7 @@
 """Plays live streams over WebSockets in Chromium, and prints what came of it, as JSON.
 
-Usage: websocket.py CHROMIUM PAGE FLV TS. PAGE has mpegts.js, which plays FLV and then TS; then a socket that plays FLV
-stays open to its end.
+Usage: websocket.py CHROMIUM PAGE FLV TS [SECONDS]. PAGE has mpegts.js, which plays so many seconds of FLV and then TS;
+then a socket that plays FLV stays open to its end.
 """
 
 import json
@@ -30,7 +30,7 @@ PLAY = """([type, url]) => {
   video.play();
 }"""
 
-PLAYED = "() => window.played.error || window.played.video.currentTime > 2"
+PLAYED = "(seconds) => window.played.error || window.played.video.currentTime > seconds"
 
 SEEN = """() => {
   const { video, player, error } = window.played;
@@ -51,7 +51,7 @@ LISTEN = """(url) => {
 }"""
 
 
-def main(chromium, url, flv, ts):
+def main(chromium, url, flv, ts, seconds=2):
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
         try:
@@ -61,7 +61,8 @@ def main(chromium, url, flv, ts):
             answer = {}
             for kind, source in (("flv", flv), ("mpegts", ts)):
                 page.evaluate(PLAY, [kind, source])
-                page.wait_for_function(PLAYED, timeout=PATIENCE_MS)
+                print("loading", file=sys.stderr, flush=True)
+                page.wait_for_function(PLAYED, arg=float(seconds), timeout=PATIENCE_MS)
                 answer[kind] = page.evaluate(SEEN)
             page.evaluate(LISTEN, flv)
             page.wait_for_function("() => window.heard.frames > 20", timeout=PATIENCE_MS)

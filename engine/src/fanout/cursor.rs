@@ -7,6 +7,9 @@ use std::io::IoSlice;
 /// An aside larger than this belongs to a peer that talks without reading.
 pub const ASIDE_LIMIT: usize = 64 << 10;
 
+/// Changes of tapes that may wait in an aside.
+const SWITCHES: u8 = 16;
+
 /// Pieces that one send may gather: the aside and a few blocks.
 pub const SLICES: usize = 8;
 
@@ -26,6 +29,8 @@ pub struct Cursor {
     /// It entered in sound alone: pictures up to the next keyframe are not for it.
     blind: bool,
     parked: bool,
+    /// How often it has changed its tape since its aside was empty.
+    switches: u8,
     /// It wants so much stream time, and the time at which that ends, once it has entered.
     span: Option<Timestamp>,
     until: Option<Timestamp>,
@@ -93,6 +98,31 @@ impl Cursor {
             self.aside.splice(..0, rest);
             self.aside_begun = true;
         }
+        true
+    }
+
+    /// Goes on in `to`, another tape of the ring, at the unit where it is in `from`; in pictures that `from` has not
+    /// at the next keyframe. False as in [`Cursor::leave`], and where it does that again and again and reads nothing.
+    pub fn switch(&mut self, from: &Tape, to: &Tape) -> bool {
+        let next = match self.place {
+            Place::At(position) => from.seq_at(position) + u64::from(self.within),
+            Place::Waiting(_) => from.seq_at(from.end()),
+        };
+        if !self.leave(from) || self.switches == SWITCHES {
+            return false;
+        }
+        self.blind |= !from.takes_pictures();
+        self.place = match to.position_of(next) {
+            Some(position) if self.opened => {
+                let before = self.aside.len();
+                to.opening(position, false, None, &mut self.aside);
+                self.granted += self.aside.len() - before;
+                self.switches += 1;
+                Place::At(position)
+            }
+            None if self.opened => Place::Waiting(to.end()),
+            _ => Place::Waiting(to.earliest_entry()),
+        };
         true
     }
 
@@ -179,6 +209,7 @@ impl Cursor {
             self.aside = Vec::new();
             self.aside_begun = false;
             self.granted = 0;
+            self.switches = 0;
         }
         // A place where nothing was sent may have left the tape, and is what it was.
         if let (Place::At(position), Some(tape), 1..) = (&mut self.place, tape, sent) {

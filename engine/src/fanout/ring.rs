@@ -153,6 +153,11 @@ impl Ring {
         self.units.front().map_or(self.next, |unit| unit.seq)
     }
 
+    /// The time of the oldest unit kept, or of the last one where none is.
+    pub fn oldest_time(&self) -> Timestamp {
+        self.units.front().map_or(self.newest, |unit| unit.frame.dts)
+    }
+
     /// The number that the next unit gets.
     pub fn next(&self) -> u64 {
         self.next

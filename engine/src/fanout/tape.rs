@@ -51,6 +51,8 @@ struct Entry {
     start: u64,
     body: u64,
     dts: Timestamp,
+    /// The ring's number of it.
+    seq: u64,
     content: Content,
     /// Where the format's counters stood before the unit.
     counters: u16,
@@ -69,7 +71,7 @@ enum Content {
 const ENTRY_OVERHEAD: u64 = size_of::<Entry>() as u64;
 
 impl Tape {
-    /// A tape of `ring` in `format`, filled from where newcomers enter.
+    /// A tape of `ring` in `format`, filled from the newest keyframe on, whether newcomers enter there or not.
     pub fn new(format: Box<dyn Format>, ring: &Ring) -> Self {
         let mut tape = Self {
             format,
@@ -77,7 +79,7 @@ impl Tape {
             blocks: VecDeque::new(),
             entries: VecDeque::new(),
             end: 0,
-            next_seq: ring.entry().unwrap_or(ring.next()),
+            next_seq: ring.resume().unwrap_or(ring.next()),
             settled: false,
             keyed: false,
             prologue: None,
@@ -187,6 +189,23 @@ impl Tape {
     pub fn position_at(&self, time: Timestamp) -> u64 {
         let first = self.entries.partition_point(|entry| entry.dts < time);
         self.entries.get(first).map_or(self.end, |entry| entry.start)
+    }
+
+    /// The ring's number of the unit at `position`; of the next one at the tape's end.
+    pub fn seq_at(&self, position: u64) -> u64 {
+        let entry = self.unit_of(position).or(self.entries.front()).filter(|_| position < self.end);
+        entry.map_or(self.next_seq, |entry| entry.seq)
+    }
+
+    /// The position of the ring's unit `seq`, or of the first after it; `None` where nothing is kept.
+    pub fn position_of(&self, seq: u64) -> Option<u64> {
+        let first = self.entries.partition_point(|entry| entry.seq < seq);
+        self.entries.back().map(|_| self.entries.get(first).map_or(self.end, |entry| entry.body))
+    }
+
+    /// It has pictures, where its stream has.
+    pub fn takes_pictures(&self) -> bool {
+        self.prologue.as_ref().is_some_and(|prologue| self.format.takes(prologue, Kind::Video))
     }
 
     /// There is a unit at `time` or later.
@@ -313,7 +332,7 @@ impl Tape {
                 Content::Sound => {}
             }
             let prologue = unit.prologue.clone();
-            self.entries.push_back(Entry { start, body, dts: frame.dts, content, counters, prologue });
+            self.entries.push_back(Entry { start, body, dts: frame.dts, seq: unit.seq, content, counters, prologue });
         }
         self.skip_index = self.first_since(self.skip_index, self.newest - self.policy.skip);
         self.live_index = self.first_since(self.live_index, self.newest - LIVE_BACK);

@@ -4,7 +4,10 @@ use super::{TagKind, body, colour_body, metadata_body, sequence_header_body, tag
 use shardcast_engine::{fanout::Format, frame::Frame, prologue::Prologue, time::Timestamp};
 
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Flv;
+pub struct Flv {
+    /// The stream time that its tags count from.
+    pub zero: Timestamp,
+}
 
 impl Format for Flv {
     /// The file header (annex E.2), PreviousTagSize0, then the prologue.
@@ -23,18 +26,18 @@ impl Format for Flv {
         // At zero wherever it stands: ffmpeg takes metadata of any other time for a track of text.
         tag(TagKind::Script, Timestamp::ZERO, out, |out| metadata_body(prologue, out));
         for track in prologue.tracks() {
-            tag(body::tag_kind(track.kind()), at, out, |out| {
+            tag(body::tag_kind(track.kind()), at - self.zero, out, |out| {
                 sequence_header_body(track, out);
             });
         }
-        tag(TagKind::Video, at, out, |out| {
+        tag(TagKind::Video, at - self.zero, out, |out| {
             colour_body(prologue, out);
         });
     }
 
     fn mux(&mut self, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>) {
         out.reserve(TAG_HEADER_LEN + tag_body_len(prologue, frame) + 4);
-        tag(body::tag_kind(frame.kind), frame.dts, out, |out| tag_body(prologue, frame, out));
+        tag(body::tag_kind(frame.kind), frame.dts - self.zero, out, |out| tag_body(prologue, frame, out));
     }
 }
 
@@ -79,6 +82,8 @@ mod tests {
     };
     use std::collections::VecDeque;
 
+    const FLV: Flv = Flv { zero: Timestamp::ZERO };
+
     fn tags(stream: &[u8]) -> Vec<Tag> {
         let mut reader = FlvReader::new(1 << 24);
         reader.push(stream);
@@ -115,7 +120,7 @@ mod tests {
 
     fn muxed(prologue: &Prologue, frame: &Frame) -> Vec<u8> {
         let mut out = Vec::new();
-        Flv.mux(prologue, frame, &mut out);
+        Flv::default().mux(prologue, frame, &mut out);
         out
     }
 
@@ -131,9 +136,9 @@ mod tests {
                 Media::Colour(_) => panic!("colours"),
             }
         }
-        Flv.head(&prologue, Timestamp::ZERO, &mut out);
+        FLV.head(&prologue, Timestamp::ZERO, &mut out);
         let head_len = out.len();
-        frames.iter().for_each(|frame| Flv.mux(&prologue, frame, &mut out));
+        frames.iter().for_each(|frame| Flv::default().mux(&prologue, frame, &mut out));
         // From its first frame to its end-of-sequence tag, ffmpeg's file is what is written here.
         let first = golden.windows(5).position(|window| window == [0x17, 1, 0, 0, 0x50]).unwrap() - TAG_HEADER_LEN;
         assert_eq!(out[head_len..], golden[first..golden.len() - 20]);
@@ -156,12 +161,24 @@ mod tests {
                 ..Prologue::default()
             };
             let mut out = Vec::new();
-            Flv.head(&prologue, Timestamp::from_ms(7), &mut out);
+            FLV.head(&prologue, Timestamp::from_ms(7), &mut out);
             assert_eq!(out[..13], [b'F', b'L', b'V', 1, flags, 0, 0, 0, 9, 0, 0, 0, 0]);
             let tags = tags(&out);
             assert_eq!(tags.len(), 1 + usize::from(video) + usize::from(audio));
             assert!(tags.iter().all(|tag| tag.timestamp_ms == if tag.kind == TagKind::Script { 0 } else { 7 }));
         }
+    }
+
+    #[test]
+    fn tags_count_from_the_zero_that_they_are_given() {
+        let zero = Timestamp::from_ms(1 << 30);
+        let mut flv = Flv { zero };
+        let prologue = Prologue::default().with_track(track(Codec::Aac, &[0x11, 0x90])).unwrap();
+        let mut out = Vec::new();
+        flv.head(&prologue, zero + Timestamp::from_ms(5), &mut out);
+        flv.mux(&prologue, &frame(Kind::Audio, (1 << 30) + 7, (1 << 30) + 7, false), &mut out);
+        let times: Vec<_> = tags(&out).iter().map(|tag| (tag.kind, tag.timestamp_ms)).collect();
+        assert_eq!(times, [(TagKind::Script, 0), (TagKind::Audio, 5), (TagKind::Audio, 7)]);
     }
 
     #[test]
@@ -179,7 +196,7 @@ mod tests {
         let out = muxed(&prologue, &frame(Kind::Video, 0, 0, false));
         assert_eq!(out, hex("09 000007 000000 00 000000 a3 68766331 aabb 00000012"));
         let mut out = Vec::new();
-        Flv.prologue(&prologue, Timestamp::ZERO, &mut out);
+        FLV.prologue(&prologue, Timestamp::ZERO, &mut out);
         assert!(out.ends_with(&hex("09 000007 000000 00 000000 90 68766331 0102 00000012")));
     }
 
@@ -189,7 +206,7 @@ mod tests {
         let out = muxed(&prologue, &frame(Kind::Audio, 0, 0, false));
         assert_eq!(out, hex("08 000003 000000 00 000000 2a aabb 0000000e"));
         let mut out = Vec::new();
-        Flv.head(&prologue, Timestamp::ZERO, &mut out);
+        FLV.head(&prologue, Timestamp::ZERO, &mut out);
         assert_eq!(tags(&out).len(), 1);
     }
 
@@ -207,19 +224,19 @@ mod tests {
     #[test]
     fn opus_is_written_where_there_is_no_other_sound() {
         let opus = Prologue::default().with_track(track(Codec::Opus, &[1])).unwrap();
-        assert!(Flv.takes(&opus, Kind::Opus));
+        assert!(FLV.takes(&opus, Kind::Opus));
         assert_eq!(
             muxed(&opus, &frame(Kind::Opus, 0, 0, false)),
             hex("08 000007 000000 00 000000 91 4f707573 aabb 00000012")
         );
         let mut out = Vec::new();
-        Flv.head(&opus, Timestamp::ZERO, &mut out);
+        FLV.head(&opus, Timestamp::ZERO, &mut out);
         assert_eq!(out[4], 0x04);
         assert!(out.ends_with(&hex("08 000006 000000 00 000000 90 4f707573 01 00000011")));
         let both = opus.with_track(track(Codec::Aac, &[2])).unwrap();
-        assert!(!Flv.takes(&both, Kind::Opus));
+        assert!(!FLV.takes(&both, Kind::Opus));
         let mut out = Vec::new();
-        Flv.prologue(&both, Timestamp::ZERO, &mut out);
+        FLV.prologue(&both, Timestamp::ZERO, &mut out);
         assert!(out.ends_with(&hex("08 000003 000000 00 000000 af00 02 0000000e")));
     }
 
@@ -229,7 +246,7 @@ mod tests {
             let prologue = Prologue::default().with_track(track(codec, &[1])).unwrap();
             let prologue = prologue.with_colour(Bytes::from_static(b"\x02\0\x01x")).unwrap();
             let mut out = Vec::new();
-            Flv.prologue(&prologue, Timestamp::ZERO, &mut out);
+            FLV.prologue(&prologue, Timestamp::ZERO, &mut out);
             assert_eq!(out.ends_with(&hex("09 000009 000000 00 000000 d4 61763031 02000178 00000014")), written);
         }
     }

@@ -14,7 +14,7 @@ use super::{
     reply,
     url::{self, Target},
 };
-use crate::{amf::Value, flv::TagError};
+use crate::{amf::Value, flv::TagError, session::Tracks};
 use bytes::Bytes;
 use shardcast_engine::{
     frame::{Frame, Media},
@@ -205,6 +205,13 @@ impl Client {
     pub fn pause(&mut self, pause: bool) {
         let arguments = vec![Value::Null, pause.into(), 0.0.into()];
         self.stream_command(&Command::new("pause", 0.0, arguments));
+    }
+
+    /// Asks the server for these tracks from now on.
+    pub fn receive(&mut self, tracks: Tracks) {
+        for (name, wanted) in [("receiveAudio", tracks.audio), ("receiveVideo", tracks.video)] {
+            self.stream_command(&Command::new(name, 0.0, vec![Value::Null, wanted.into()]));
+        }
     }
 
     /// Ends publishing or playing.

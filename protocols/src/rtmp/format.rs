@@ -7,7 +7,7 @@ use super::{
     chunk::{ChunkWriter, Header},
     message::{csid, kind},
 };
-use crate::flv;
+use crate::{flv, session::Tracks};
 use shardcast_engine::{codec::Kind, fanout::Format, frame::Frame, prologue::Prologue, time::Timestamp, track::Track};
 
 /// The one message stream that createStream gives out.
@@ -16,6 +16,8 @@ pub const STREAM: u32 = 1;
 #[derive(Clone, Copy, Debug)]
 pub struct Rtmp {
     pub chunk_size: u32,
+    /// What its players get.
+    pub tracks: Tracks,
 }
 
 impl Format for Rtmp {
@@ -27,13 +29,17 @@ impl Format for Rtmp {
         let writer = ChunkWriter { chunk_size: self.chunk_size };
         // At zero wherever it stands: ffmpeg takes metadata of any other time for a track of text.
         write_metadata(writer, STREAM, prologue, Timestamp::ZERO, out);
-        for track in prologue.tracks() {
+        for track in prologue.tracks().filter(|track| self.takes(prologue, track.kind())) {
             write_track(writer, STREAM, track, at, out);
         }
         let mut body = Vec::new();
-        if flv::colour_body(prologue, &mut body) {
+        if self.tracks.video && flv::colour_body(prologue, &mut body) {
             writer.write(media_header(Kind::Video, STREAM, at), &[&body], out);
         }
+    }
+
+    fn takes(&self, prologue: &Prologue, kind: Kind) -> bool {
+        prologue.plays(kind) && if kind == Kind::Video { self.tracks.video } else { self.tracks.audio }
     }
 
     fn mux(&mut self, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>) {

@@ -133,6 +133,12 @@ pub fn play_started(writer: &ChunkWriter, out: &mut Vec<u8>) {
     data(writer, &["onStatus".into(), started], out);
 }
 
+/// A track that was off comes again.
+pub fn receive_started(writer: &ChunkWriter, out: &mut Vec<u8>) {
+    on_status(writer, "status", "NetStream.Seek.Notify", "Seeking to the live edge.", &[], out);
+    on_status(writer, "status", "NetStream.Play.Start", "Started playing stream.", &[], out);
+}
+
 /// The player has got the duration that it asked for.
 pub fn play_complete(writer: &ChunkWriter, out: &mut Vec<u8>) {
     let code = "NetStream.Play.Complete";

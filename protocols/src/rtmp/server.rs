@@ -17,7 +17,7 @@ use super::{
 use crate::{
     amf::Value,
     flv::TagError,
-    session::{Client, Event, Output, Refusal, Request, Session, Verdict},
+    session::{Client, Event, Output, Refusal, Request, Session, Tracks, Verdict},
 };
 use bytes::{Bytes, BytesMut};
 use std::{
@@ -110,6 +110,8 @@ pub struct Server {
     /// What the commands so far tell of the client that may publish.
     client: Client,
     stream_created: bool,
+    /// What it wants of what it plays.
+    tracks: Tracks,
     media: MediaReader,
     frames: VecDeque<shardcast_engine::frame::Media>,
 }
@@ -248,6 +250,7 @@ impl Server {
             reconnects: false,
             client: Client::Unknown,
             stream_created: false,
+            tracks: Tracks::default(),
             media: MediaReader::default(),
             frames: VecDeque::new(),
             config,
@@ -369,6 +372,7 @@ impl Server {
             (Phase::Handshake | Phase::Opening | Phase::Ended, _) => {}
             (_, "createStream") => {
                 self.stream_created = true;
+                self.tracks = Tracks::default();
                 let stream = Value::Number(STREAM.into());
                 self.say(|writer, out| reply::result(writer, transaction, stream, out));
             }
@@ -392,6 +396,7 @@ impl Server {
                 // Name, start, duration. Milliseconds, as librtmp and SRS have them, not the specification's seconds.
                 let duration = command.arguments.get(3).and_then(Value::as_f64).filter(|ms| *ms > 0.0);
                 request.duration = duration.map(|ms| Duration::from_millis(ms as u64));
+                request.tracks = self.tracks;
                 self.ask(Question::Play, Event::Play(request));
             }
             (Phase::Publishing, "FCUnpublish") => {
@@ -407,8 +412,9 @@ impl Server {
                 self.outputs.push_back(Output::Event(Event::Pause(pause)));
                 self.say(|writer, out| reply::paused(writer, pause, out));
             }
+            (_, "receiveAudio" | "receiveVideo") => self.receive(command),
             // A live stream has no other place to go to.
-            (_, "pause" | "pauseRaw" | "seek" | "receiveAudio" | "receiveVideo") => {}
+            (_, "pause" | "pauseRaw" | "seek") => {}
             (_, "getStreamLength") => {
                 self.say(|writer, out| reply::result(writer, transaction, Value::Number(0.0), out));
             }
@@ -420,6 +426,22 @@ impl Server {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Before play, or while it plays (RTMP 1.0 §7.2.2.4 and §7.2.2.5).
+    fn receive(&mut self, command: &Command) {
+        let wanted = command.arguments.get(1).and_then(Value::as_bool).unwrap_or(true);
+        let before = self.tracks;
+        match command.name.as_str() {
+            "receiveAudio" => self.tracks.audio = wanted,
+            _ => self.tracks.video = wanted,
+        }
+        if self.phase == Phase::Playing && self.tracks != before {
+            self.outputs.push_back(Output::Event(Event::Receive(self.tracks)));
+            if wanted {
+                self.say(reply::receive_started);
+            }
+        }
     }
 
     fn on_connect(&mut self, command: &Command) {

@@ -19,8 +19,8 @@ use std::{
 };
 use tracing::{info, warn};
 
-/// How often orders are looked for, and mail that found no place is sent.
-const TICK: Duration = Duration::from_millis(20);
+/// How often orders and news are looked for, and mail that found no place is sent.
+const TICK: Duration = Duration::from_millis(100);
 /// How often the rest is looked after.
 const SWEEP: Duration = Duration::from_secs(1);
 /// How often a graceful end looks whether all have gone, and says who has not.

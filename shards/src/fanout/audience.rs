@@ -1,8 +1,14 @@
 //! The viewers of one stream in one wire format on one shard, and the tape they share.
 
-use super::{hand::TICK, window::Window};
+use super::{
+    hand::{self, TICK},
+    window::Window,
+};
 use crate::connection::{Connection, Flow};
-use shardcast_engine::fanout::{Ring, Tape};
+use shardcast_engine::{
+    fanout::{Ring, Tape},
+    time::Timestamp,
+};
 use std::{
     rc::Rc,
     time::{Duration, Instant},
@@ -25,6 +31,8 @@ pub struct Audience {
     /// What the kernel may hold unsent of each viewer, in bytes, and the tape's end when that was set.
     unsent: u32,
     measured_end: u64,
+    /// Stream time at which its viewers end.
+    until: Option<Timestamp>,
     /// Since when nobody watches.
     pub empty_since: Option<Instant>,
 }
@@ -48,7 +56,7 @@ pub struct Turn {
 }
 
 impl Audience {
-    pub fn new(tape: Tape, window: Window) -> Self {
+    pub fn new(tape: Tape, window: Window, until: Option<Timestamp>) -> Self {
         let measured_end = tape.end();
         Self {
             tape,
@@ -61,8 +69,14 @@ impl Audience {
             hurried: Vec::new(),
             unsent: LEAST_UNSENT,
             measured_end,
+            until,
             empty_since: None,
         }
+    }
+
+    /// How long its viewers may do without the hand.
+    pub fn pace(&self, law: Duration) -> Duration {
+        hand::pace(self.window.under(law))
     }
 
     pub fn set_window(&mut self, window: Window) {
@@ -86,19 +100,46 @@ impl Audience {
     pub fn join(&mut self, viewer: Rc<Connection>, ring: &Ring) {
         self.tape.catch_up(ring);
         viewer.cursor.borrow_mut().join(&self.tape);
+        self.add(viewer);
+    }
+
+    /// False where it was not here.
+    pub fn leave(&mut self, viewer: &Connection) -> bool {
+        let Some(viewer) = self.remove(viewer) else { return false };
+        if !viewer.cursor.borrow_mut().leave(&self.tape) {
+            viewer.close("reads too slowly to finish what it was sent".into());
+        }
+        true
+    }
+
+    /// Gives a viewer to `other`, where it goes on at the unit where it is here.
+    pub fn give(&mut self, viewer: &Connection, other: &mut Self, ring: &Ring) {
+        let Some(viewer) = self.remove(viewer) else { return };
+        other.tape.catch_up(ring);
+        if !viewer.cursor.borrow_mut().switch(&self.tape, &other.tape) {
+            viewer.close("asks for other tracks again and again, or reads too slowly to get them".into());
+        }
+        other.add(viewer);
+    }
+
+    fn add(&mut self, viewer: Rc<Connection>) {
         viewer.bound_unsent(self.unsent);
+        viewer.place.set(self.viewers.len());
         self.viewers.push(viewer.clone());
         self.empty_since = None;
         self.hurry(&viewer);
     }
 
-    pub fn leave(&mut self, number: u64) -> Option<Rc<Connection>> {
-        self.hurried.retain(|viewer| viewer.number != number);
-        let index = self.viewers.iter().position(|viewer| viewer.number == number)?;
-        let viewer = self.viewers.swap_remove(index);
-        viewer.hurried.set(false);
-        if !viewer.cursor.borrow_mut().leave(&self.tape) {
-            viewer.close("reads too slowly to finish what it was sent".into());
+    /// `None` where it was not here.
+    fn remove(&mut self, viewer: &Connection) -> Option<Rc<Connection>> {
+        let place = viewer.place.get();
+        self.viewers.get(place).filter(|there| there.number == viewer.number)?;
+        let viewer = self.viewers.swap_remove(place);
+        if let Some(moved) = self.viewers.get(place) {
+            moved.place.set(place);
+        }
+        if viewer.hurried.replace(false) {
+            self.hurried.retain(|there| there.number != viewer.number);
         }
         if self.viewers.is_empty() {
             self.empty_since = Some(Instant::now());
@@ -119,6 +160,11 @@ impl Audience {
                 viewer.bound_unsent(wanted);
             }
         }
+    }
+
+    /// Its viewers are to end, see [`Audience::end`]; true once.
+    pub fn has_come_round(&mut self) -> bool {
+        self.until.take_if(|until| self.tape.reaches(*until)).is_some()
     }
 
     /// The stream is over: who has seen some of it ends with it, who waits goes on waiting.

@@ -1,6 +1,7 @@
 //! The clock hand: one task per shard that serves all its viewers, and sleeps when there are none.
 
 use crate::shard::Shard;
+use futures_lite::future::yield_now;
 use glommio::{channels::local_channel, timer::sleep};
 use std::{
     rc::Rc,
@@ -9,6 +10,10 @@ use std::{
 
 /// How often the hand moves while it has work.
 pub const TICK: Duration = Duration::from_millis(10);
+/// The longest time between two moves, where all windows are long: each wakes the executor, at the price of some sends.
+const LONGEST_TICK: Duration = Duration::from_millis(25);
+/// Parts of a window in which viewers are served, so that they are no burst.
+const PHASES: u32 = 16;
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Runs for ever.
@@ -22,16 +27,23 @@ pub async fn run(shard: Rc<Shard>) {
         let mut last = Instant::now();
         let mut elapsed = TICK;
         loop {
-            if !shard.tick(elapsed) {
-                break;
+            // What is read now goes out in this tick.
+            if shard.reads.tick(elapsed) {
+                yield_now().await;
             }
+            let Some(pace) = shard.tick(elapsed) else { break };
             let spent = last.elapsed();
-            sleep(TICK.saturating_sub(spent).max(Duration::from_millis(1))).await;
+            sleep(pace.saturating_sub(spent).max(Duration::from_millis(1))).await;
             // A tick that came late serves those whose turn passed meanwhile.
             elapsed = last.elapsed();
             last = Instant::now();
         }
     }
+}
+
+/// How long the hand may rest where the shortest window is this.
+pub fn pace(window: Duration) -> Duration {
+    (window / PHASES).clamp(TICK, LONGEST_TICK)
 }
 
 /// Deadlines and idle things, once a second, for ever.

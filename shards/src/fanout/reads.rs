@@ -24,6 +24,8 @@ const LONGEST: Duration = Duration::from_millis(100);
 pub struct Reads {
     publishers: Cell<u32>,
     waiting: RefCell<VecDeque<Waker>>,
+    /// Of the hand: nobody has use for what is read between two moves of one that is slow.
+    pace: Cell<Duration>,
     /// Turns that are due, with a fraction.
     due: Cell<f64>,
 }
@@ -39,8 +41,13 @@ impl Reads {
 
     /// Between two reads of one publisher; zero: whenever something came.
     pub fn span(&self) -> Duration {
-        let span = (COST * PARTS).saturating_mul(self.publishers.get()).min(LONGEST);
+        let span = self.needed().max(self.pace.get());
         if span > TICK { span } else { Duration::ZERO }
+    }
+
+    /// What so many publishers ask for.
+    fn needed(&self) -> Duration {
+        (COST * PARTS).saturating_mul(self.publishers.get()).min(LONGEST)
     }
 
     /// Waits for the caller's turn to read, which a tick brings.
@@ -56,11 +63,25 @@ impl Reads {
         .await;
     }
 
-    /// A tick: lets those go whose turn it is. True while some wait.
+    /// The hand rests so long.
+    pub fn set_pace(&self, pace: Duration) {
+        self.pace.set(pace);
+    }
+
+    /// There are so many publishers that the hand must move for them.
+    pub fn are_many(&self) -> bool {
+        self.needed() > TICK
+    }
+
+    pub fn are_awaited(&self) -> bool {
+        !self.waiting.borrow().is_empty()
+    }
+
+    /// A tick: lets those go whose turn it is. True where there are any.
     pub fn tick(&self, elapsed: Duration) -> bool {
         let mut waiting = self.waiting.borrow_mut();
         let span = self.span();
-        let turns = match span.is_zero() {
+        let turns = match span <= elapsed {
             true => waiting.len(),
             false => {
                 let due = self.due.get() + f64::from(self.publishers.get()) * elapsed.div_duration_f64(span);
@@ -69,7 +90,7 @@ impl Reads {
             }
         };
         waiting.drain(..turns).for_each(Waker::wake);
-        !waiting.is_empty() || !span.is_zero()
+        turns > 0
     }
 }
 
@@ -92,7 +113,28 @@ mod tests {
             reads.span().as_millis()
         });
         assert_eq!(spans, [0, 0, 0, 30, 100, 100]);
-        assert!(!of(10).tick(TICK));
+        assert!(!of(10).are_many() && of(500).are_many());
+    }
+
+    #[test]
+    fn where_the_hand_is_slow_each_move_lets_all_read() {
+        let reads = of(2);
+        reads.set_pace(2 * TICK);
+        assert_eq!(reads.span(), 2 * TICK);
+        futures_lite::future::block_on(async {
+            for elapsed in [2 * TICK, 2 * TICK, 3 * TICK] {
+                let mut turns = [reads.turn().boxed_local(), reads.turn().boxed_local()];
+                for turn in &mut turns {
+                    assert_eq!(poll_once(turn).await, None);
+                }
+                assert!(reads.tick(elapsed));
+                for turn in turns {
+                    turn.await;
+                }
+            }
+        });
+        reads.set_pace(TICK);
+        assert_eq!(reads.span(), Duration::ZERO);
     }
 
     #[test]
@@ -123,7 +165,7 @@ mod tests {
             let mut turn = reads.turn().boxed_local();
             assert_eq!(poll_once(&mut turn).await, None);
             (0..200).for_each(|_| reads.leave());
-            assert!(!reads.tick(TICK));
+            assert!(reads.tick(TICK) && !reads.are_awaited());
             turn.await;
         });
     }

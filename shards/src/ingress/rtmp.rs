@@ -4,6 +4,7 @@ use super::seat::Seat;
 use crate::{
     access::{self, Deed},
     connection::{Closed, Connection, Flow},
+    net::socket::READ_BUFFER,
     shard::Shard,
     stream::Wire,
 };
@@ -60,9 +61,11 @@ struct Driver<'s> {
 impl Driver<'_> {
     async fn run(&mut self) -> Result<(), ServerError> {
         let connection = self.seat.connection;
+        // The last read left something behind.
+        let mut full = false;
         loop {
             connection.deadline.set(self.session.deadline());
-            if self.seat.is_publishing() {
+            if self.seat.is_publishing() && !full {
                 self.seat.shard.turn_to_read().await;
             }
             let session = &mut self.session;
@@ -70,6 +73,7 @@ impl Driver<'_> {
                 .socket
                 .read(&self.seat.shard.buffer, |bytes| {
                     connection.received.set(connection.received.get() + bytes.len() as u64);
+                    full = bytes.len() == READ_BUFFER;
                     session.input(Instant::now(), bytes)
                 })
                 .await;
@@ -123,7 +127,7 @@ impl Driver<'_> {
             && let Some(vhost) = config.vhost(&request.vhost)
         {
             self.seat.connection.finale.set(request.duration.map(|_| self.session.finale()));
-            self.seat.play(vhost, &request, Wire::Rtmp);
+            self.seat.play(vhost, &request, Wire::rtmp(request.tracks));
         }
     }
 
@@ -166,6 +170,10 @@ impl Driver<'_> {
             Event::Pause(paused) => {
                 self.seat.connection.cursor.borrow_mut().park(paused);
                 self.seat.hurry();
+                return Ok(());
+            }
+            Event::Receive(tracks) => {
+                self.seat.switch(Wire::rtmp(tracks));
                 return Ok(());
             }
             Event::Stop => {

@@ -126,9 +126,19 @@ impl<'s> Seat<'s> {
             return self.connection.close("this server has too many streams".into());
         }
         self.connection.cursor.borrow_mut().want(request.duration.map(Timestamp::from));
-        let key = self.shard.play(self.connection, &key, wire, vhost);
+        let (key, wire) = self.shard.play(self.connection, &key, wire, vhost);
         self.take_part(Part { key: key.clone(), request: request.clone(), publishes: false, wire: Some(wire) });
         self.playing = Some((key, wire));
+    }
+
+    /// Goes on with what it plays by `wire`, which has other tracks.
+    pub fn switch(&mut self, wire: Wire) {
+        let config = self.shard.config();
+        let Some((key, old)) = &mut self.playing else { return };
+        let Some(vhost) = config.vhost(key.vhost()) else { return };
+        self.shard.switch(self.connection, key, std::mem::replace(old, wire), wire, vhost);
+        let mut part = self.connection.part.borrow_mut();
+        *part = part.take().map(|part| Arc::new(Part { wire: Some(wire), ..Part::clone(&part) }));
     }
 
     /// Goes on as publisher `number` of `key`, who has the stream already.

@@ -21,6 +21,9 @@ use std::{
 use tracing::{info, warn};
 
 const VERSIONS: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+/// Of a TLS record, with its header: the allocator gives buffers of this size again while they are in the cache, the
+/// 16 KB that a record may have (RFC 8446 §5.1) after it has left.
+const RECORD: usize = 8_000;
 
 /// A key, and the chain of certificates that it is for.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -79,6 +82,7 @@ impl Certificates {
         let builder = ServerConfig::builder_with_provider(self.provider.clone());
         let builder = builder.with_protocol_versions(VERSIONS).map_err(CertificateError::Provider)?;
         let mut config = builder.with_no_client_auth().with_cert_resolver(self.clone());
+        config.max_fragment_size = Some(RECORD);
         config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
         Ok(Arc::new(config))
     }

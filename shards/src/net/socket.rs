@@ -50,7 +50,13 @@ impl Socket {
         poll_fn(|cx| {
             let mut buffer = buffer.borrow_mut();
             let mut stream = self.stream.borrow_mut();
-            let count = ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?;
+            // glommio would go on to poll for what follows, and wake for each frame who reads only in turn.
+            let count = match sys::receive(sys::borrow(&*stream), &mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    ready!(Pin::new(&mut *stream).poll_read(cx, &mut buffer))?
+                }
+                other => other?,
+            };
             drop(stream);
             Poll::Ready(Ok((count > 0).then(|| parse(&buffer[..count]))))
         })

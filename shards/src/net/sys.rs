@@ -37,6 +37,18 @@ pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<u
     }
 }
 
+/// Takes what the socket has received, 0 at its end; never waits. Nothing there is `ErrorKind::WouldBlock`.
+pub fn receive(fd: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        // SAFETY: the kernel writes no more than the length of `buffer`, which outlives the call.
+        let got = unsafe { libc::recv(fd.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), libc::MSG_DONTWAIT) };
+        match size(got) {
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
+            other => return other,
+        }
+    }
+}
+
 /// Sends `slices` to `to` as datagrams of `segment` bytes each, the last perhaps shorter, in one system call that
 /// never waits (udp(7), `UDP_SEGMENT`). At most [`SEGMENTS_MAX`] of them, 64 KB together. A full socket is
 /// `ErrorKind::WouldBlock`; a way that cannot do it is EIO, EINVAL or EMSGSIZE, and nothing was sent.
@@ -757,6 +769,17 @@ mod tests {
         let mut got = [0; 12];
         far.read_exact(&mut got).unwrap();
         assert_eq!(&got, b"chunk header");
+    }
+
+    #[test]
+    fn receive_takes_what_is_there_and_never_waits() {
+        let (near, mut far) = pair();
+        let mut buffer = [0; 4];
+        assert_eq!(receive(near.as_fd(), &mut buffer).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        far.write_all(b"chunk").unwrap();
+        assert_eq!((receive(near.as_fd(), &mut buffer).unwrap(), &buffer), (4, b"chun"));
+        drop(far);
+        assert_eq!([(); 2].map(|()| receive(near.as_fd(), &mut buffer).unwrap()), [1, 0]);
     }
 
     #[test]

@@ -154,7 +154,7 @@ impl Recorder {
                 Muxer::Mp4 { index: Box::new(Index::new(&fragmenter, &head)), fragmenter }
             }
             Container::Flv => {
-                Flv.head(&prologue, Timestamp::ZERO, &mut head);
+                Flv::default().head(&prologue, Timestamp::ZERO, &mut head);
                 Muxer::Flv { buffer: Vec::new(), since: start }
             }
         };
@@ -206,10 +206,10 @@ impl Recording {
         match &mut self.muxer {
             Muxer::Flv { buffer, since } => {
                 if prologue.version > self.prologue.version {
-                    Flv.prologue(prologue, at, buffer);
+                    Flv::default().prologue(prologue, at, buffer);
                     self.prologue = prologue.clone();
                 }
-                Flv.mux(prologue, &frame, buffer);
+                Flv::default().mux(prologue, &frame, buffer);
                 if buffer.len() >= GATHER_BYTES || unit.frame.dts - *since >= GATHER {
                     disk.write(self.number, std::mem::take(buffer));
                     *since = unit.frame.dts;

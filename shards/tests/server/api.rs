@@ -229,7 +229,10 @@ fn shards_tell_their_load_and_what_they_serve() {
     for (index, shard) in shards.iter().enumerate() {
         assert_eq!(
             names(shard),
-            words("id load connections streams publishers viewers recv_bytes send_bytes mesh_frames")
+            words(
+                "id load late_ms window_ms read_span_ms full connections streams publishers viewers recv_bytes \
+                 send_bytes mesh_frames"
+            )
         );
         assert_eq!(shard["id"], index);
         assert!(shard["load"].as_f64() <= Some(1.0), "{shard}");

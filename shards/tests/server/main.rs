@@ -13,6 +13,7 @@ mod bad_input;
 mod busy;
 mod codecs;
 mod conf;
+mod days;
 mod dvr;
 mod fault;
 mod flood;

@@ -4,11 +4,20 @@
 use crate::support::{
     PATIENCE, flv, http,
     media::{FRAMES_PER_SECOND, Media},
-    probe::Probe,
+    probe::{Kind, Probe},
     process::Process,
     publisher::Publisher,
-    server::{Server, local},
+    server::{Server, local, stream_at},
     until,
+    viewer::Viewer,
+};
+use shardcast_protocols::{
+    amf::Value,
+    rtmp::{
+        self,
+        chunk::{ChunkWriter, Header},
+        message::kind,
+    },
 };
 use std::{
     fs,
@@ -47,25 +56,79 @@ fn rtmpdump_gets_as_much_as_it_asks_for() {
     server.stop();
 }
 
+/// No player of a distribution says it while it plays: a proxy says it for an ffprobe.
+#[test]
+fn a_player_turns_its_picture_off_and_on() {
+    let server = Server::start(2);
+    for home in 0..2 {
+        let stream = &stream_at(home, 2, "tracks");
+        let _publisher = Publisher::looping(&server, stream, Media::Plain);
+        server.wait_until_live(stream);
+        // Its clock is the test's.
+        let clock = Viewer::open(server.ports.http, stream);
+        let go_on = |ms: u32| {
+            let from = until("it plays", || clock.newest_ms());
+            until("it goes on", || clock.newest_ms().filter(|newest| *newest > from + ms));
+        };
+        let (url, mut says) = go_between(&server, Vec::new(), stream);
+        let probe = Probe::seconds(&url, 8.0);
+        server.wait_for_clients(stream, 3);
+        go_on(1_500);
+        says.write_all(&receive("receiveVideo", false)).expect("send");
+        server.wait_for_log(&[stream, "by RtmpAudio from now on"]);
+        go_on(2_500);
+        says.write_all(&receive("receiveVideo", true)).expect("send");
+        server.wait_for_log(&[stream, "by Rtmp from now on"]);
+        let probed = probe.finish(PATIENCE);
+
+        let pictures = probed.of(Kind::Video);
+        let gap = pictures.windows(2).max_by_key(|pair| pair[1].dts_ms - pair[0].dts_ms).expect("pictures");
+        let missing = gap[1].dts_ms - gap[0].dts_ms;
+        assert!((2_000..6_000).contains(&missing) && gap[1].keyframe, "{missing} ms without pictures");
+        let back = pictures.iter().position(|picture| picture.dts_ms == gap[1].dts_ms).expect("its place");
+        let (before, after) = pictures.split_at(back);
+        for part in [before, after] {
+            assert!(part.len() > 20 && part.windows(2).all(|pair| pair[1].dts_ms - pair[0].dts_ms == 40));
+        }
+        let sound = probed.of(Kind::Audio);
+        assert!(sound.windows(2).all(|pair| (15..30).contains(&(pair[1].dts_ms - pair[0].dts_ms))), "sound goes on");
+    }
+    assert_eq!(server.total("shardcast_track_switches_total", ""), 4.0);
+    server.stop();
+}
+
+/// A command of a player about the stream that it plays.
+fn receive(name: &str, wanted: bool) -> Vec<u8> {
+    let body = rtmp::command::Command::new(name, 0.0, vec![Value::Null, wanted.into()]).encode();
+    let mut out = Vec::new();
+    ChunkWriter::default().write(Header { csid: 8, kind: kind::COMMAND, stream: 1, timestamp: 0 }, &[&body], &mut out);
+    out
+}
+
 const PROXIED: &str =
     "srs_log_tank console; http_api { enabled on; } rtmp { proxy_protocol on; } vhost __defaultVhost__ { }";
 
 /// A proxy for one connection to the server's RTMP, which it begins with `header`. Its URL.
 fn proxy(server: &Server, header: Vec<u8>, stream: &str) -> String {
+    go_between(server, header, stream).0
+}
+
+/// Such a proxy, and its way to the server.
+fn go_between(server: &Server, header: Vec<u8>, stream: &str) -> (String, TcpStream) {
     let listener = TcpListener::bind(local(0)).expect("a port");
     let port = listener.local_addr().expect("its address").port();
-    let rtmp = server.ports.rtmp;
+    let mut back = TcpStream::connect(local(server.ports.rtmp)).expect("connect");
+    back.set_nodelay(true).expect("no delay");
+    let says = back.try_clone().expect("a handle");
     thread::spawn(move || {
         let (mut client, _) = listener.accept().expect("a client");
-        let mut back = TcpStream::connect(local(rtmp)).expect("connect");
-        back.set_nodelay(true).expect("no delay");
         // Byte by byte, as a network may bring it.
         header.iter().for_each(|byte| back.write_all(&[*byte]).expect("send"));
         let (mut answers, mut to) = (back.try_clone().expect("a handle"), client.try_clone().expect("a handle"));
         thread::spawn(move || std::io::copy(&mut answers, &mut to));
         let _ = std::io::copy(&mut client, &mut back);
     });
-    format!("rtmp://127.0.0.1:{port}/{stream}")
+    (format!("rtmp://127.0.0.1:{port}/{stream}"), says)
 }
 
 #[test]

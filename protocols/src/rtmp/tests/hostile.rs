@@ -11,7 +11,7 @@ use crate::{
         format::Rtmp,
         server::ServerConfig,
     },
-    session::{Output, Session, Verdict},
+    session::{Output, Session, Tracks, Verdict},
 };
 use shardcast_engine::{fanout::Format, frame::Media};
 
@@ -30,7 +30,7 @@ fn clients_survive_hostile_servers() {
             None => {}
         }
     }
-    let mut format = Rtmp { chunk_size: 60_000 };
+    let mut format = Rtmp { chunk_size: 60_000, tracks: Tracks::default() };
     format.head(&prologue, frames[0].dts, &mut bytes);
     format.mux(&prologue, &frames[3], &mut bytes);
 

@@ -7,9 +7,10 @@ use crate::{
         format::Rtmp,
         server::{Server, ServerConfig, ServerError},
     },
-    session::{self, Event, Output, Refusal, Request, Session, Verdict},
+    session::{self, Event, Output, Refusal, Request, Session, Tracks, Verdict},
 };
 use shardcast_engine::{
+    codec::Kind,
     fanout::Format,
     frame::{Frame, Media},
     metadata,
@@ -220,7 +221,7 @@ fn time_goes_on_after_25_and_50_days() {
         }
         let mut pair = Pair::play(2);
         pair.settle();
-        let mut format = Rtmp { chunk_size: 60_000 };
+        let mut format = Rtmp { chunk_size: 60_000, tracks: Tracks::default() };
         let mut tape = Vec::new();
         format.head(&prologue, frames[0].dts, &mut tape);
         frames.iter().for_each(|frame| format.mux(&prologue, frame, &mut tape));
@@ -248,7 +249,7 @@ fn what_the_driver_appends_plays() {
         let Some(Event::Play(play)) = pair.server_events.get(1) else { panic!() };
         assert_eq!((&*play.stream, play.client), ("cam", session::Client::RtmpPlay));
 
-        let mut format = Rtmp { chunk_size: 60_000 };
+        let mut format = Rtmp { chunk_size: 60_000, tracks: Tracks::default() };
         let mut tape = Vec::new();
         format.head(&prologue, frames[0].dts, &mut tape);
         for frame in &frames {
@@ -273,7 +274,7 @@ fn what_the_driver_appends_plays() {
 #[test]
 fn bytes_of_a_frame_do_not_depend_on_the_past() {
     let (prologue, frames) = (prologue(), frames());
-    let mut format = Rtmp { chunk_size: 128 };
+    let mut format = Rtmp { chunk_size: 128, tracks: Tracks::default() };
     let mut first = Vec::new();
     format.mux(&prologue, &frames[2], &mut first);
     let mut all = Vec::new();
@@ -304,6 +305,34 @@ fn players_pause_and_go_on() {
     pair.client.stop();
     pair.settle();
     assert!(matches!(pair.server_events[..], [_, _, Event::Stop]));
+}
+
+#[test]
+fn a_client_chooses_tracks_and_a_tape_without_one_has_no_header_of_it() {
+    let (prologue, frames) = (prologue(), frames());
+    for tracks in [Tracks { audio: true, video: false }, Tracks { audio: false, video: true }] {
+        let mut pair = Pair::play(6);
+        pair.settle();
+        pair.server_events.clear();
+        pair.client.receive(tracks);
+        pair.settle();
+        assert!(matches!(pair.server_events[..], [Event::Receive(got)] if got == tracks));
+        let mut format = Rtmp { chunk_size: 60_000, tracks };
+        let mut tape = Vec::new();
+        format.head(&prologue, frames[0].dts, &mut tape);
+        let taken: Vec<_> = frames.iter().filter(|frame| format.takes(&prologue, frame.kind)).cloned().collect();
+        taken.iter().for_each(|frame| format.mux(&prologue, frame, &mut tape));
+        pair.deliver(&tape);
+        pair.settle();
+        assert_eq!(pair.client_error, None);
+        let kinds = pair.client_events.iter().filter_map(|event| match event {
+            ClientEvent::Media(Media::Track(track)) => Some(track.kind()),
+            ClientEvent::Media(Media::Frame(frame)) => Some(frame.kind),
+            _ => None,
+        });
+        let wanted = if tracks.video { Kind::Video } else { Kind::Audio };
+        assert_eq!(kinds.collect::<Vec<_>>(), vec![wanted; 1 + taken.len()]);
+    }
 }
 
 #[test]

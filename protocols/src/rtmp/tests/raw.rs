@@ -10,7 +10,7 @@ use crate::{
         reply::Identity,
         server::{Server, ServerConfig, ServerError},
     },
-    session::{self, Event, Output, Session, Verdict},
+    session::{self, Event, Output, Session, Tracks, Verdict},
 };
 use shardcast_engine::frame::Media;
 use std::time::{Duration, Instant};
@@ -211,6 +211,34 @@ fn a_player_may_want_a_part() {
         let complete = b"NetStream.Play.Complete";
         assert!(messages[0].payload.windows(complete.len()).any(|text| text == complete));
     }
+}
+
+#[test]
+fn a_player_says_which_tracks_it_wants_before_and_while_it_plays() {
+    let mut raw = Raw::connected();
+    let switch = |raw: &mut Raw, name: &str, on: bool| raw.command(name, 0.0, vec![Value::Null, on.into()]).unwrap();
+    switch(&mut raw, "receiveVideo", false);
+    raw.command("play", 2.0, vec![Value::Null, "cam".into()]).unwrap();
+    let Event::Play(request) = raw.event() else { panic!() };
+    assert_eq!(request.tracks, Tracks { audio: true, video: false });
+    raw.server.verdict(raw.now, Verdict::Allowed).unwrap();
+    raw.messages();
+
+    switch(&mut raw, "receiveAudio", false);
+    assert!(matches!(raw.event(), Event::Receive(Tracks { audio: false, video: false })));
+    switch(&mut raw, "receiveAudio", false);
+    assert!(raw.messages().is_empty(), "nothing changes");
+    switch(&mut raw, "receiveVideo", true);
+    assert!(matches!(raw.event(), Event::Receive(Tracks { audio: false, video: true })));
+    let Some(Output::Send(bytes)) = raw.server.poll() else { panic!() };
+    assert_eq!(raw.names(&bytes), ["onStatus", "onStatus"]);
+    // Another stream begins with both.
+    raw.command("createStream", 3.0, vec![Value::Null]).unwrap();
+    raw.messages();
+    raw.command("play", 4.0, vec![Value::Null, "cam".into()]).unwrap();
+    assert!(matches!(raw.event(), Event::Stop));
+    let Event::Play(request) = raw.event() else { panic!() };
+    assert_eq!(request.tracks, Tracks::default());
 }
 
 /// Flash sends commands as type 17 and data as type 15, a zero before the AMF0.

@@ -1,0 +1,187 @@
+//! Streams that have been up for weeks, where the wire's clocks come round: 2^31 ms are 24.8 days, 2^32 49.7. Nobody
+//! waits so long: a publisher whose frames are almost ten seconds apart, which is no jump yet, brings a stream there.
+
+use crate::support::{
+    PATIENCE,
+    media::Media,
+    probe::{Decoder, Kind, Probe},
+    process::Process,
+    publisher::Publisher,
+    server::{Server, local, stream_at},
+    until,
+    viewer::Viewer,
+};
+use shardcast_engine::{
+    codec::Kind as Track,
+    frame::{Frame, Media as Brought},
+    prologue::Prologue,
+    time::Timestamp,
+};
+use shardcast_protocols::{
+    flv::{FlvReader, TagKind, TagReader},
+    rtmp::client::{Client, ClientEvent, ClientOutput},
+};
+use std::{
+    collections::VecDeque,
+    fs,
+    io::{Read, Write},
+    net::{Shutdown, TcpStream},
+    path::Path,
+    process::Command,
+    time::Duration,
+};
+
+/// Between two frames of sound.
+const STRIDE_MS: i64 = 9_900;
+
+/// Publishes sound up to stream time `to_ms`, and leaves.
+fn leap(server: &Server, stream: &str, to_ms: i64) {
+    let (prologue, sound) = sound();
+    let mut client = Client::publish(&server.rtmp(stream), [7; 32]).expect("an RTMP URL");
+    let mut socket = TcpStream::connect(local(server.ports.rtmp)).expect("connect");
+    socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    let mut buffer = [0; 4096];
+    let mut ready = false;
+    while !ready {
+        say(&mut client, &mut socket, &mut ready);
+        let count = socket.read(&mut buffer).expect("an answer");
+        client.input(&buffer[..count]).expect("the server is content");
+        say(&mut client, &mut socket, &mut ready);
+    }
+    client.track(prologue.audio.as_ref().expect("sound"), Timestamp::ZERO);
+    for ms in std::iter::once(0).chain((to_ms % STRIDE_MS..=to_ms).step_by(STRIDE_MS as usize)) {
+        let dts = Timestamp::from_ms(ms);
+        client.frame(&prologue, &Frame { dts, pts: dts, ..sound.clone() });
+        say(&mut client, &mut socket, &mut ready);
+    }
+    client.stop();
+    say(&mut client, &mut socket, &mut ready);
+    socket.shutdown(Shutdown::Write).expect("a good end");
+    while socket.read(&mut buffer).is_ok_and(|count| count > 0) {}
+}
+
+fn say(client: &mut Client, socket: &mut TcpStream, ready: &mut bool) {
+    while let Some(output) = client.poll() {
+        match output {
+            ClientOutput::Send(bytes) => socket.write_all(&bytes).expect("send"),
+            ClientOutput::Event(event) => *ready |= event == ClientEvent::Ready,
+        }
+    }
+}
+
+/// A track of sound, and a frame of it.
+fn sound() -> (Prologue, Frame) {
+    let mut reader = FlvReader::new(1 << 24);
+    reader.push(&fs::read(Media::Plain.file()).expect("a file"));
+    let (mut tags, mut media, mut prologue) = (TagReader::default(), VecDeque::new(), Prologue::default());
+    while let Some(tag) = reader.next().expect("a tag") {
+        if tag.kind == TagKind::Audio {
+            tags.audio(Timestamp::ZERO, tag.body, &mut media).expect("sound");
+        }
+        match media.pop_front() {
+            Some(Brought::Track(track)) => prologue = prologue.with_track(track).unwrap_or(prologue),
+            Some(Brought::Frame(frame)) if frame.kind == Track::Audio => return (prologue, frame),
+            _ => {}
+        }
+    }
+    panic!("no sound in the file");
+}
+
+const WRAP: i64 = 1 << 31;
+
+/// Viewers wait for the next publisher for so long as a browser takes to start.
+const CONF: &str = "srs_log_tank console; http_server { enabled on; } http_api { enabled on; }
+    vhost __defaultVhost__ { http_remux { enabled on; } publish { republish_grace 15000; } }";
+
+#[test]
+fn players_go_on_where_the_wires_clocks_come_round() {
+    let server = Server::of_conf(CONF, 1);
+    let stream = "live/weeks";
+    // One who has watched from the first day on.
+    let elder = Viewer::open(server.ports.http, stream);
+    server.wait_for_clients(stream, 1);
+    leap(&server, stream, WRAP - 5_000);
+    let browser = browser(&server, stream);
+    let players = [server.flv(stream), server.ts(stream), server.rtmp(stream)].map(|url| Decoder::seconds(&url, 8));
+    let probe = Probe::seconds(&server.flv(stream), 8.0);
+    server.wait_for_clients(stream, 5 + u64::from(browser.is_some()));
+    let publisher = Publisher::looping(&server, stream, Media::Plain);
+    for (player, what) in players.into_iter().zip(["FLV", "TS", "RTMP"]) {
+        player.finish(PATIENCE).assert_is_of(what, Media::Plain, 195);
+    }
+    // FLV counts from where the stream was half as old.
+    let probed = probe.finish(PATIENCE);
+    for kind in [Kind::Video, Kind::Audio] {
+        let times: Vec<_> = probed.of(kind).iter().map(|packet| packet.dts_ms - WRAP / 2).collect();
+        assert!(times[0] < 0 && *times.last().expect("packets") > 0, "{kind:?}: {times:?}");
+        assert!(times.is_sorted_by(|a, b| (1..=40).contains(&(b - a))), "{kind:?}: {times:?}");
+    }
+    // To one who is so old it would be negative now.
+    until("its body ends", || elder.ended().then_some(()));
+    let newest = elder.newest_ms().expect("pictures");
+    assert!((WRAP - 5_000..WRAP).contains(&newest.into()), "{newest}");
+    server.wait_for_log(&[stream, "is 25 days old to 1 viewers"]);
+    if let Some(browser) = browser {
+        browser.lines.wait_for(&["listening"], Duration::from_secs(60));
+        drop(publisher);
+        let seen = browser.finish(Duration::from_secs(60));
+        assert!(seen.status.success(), "{}", seen.stderr.join("\n"));
+    }
+    server.stop();
+}
+
+/// Chromium, which waits for FLV, and plays 8 s of that and of MPEG-TS.
+fn browser(server: &Server, stream: &str) -> Option<Process> {
+    let (Ok(python), Ok(chromium)) = (std::env::var("SHARDCAST_PYTHON"), std::env::var("SHARDCAST_CHROMIUM")) else {
+        eprintln!("SKIPPED: weeks are not tested in a browser: set SHARDCAST_PYTHON and SHARDCAST_CHROMIUM");
+        return None;
+    };
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/websocket.py");
+    let at = |scheme: &str, path: &str| format!("{scheme}://127.0.0.1:{}/{path}", server.ports.http);
+    let urls = [at("http", ""), at("ws", &format!("{stream}.flv")), at("ws", &format!("{stream}.ts"))];
+    let browser = Process::start(Command::new(python).arg(script).arg(chromium).args(urls).arg("8"));
+    browser.lines.wait_for(&["loading"], Duration::from_secs(120));
+    Some(browser)
+}
+
+#[test]
+fn players_go_on_where_32_bits_are_full() {
+    let server = Server::of_conf(CONF, 2);
+    for home in 0..2 {
+        let stream = &stream_at(home, 2, "weeks");
+        let _elder = Viewer::open(server.ports.http, stream);
+        server.wait_for_clients(stream, 1);
+        leap(&server, stream, 2 * WRAP - 4_000);
+        let players = [server.flv(stream), server.ts(stream), server.rtmp(stream)].map(|url| Decoder::seconds(&url, 6));
+        server.wait_for_clients(stream, 3);
+        let _publisher = Publisher::looping(&server, stream, Media::Plain);
+        for (player, what) in players.into_iter().zip(["FLV", "TS", "RTMP"]) {
+            player.finish(PATIENCE).assert_is_of(what, Media::Plain, 145);
+        }
+    }
+    server.stop();
+}
+
+/// ffmpeg, whose FLV has 31 bits, at each place where a publisher's clock may come round.
+#[test]
+fn a_publishers_clock_may_come_round() {
+    let server = Server::start(2);
+    for (bits, home) in [(24, 0), (31, 1), (32, 0)] {
+        let stream = &stream_at(home, 2, &format!("bits{bits}"));
+        let player = Decoder::seconds(&server.rtmp(stream), 6);
+        let probe = Probe::seconds(&server.flv(stream), 6.0);
+        server.wait_for_clients(stream, 2);
+        let offset = format!("{}ms", (1i64 << bits) - 3_000);
+        let mut publish = Command::new("ffmpeg");
+        publish.args(["-v", "error", "-re", "-stream_loop", "-1", "-i"]).arg(Media::Plain.file());
+        publish.args(["-c", "copy", "-output_ts_offset", &offset, "-f", "flv", &server.rtmp(stream)]);
+        let _publisher = Process::start(&mut publish);
+        player.finish(PATIENCE).assert_is_of(&format!("{bits} bits"), Media::Plain, 145);
+        let probed = probe.finish(PATIENCE);
+        for kind in [Kind::Video, Kind::Audio] {
+            let times: Vec<_> = probed.of(kind).iter().map(|packet| packet.dts_ms).collect();
+            assert!(times.is_sorted_by(|a, b| (1..=60).contains(&(b - a))), "{bits} bits, {kind:?}: {times:?}");
+        }
+    }
+    server.stop();
+}
