@@ -343,13 +343,7 @@ impl Shard {
 
     /// The connection becomes a viewer of `key`, live or not yet, by the wire that `wire` is for newcomers. Returns that,
     /// and the key that all viewers of the stream share.
-    pub fn play(
-        &self,
-        connection: &Rc<Connection>,
-        key: &StreamKey,
-        wire: Wire,
-        vhost: &Vhost,
-    ) -> (StreamKey, Wire) {
+    pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) -> (StreamKey, Wire) {
         let plays = self.with_stream(key, vhost, |stream| {
             let wire = wire.at(stream.ring.oldest_time());
             let state = stream.state();
