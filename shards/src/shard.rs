@@ -343,9 +343,10 @@ impl Shard {
 
     // --- viewers ---------------------------------------------------------------------------------------
 
-    /// The connection becomes a viewer of `key`, live or not yet, by the wire that `wire` is for newcomers.
-    pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) -> Wire {
-        let wire = self.with_stream(key, vhost, |stream| {
+    /// The connection becomes a viewer of `key`, live or not yet, by the wire that `wire` is for newcomers. Returns that,
+    /// and the key that all viewers of the stream share.
+    pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) -> (StreamKey, Wire) {
+        let plays = self.with_stream(key, vhost, |stream| {
             let wire = wire.at(stream.ring.oldest_time());
             let state = stream.state();
             let audience = audience(&mut stream.audiences[wire as usize], &stream.ring, wire, vhost);
@@ -357,10 +358,10 @@ impl Shard {
                 state,
                 audience.len(),
             );
-            wire
+            (stream.key.clone(), wire)
         });
         self.wake();
-        wire
+        plays
     }
 
     /// The viewer of `key` by `from` goes on by `to`, which has other tracks of it.
@@ -556,8 +557,19 @@ impl Shard {
                 self.wake();
             }
             Mail::Fetch { key, path, request, from } => {
-                let streams = self.streams.borrow();
-                let content = streams.get(&key).and_then(Stream::hls).and_then(|hls| hls.content(&path));
+                let mut streams = self.streams.borrow_mut();
+                let stream = streams.get_mut(&key);
+                let content = stream.and_then(|stream| {
+                    let content = stream.hls()?.content(&path)?;
+                    // The control shard gives it to a viewer.
+                    if from == self.mesh.control() {
+                        let [received, sent] = self.moved.get();
+                        self.moved.set([received, sent + content.bytes().len() as u64]);
+                        stream.sent_before += content.bytes().len() as u64;
+                    }
+                    Some(content)
+                });
+                drop(streams);
                 self.post(from, Mail::Fetched { request, content });
             }
             Mail::Consulted { request, verdict } => self.consults.answer(request, verdict),

@@ -318,7 +318,7 @@ and WHIP or WHEP are answered 401 then. Of the others failures are logged and co
 https need a certificate that the system trusts (or SSL_CERT_FILE does); SRS looks at none, and so does `verify off`.
 `secret` signs bodies: the header `X-Shardcast-Signature` has `sha256=` and their HMAC-SHA256 in hex. `retries` tells
 again, after 1 s and then twice as long each time, what nobody waits for. `keep_alive on` uses connections for several
-calls. Viewers by HLS are in no session yet, so `on_play` is not asked about them. With
+calls. About viewers by HLS `on_play` is asked where `hls_ctx` is on, as it is by default. With
 `on_hls` files are written also where `hls_path` is not given.
 
 ## Differences from SRS

@@ -218,6 +218,7 @@ async fn metrics(control: &Control) -> Answer {
             metrics::counter!(name, "shard" => label.clone()).absolute(count);
         }
     }
+    metrics::gauge!("shardcast_hls_viewers").set(control.viewers.len() as f64);
     with_type("text/plain; version=0.0.4", control.export().await + &control.metrics.render())
 }
 
@@ -244,6 +245,11 @@ async fn gather(control: &Control) -> BTreeMap<String, Whole> {
         }
         whole.add(share);
     }
+    control.viewers.each_key(|key| {
+        if let Some((_, whole)) = by_key.get_mut(key) {
+            whole.viewers += 1;
+        }
+    });
     // A stream that nobody publishes or plays is only remembered for a moment.
     by_key.into_values().filter(|(_, whole)| whole.is_in_use()).collect()
 }

@@ -21,6 +21,7 @@ mod rtc;
 pub mod snapshot;
 mod summary;
 mod system;
+mod viewers;
 
 pub use process::Process;
 
@@ -94,6 +95,7 @@ pub struct Control {
     /// Asked of the homes of streams that somebody wants to publish by WebRTC.
     verdicts: Requests<Verdict>,
     rtc: rtc::Sessions,
+    viewers: viewers::Viewers,
     hooks: hooks::Hooks,
     caller: caller::Caller,
     herald: Herald,
@@ -122,6 +124,7 @@ impl Control {
             fetches: Requests::default(),
             verdicts: Requests::default(),
             rtc: rtc::Sessions::default(),
+            viewers: viewers::Viewers::default(),
             hooks: hooks::Hooks::default(),
             caller: caller::Caller::default(),
             herald: common.herald,
@@ -244,8 +247,9 @@ impl Control {
         self.mesh.post(shard, Mail::Kick { id });
     }
 
-    /// Tells all media shards to end.
+    /// Tells all media shards to end, and those who are told of viewers that these have gone.
     pub fn quit(&self) {
+        self.viewers.clear(&self.feed);
         for shard in 0..self.shards() {
             self.mesh.post(shard, Mail::Quit);
         }

@@ -115,6 +115,7 @@ impl Control {
             if swept.elapsed() >= SWEEP {
                 swept = Instant::now();
                 self.sweep_rtc(swept);
+                self.viewers.sweep(swept, &self.config(), &self.feed);
                 if self.config().process.asprocess && parent_id() != office.parent {
                     warn!("the parent process {} has gone", office.parent);
                     orders.orphaned.set();

@@ -383,9 +383,14 @@ pub fn vhost_name<'r>(host: &'r str, query: &'r str) -> &'r str {
 }
 
 /// The host without its port; IPv6 addresses keep their brackets.
-fn host_name(host: &str) -> &str {
+pub fn host_name(host: &str) -> &str {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && name.parse::<IpAddr>().is_err() => name,
+        // A name with colons is an IPv6 address without brackets, and has no port.
+        Some((name, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit()) && (name.ends_with(']') || !name.contains(':')) =>
+        {
+            name
+        }
         _ => host,
     }
 }
@@ -454,6 +459,8 @@ mod tests {
     fn hosts_lose_their_ports() {
         assert_eq!(host_name("a.io:8080"), "a.io");
         assert_eq!(host_name("a.io"), "a.io");
+        assert_eq!(host_name("192.0.2.1:8080"), "192.0.2.1");
+        assert_eq!(host_name("fe80::1"), "fe80::1");
         assert_eq!(host_name("[::1]:8080"), "[::1]");
         assert_eq!(host_name("[::1]"), "[::1]");
     }
