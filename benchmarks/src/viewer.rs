@@ -2,7 +2,7 @@
 //! those that check all, throws away what comes unread. Remembers what it got.
 
 use crate::{
-    endpoint::{Endpoint, Scheme},
+    endpoint::{Endpoint, EndpointError, Scheme},
     histogram::Histogram,
     http::{self, Answer, HttpError},
     mark::Mark,
@@ -28,6 +28,8 @@ use std::{
 
 /// From the dial to the first frame, and from one read to the next.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Times that it goes where a server sends it.
+const REDIRECTS: u32 = 3;
 const TAG_BYTES_MAX: usize = 16 << 20;
 const READ_BYTES: usize = 64 * 1024;
 /// Reads of one viewer before the others have their turn.
@@ -43,6 +45,8 @@ pub enum ViewerError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Url(#[from] UrlError),
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     #[error(transparent)]
     Http(#[from] HttpError),
     #[error(transparent)]
@@ -68,6 +72,8 @@ pub struct Viewer {
     manner: Manner,
     started: Instant,
     heard: Instant,
+    /// How often it was sent elsewhere.
+    redirects: u32,
     pub tally: Tally,
 }
 
@@ -131,7 +137,8 @@ impl Viewer {
     /// Dials `endpoint`.
     pub fn start(endpoint: &Endpoint, manner: Manner, now: Instant) -> Self {
         let opened = open(endpoint);
-        let mut viewer = Self { state: State::Failed, manner, started: now, heard: now, tally: Tally::default() };
+        let mut viewer =
+            Self { state: State::Failed, manner, started: now, heard: now, redirects: 0, tally: Tally::default() };
         match opened {
             Ok((wire, protocol)) => viewer.state = State::Reading { wire, protocol: Box::new(protocol) },
             Err(error) => viewer.tally.error = Some(error),
@@ -181,6 +188,13 @@ impl Viewer {
             State::Discarding { wire, acks } => discard(wire, acks, readable, &mut self.tally.bytes),
             State::Stalled { .. } | State::Failed => return,
         };
+        if let Err(ViewerError::Client(ClientError::Redirected { url })) = &result
+            && self.redirects < REDIRECTS
+        {
+            let followed = self.follow(url);
+            self.settle(followed);
+            return self.transfer(false, meter);
+        }
         if self.tally.bytes > before {
             let now = Instant::now();
             if meter.on {
@@ -210,6 +224,13 @@ impl Viewer {
         if self.tally.first_frame.is_none() && self.tally.error.is_none() {
             self.tally.error = Some(ViewerError::NoFrame);
         }
+    }
+
+    fn follow(&mut self, url: &str) -> Result<(), ViewerError> {
+        self.redirects += 1;
+        let (wire, protocol) = open(&url.parse()?)?;
+        self.state = State::Reading { wire, protocol: Box::new(protocol) };
+        Ok(())
     }
 
     fn settle(&mut self, result: Result<(), ViewerError>) {

@@ -46,6 +46,11 @@ struct Server {
 impl Server {
     /// `name`: of the folder for its files.
     fn start(name: &str) -> Self {
+        Self::start_with(name, "")
+    }
+
+    /// `more`: of its conf.
+    fn start_with(name: &str, more: &str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
         // What an earlier run has left there.
         let _ = fs::remove_dir_all(&folder);
@@ -73,7 +78,7 @@ impl Server {
                  https {{ enabled on; listen 127.0.0.1:{https}; {files} }} }}
              http_api {{ enabled on; listen 127.0.0.1:{api}; }}
              srt_server {{ enabled off; listen {srt}; }} rtc_server {{ enabled off; listen {rtc}; }}
-             vhost __defaultVhost__ {{ http_remux {{ enabled on; }} }}",
+             vhost __defaultVhost__ {{ http_remux {{ enabled on; }} }} {more}",
             log = folder.join("log").display(),
             pid = folder.join("pid").display(),
         );
@@ -163,6 +168,26 @@ fn two_hundred_viewers_get_every_picture_over_each_way() {
         assert!(number("/viewer_kbps/min") > 200.0 && number("/viewer_kbps/p50") < 800.0, "{way}: {figures:#}");
         assert!(number("/server/cpu_percent") > 0.0 && number("/server/resident_bytes") > 1e6, "{way}: {figures:#}");
     }
+}
+
+#[test]
+fn viewers_go_where_a_full_server_sends_them() {
+    let other = Server::start("elsewhere");
+    // Any tick is late enough, so a shard with a viewer is full.
+    let redirect = format!("circuit_breaker {{ late_threshold 0; redirect rtmp://127.0.0.1:{}; }}", other.rtmp);
+    let full = Server::start_with("full", &redirect);
+    let urls = [&other, &full].map(|server| server.rtmp("live/a"));
+    let publish = |url| Running::start(&mut bench(&["publish", url, "--size", "320x180", "--kbps", "300", "--fill"]));
+    let _publishers = urls.each_ref().map(|url| publish(url));
+    let _first = Running::start(&mut bench(&["play", &urls[1], "-n", "8", "--for", "60"]));
+    let deadline = Instant::now() + PATIENCE;
+    while [0, 1].iter().any(|shard| !full.log().contains(&format!("shard {shard} is full"))) {
+        assert!(Instant::now() < deadline, "both are full");
+        thread::sleep(LOOK);
+    }
+    let figures = other.figures("redirected", &["play", &urls[1], "-n", "20", "--for", "2"]);
+    assert_eq!((&figures["playing"], &figures["failed"]), (&20.into(), &0.into()), "{figures:#}");
+    assert!(other.log().matches("plays /live/a by Rtmp").count() >= 20);
 }
 
 #[test]

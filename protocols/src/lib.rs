@@ -7,8 +7,8 @@ pub mod amf;
 pub mod chunked;
 pub mod codec;
 pub mod flv;
-#[cfg(test)]
-mod fuzz;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod fuzz;
 pub mod hls;
 pub mod mp4;
 pub mod proxy;

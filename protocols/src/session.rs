@@ -6,7 +6,10 @@
 
 use bytes::Bytes;
 use shardcast_engine::frame::Media;
-use std::time::{Duration, Instant};
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
 
 pub trait Session {
     type Error: std::error::Error;
@@ -69,6 +72,9 @@ pub enum Refusal {
     StreamBusy(String),
     #[error("the server is full")]
     Full,
+    /// As `Full`, but it knows another one.
+    #[error("the server is full, {0} is not")]
+    Elsewhere(Elsewhere),
     /// By the operator's rules.
     #[error("denied: {0}")]
     Denied(String),
@@ -77,6 +83,20 @@ pub enum Refusal {
     Rejected(&'static str),
     #[error("{0}")]
     Other(String),
+}
+
+/// Where a stream is found at another server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Elsewhere {
+    pub tc_url: String,
+    /// The stream's name and the query with it.
+    pub url: String,
+}
+
+impl fmt::Display for Elsewhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.url)
+    }
 }
 
 /// What a client asks for, as it said it; the vhost is still the client's word, not resolved.

@@ -66,6 +66,8 @@ const STREAM_BYTES: usize = 64 << 20;
 const STREAMS: usize = 20_000;
 /// A stream without publisher, viewers and subscribers is forgotten after this; a tape without viewers too.
 const IDLE: Duration = Duration::from_secs(5);
+/// What newcomers may take of a tick.
+const GREETING: Duration = Duration::from_millis(4);
 /// A home that does not answer in this time has nothing.
 pub const FETCH_TIME: Duration = Duration::from_secs(2);
 /// Who is asked has a time of its own for each call; this bounds the wait for a turn too.
@@ -758,7 +760,8 @@ impl Shard {
 
     /// Moves the hands of audiences on, and measures what that costs.
     fn serve<'s>(&self, elapsed: Duration, now: Instant, streams: impl Iterator<Item = &'s mut Stream>) {
-        let turn = Turn { tick: self.ticks.get(), elapsed, now, law: self.law.borrow().window() };
+        let law = self.law.borrow().window();
+        let turn = Turn { tick: self.ticks.get(), elapsed, now, law, greet_until: now + GREETING };
         let before = sys::thread_time();
         let mut turns = 0;
         for Stream { key, ring, audiences, .. } in streams {

@@ -165,7 +165,7 @@ impl Wire {
 
     /// For a tape whose first frame is of `time` or later.
     pub fn format(self, vhost: &Vhost, time: Timestamp) -> Box<dyn Format> {
-        let flv = Flv { zero: zero(time) };
+        let flv = Flv { zero: zero(time), colour: false };
         let rtmp = |audio, video| Box::new(Rtmp { chunk_size: vhost.chunk_size, tracks: Tracks { audio, video } });
         match self {
             Self::Rtmp => rtmp(true, true),

@@ -12,5 +12,5 @@ pub mod opus;
 pub mod vpx;
 pub mod vvc;
 
-#[cfg(test)]
-pub(crate) mod hostile;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod hostile;

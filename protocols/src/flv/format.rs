@@ -7,6 +7,8 @@ use shardcast_engine::{fanout::Format, frame::Frame, prologue::Prologue, time::T
 pub struct Flv {
     /// The stream time that its tags count from.
     pub zero: Timestamp,
+    /// Whether it has [`Prologue::colour`]: mpegts.js gives up at a packet that it does not know.
+    pub colour: bool,
 }
 
 impl Format for Flv {
@@ -30,9 +32,11 @@ impl Format for Flv {
                 sequence_header_body(track, out);
             });
         }
-        tag(TagKind::Video, at - self.zero, out, |out| {
-            colour_body(prologue, out);
-        });
+        if self.colour {
+            tag(TagKind::Video, at - self.zero, out, |out| {
+                colour_body(prologue, out);
+            });
+        }
     }
 
     fn mux(&mut self, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>) {
@@ -82,7 +86,7 @@ mod tests {
     };
     use std::collections::VecDeque;
 
-    const FLV: Flv = Flv { zero: Timestamp::ZERO };
+    const FLV: Flv = Flv { zero: Timestamp::ZERO, colour: true };
 
     fn tags(stream: &[u8]) -> Vec<Tag> {
         let mut reader = FlvReader::new(1 << 24);
@@ -172,7 +176,7 @@ mod tests {
     #[test]
     fn tags_count_from_the_zero_that_they_are_given() {
         let zero = Timestamp::from_ms(1 << 30);
-        let mut flv = Flv { zero };
+        let mut flv = Flv { zero, colour: false };
         let prologue = Prologue::default().with_track(track(Codec::Aac, &[0x11, 0x90])).unwrap();
         let mut out = Vec::new();
         flv.head(&prologue, zero + Timestamp::from_ms(5), &mut out);

@@ -54,6 +54,9 @@ pub enum ClientError {
     Command(#[from] CommandError),
     #[error(transparent)]
     Media(#[from] TagError),
+    /// "RTMP 302".
+    #[error("the server has it at {url}")]
+    Redirected { url: String },
     #[error("the server refused: {code} {description}")]
     Refused { code: String, description: String },
 }
@@ -271,6 +274,15 @@ impl Client {
 
     fn on_command(&mut self, command: &Command) -> Result<(), ClientError> {
         let info = command.arguments.get(1);
+        // The whole URL where there is one (SRS), else what the name is to be behind (FMS).
+        let ex = info.and_then(|info| info.field("ex"));
+        let at = |name| ex.and_then(|ex| ex.field(name)).and_then(Value::as_str).filter(|url| !url.is_empty());
+        if ex.and_then(|ex| ex.field("code")).and_then(Value::as_f64) == Some(reply::REDIRECT)
+            && let Some(url) =
+                at("redirect2").map(str::to_owned).or(at("redirect").map(|url| format!("{url}/{}", self.name)))
+        {
+            return Err(ClientError::Redirected { url });
+        }
         let text = |name| info.and_then(|i| i.field(name)).and_then(Value::as_str).unwrap_or_default().to_owned();
         match (self.phase, command.name.as_str()) {
             (Phase::Connecting, "_result") if command.transaction == CONNECT => {

@@ -9,6 +9,7 @@ use super::{
 use crate::{
     amf::Value,
     flv::body::{self, fourcc},
+    session::Elsewhere,
 };
 use shardcast_engine::codec::Codec;
 
@@ -100,6 +101,21 @@ pub fn connect_refused(writer: &ChunkWriter, transaction: f64, description: &str
     command(writer, &Command::new("_error", transaction, vec![Value::Null, info]), out);
 }
 
+/// "RTMP 302", as SRS sends it about the connection: FMS's `redirect` is a tcUrl, `redirect2` the whole URL.
+pub fn redirected(writer: &ChunkWriter, to: &Elsewhere, out: &mut Vec<u8>) {
+    let ex = object([
+        ("code", REDIRECT.into()),
+        ("redirect", to.tc_url.as_str().into()),
+        ("redirect2", to.url.as_str().into()),
+    ]);
+    let mut info = status("error", "NetConnection.Connect.Rejected", "RTMP 302 Redirect");
+    info.extend(object([("ex", Value::Object(ex))]));
+    command(writer, &Command::new("onStatus", 0.0, vec![Value::Null, Value::Object(info)]), out);
+}
+
+/// The code of a redirection.
+pub const REDIRECT: f64 = 302.0;
+
 /// `_result` with a null command object and `value`.
 pub fn result(writer: &ChunkWriter, transaction: f64, value: Value, out: &mut Vec<u8>) {
     command(writer, &Command::new("_result", transaction, vec![Value::Null, value]), out);
@@ -112,6 +128,13 @@ pub fn publish_started(writer: &ChunkWriter, fmle: bool, out: &mut Vec<u8>) {
         fc(writer, "onFCPublish", code, text, out);
     }
     on_status(writer, "status", code, text, &[("clientid", CLIENT_ID)], out);
+}
+
+/// The answer to FCSubscribe, which Flash Media Server gives about the connection: a player may play.
+pub fn subscribed(writer: &ChunkWriter, transaction: f64, out: &mut Vec<u8>) {
+    let info = object([("code", "NetStream.Play.Start".into()), ("description", "Started playing stream.".into())]);
+    command(writer, &Command::new("onFCSubscribe", 0.0, vec![Value::Null, Value::Object(info)]), out);
+    result(writer, transaction, Value::Undefined, out);
 }
 
 /// The answer to FCUnpublish.
@@ -149,8 +172,10 @@ pub fn play_complete(writer: &ChunkWriter, out: &mut Vec<u8>) {
 }
 
 /// "Reconnect Request" of Enhanced RTMP v2: the peer should go to another server, or here again later.
-pub fn reconnect_request(writer: &ChunkWriter, out: &mut Vec<u8>) {
-    let info = status("status", "NetConnection.Connect.ReconnectRequest", "The server is ending");
+/// By itself it goes where it came from.
+pub fn reconnect_request(writer: &ChunkWriter, to: Option<&Elsewhere>, out: &mut Vec<u8>) {
+    let mut info = status("status", "NetConnection.Connect.ReconnectRequest", "The server is ending");
+    info.extend(to.map(|to| ("tcUrl".to_owned(), to.tc_url.as_str().into())));
     command(writer, &Command::new("onStatus", 0.0, vec![Value::Null, Value::Object(info)]), out);
 }
 

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     amf::Value,
     flv::TagError,
-    session::{Client, Event, Output, Refusal, Request, Session, Tracks, Verdict},
+    session::{Client, Elsewhere, Event, Output, Refusal, Request, Session, Tracks, Verdict},
 };
 use bytes::{Bytes, BytesMut};
 use std::{
@@ -279,10 +279,11 @@ impl Server {
     }
 
     /// What the peer is told when the server ends and waits for it to go; none where it would not know what that is.
-    pub fn parting(&self) -> Option<Bytes> {
+    /// `to`: where a player finds its stream then.
+    pub fn parting(&self, to: Option<&Elsewhere>) -> Option<Bytes> {
         self.reconnects.then(|| {
             let mut out = Vec::new();
-            reply::reconnect_request(&self.writer, &mut out);
+            reply::reconnect_request(&self.writer, to, &mut out);
             out.into()
         })
     }
@@ -383,6 +384,7 @@ impl Server {
                 }
                 self.say(|writer, out| reply::result(writer, transaction, Value::Undefined, out));
             }
+            (_, "FCSubscribe") => self.say(|writer, out| reply::subscribed(writer, transaction, out)),
             (_, "publish") => {
                 let known = self.client;
                 self.stop(now);
@@ -513,6 +515,7 @@ impl Server {
             (Question::Publish, _) => {
                 reply::failed(writer, "NetStream.Publish.Denied", &description, out);
             }
+            (Question::Play, Refusal::Elsewhere(to)) => reply::redirected(writer, to, out),
             (Question::Play, Refusal::NoVhost(_)) => {
                 reply::failed(writer, "NetStream.Play.StreamNotFound", &description, out);
             }

@@ -3,7 +3,7 @@
 //! The path's last segment is the stream, all before it the app. Queries may hang on either; clients
 //! split one URL between tcUrl and stream name in different ways, and all mean the same.
 
-use crate::session::Request;
+use crate::session::{Elsewhere, Request};
 
 /// The app of a URL that has none.
 pub const DEFAULT_APP: &str = "__defaultApp__";
@@ -97,6 +97,20 @@ impl Target {
     }
 }
 
+/// The stream of `request`, which is of `vhost`, at the server whose URLs begin with `base`, as `rtmp://host:port`.
+pub fn elsewhere(base: &str, vhost: &str, request: &Request) -> Elsewhere {
+    let query = request.tc_url.split_once('?').map_or("", |(_, query)| query);
+    let with_vhost = |path: String, query: &str| {
+        let told = query.split('&').any(|pair| pair.starts_with("vhost=") || pair.starts_with("domain="));
+        let vhost = if vhost == DEFAULT_VHOST || told { String::new() } else { format!("vhost={vhost}") };
+        let pairs: Vec<&str> = [query, &vhost].into_iter().filter(|pairs| !pairs.is_empty()).collect();
+        if pairs.is_empty() { path } else { format!("{path}?{}", pairs.join("&")) }
+    };
+    let app = format!("{base}/{}", request.app);
+    let url = with_vhost(format!("{app}/{}", request.stream), request.param.trim_start_matches('?'));
+    Elsewhere { tc_url: with_vhost(app, query), url }
+}
+
 /// The name under which a stream is known: without a media file's extension, so `s.flv` is `s`; other
 /// dots belong to the name.
 pub fn identity(stream: &str) -> &str {
@@ -178,6 +192,22 @@ mod tests {
             }
             let got = (&*target.vhost, &*target.app, &*target.stream, &*target.param);
             assert_eq!(got, (*vhost, *app, *stream, *param), "{tc_url} {name}");
+        }
+    }
+
+    #[test]
+    fn a_stream_keeps_its_name_and_vhost_elsewhere() {
+        for (tc_url, name, vhost, at, whole) in [
+            ("rtmp://h/live", "cam", DEFAULT_VHOST, "live", "live/cam"),
+            ("rtmp://h/live?k=v", "cam", DEFAULT_VHOST, "live?k=v", "live/cam?k=v"),
+            ("rtmp://v.io/live/sub", "cam", "v.io", "live/sub?vhost=v.io", "live/sub/cam?vhost=v.io"),
+            ("rtmp://v.io/live", "cam?k=v", "v.io", "live?vhost=v.io", "live/cam?k=v&vhost=v.io"),
+            ("rtmp://h/live", "cam?vhost=v.io", "v.io", "live?vhost=v.io", "live/cam?vhost=v.io"),
+        ] {
+            let request = parse(tc_url, name).request(tc_url);
+            let found = elsewhere("rtmp://o:1", vhost, &request);
+            let expected = [at, whole].map(|path| format!("rtmp://o:1/{path}"));
+            assert_eq!([found.tc_url, found.url], expected);
         }
     }
 

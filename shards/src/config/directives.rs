@@ -329,7 +329,9 @@ calls. About viewers by HLS `on_play` is asked where `hls_ctx` is on, as it is b
   newest keyframe.
 - `circuit_breaker.late_threshold` and `redirect` are ours, and what SRS's thresholds of CPU do there does not happen: a
   shard whose ticks come later than this refuses new viewers (HTTP 503, `NetStream.Play.Failed`, SRT's overload, 503 for
-  an offer of WebRTC), or sends those over HTTP elsewhere, with the path they asked for behind `redirect`.
+  an offer of WebRTC), or sends them elsewhere: those over HTTP (302) and by WebRTC (307) to the `redirect` of `http://` or
+  `https://`, with the path they asked for behind it; players of RTMP (SRS's RTMP 302) to that of `rtmp://` or
+  `rtmps://`, which is also the `tcUrl` of players that a graceful end asks to reconnect.
 - `vhost.play.mw_latency` is 0 in a vhost with `min_latency on`, unless it is set.
 - `vhost.play.mw_adaptive` is ours: frames gather no longer than a shard's load needs, `mw_latency` at the most. Where
   `mw_latency` is set, by a file or the environment, they gather exactly so long, unless `mw_adaptive on` is set too.

@@ -217,8 +217,10 @@ pub struct RtcServer {
 pub struct CircuitBreaker {
     /// A shard whose ticks come later than this is full; `None`: none ever is.
     pub late_threshold: Option<Duration>,
-    /// Where viewers over HTTP are sent then: the start of a URL, without a slash at its end.
-    pub redirect: Option<String>,
+    /// Where viewers over HTTP and by WebRTC are sent then: the start of a URL, without a slash at its end.
+    pub redirect_http: Option<String>,
+    /// Where players of RTMP are.
+    pub redirect_rtmp: Option<String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -691,11 +693,14 @@ impl Heartbeat {
 impl CircuitBreaker {
     fn of(scope: Scope) -> Result<Self, BadValue> {
         let late = scope.number("late_threshold")?.filter(|_| scope.flag("enabled"));
-        let redirect = scope.word("redirect");
-        Ok(Self {
-            late_threshold: late.map(Duration::from_millis),
-            redirect: Some(redirect.trim_end_matches('/').to_owned()).filter(|other| !other.is_empty()),
-        })
+        let mut breaker =
+            Self { late_threshold: late.map(Duration::from_millis), redirect_http: None, redirect_rtmp: None };
+        for url in scope.list("redirect") {
+            let rtmp = url.starts_with("rtmp://") || url.starts_with("rtmps://");
+            let place = if rtmp { &mut breaker.redirect_rtmp } else { &mut breaker.redirect_http };
+            *place = Some(url.trim_end_matches('/').to_owned());
+        }
+        Ok(breaker)
     }
 }
 

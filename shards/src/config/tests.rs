@@ -800,13 +800,17 @@ fn a_window_adapts_unless_its_length_is_set() {
 #[test]
 fn a_server_is_full_by_lateness_unless_that_is_off() {
     let breaker = |text: &str| load(&format!("circuit_breaker {{ {text} }} vhost v {{}}")).circuit_breaker;
-    let of = |ms, redirect: Option<&str>| CircuitBreaker {
+    let of = |ms, [http, rtmp]: [Option<&str>; 2]| CircuitBreaker {
         late_threshold: Option::map(ms, Duration::from_millis),
-        redirect: redirect.map(str::to_owned),
+        redirect_http: http.map(str::to_owned),
+        redirect_rtmp: rtmp.map(str::to_owned),
     };
-    assert_eq!(breaker(""), of(Some(100), None));
-    assert_eq!(breaker("late_threshold 7; redirect http://other:80/;"), of(Some(7), Some("http://other:80")));
-    assert_eq!(breaker("enabled off; late_threshold 7;"), of(None, None));
+    assert_eq!(breaker(""), of(Some(100), [None; 2]));
+    let http = Some("http://other:80");
+    assert_eq!(breaker("late_threshold 7; redirect http://other:80/;"), of(Some(7), [http, None]));
+    let both = "redirect rtmp://other http://other:80/;";
+    assert_eq!(breaker(both), of(Some(100), [http, Some("rtmp://other")]));
+    assert_eq!(breaker("enabled off; late_threshold 7;"), of(None, [None; 2]));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use super::{
     Control,
-    http::{Answer, json, not_allowed, text, with_type},
+    http::{Answer, json, not_allowed, redirect, text, with_type},
 };
 use crate::{
     access::{self, Deed},
@@ -128,6 +128,7 @@ pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: Soc
     let is_json = matches!(name, "publish" | "play");
     let method = request.method().clone();
     let query = request.uri().query().unwrap_or("").to_owned();
+    let whole = request.uri().path().to_owned();
     if method == Method::DELETE && !is_json {
         return Some(delete(control, &query));
     }
@@ -151,11 +152,12 @@ pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: Soc
         Ok(wanted) => {
             let Request { app, stream, .. } = &wanted.request;
             let what = format!("{} {app}/{stream}", if wanted.plays() { "play" } else { "publish" });
+            let plays = wanted.plays();
             make(control, wanted, &query, &host, [peer.ip(), told.unwrap_or(peer.ip())])
                 .await
-                .map_err(|fault| (what, fault))
+                .map_err(|fault| (what, plays, fault))
         }
-        Err(fault) => Err((name.to_owned(), fault)),
+        Err(fault) => Err((name.to_owned(), false, fault)),
     };
     Some(match made {
         Ok((made, wanted)) if is_json => json(&json!({
@@ -167,10 +169,13 @@ pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: Soc
             "sessionid": format!("{}:{}", made.ufrag, remote_ufrag(&wanted.offer)),
         })),
         Ok((made, wanted)) => created(&made, &wanted),
-        Err((what, fault)) => {
+        Err((what, plays, fault)) => {
             metrics::counter!("shardcast_session_errors_total", "protocol" => "rtc").increment(1);
             info!("WebRTC offer of {peer} refused ({what}): {} {}: {}", fault.code, fault.name, fault.why);
-            if is_json {
+            let elsewhere = control.config().circuit_breaker.redirect_http.clone();
+            if let Some(base) = elsewhere.filter(|_| plays && fault.status == StatusCode::SERVICE_UNAVAILABLE) {
+                redirect(StatusCode::TEMPORARY_REDIRECT, &format!("{base}{whole}"), &query)
+            } else if is_json {
                 json(&json!({ "code": 400 }))
             } else {
                 text(fault.status, format!("{}: {}: {}\n", fault.code, fault.name, fault.why))
@@ -349,7 +354,7 @@ impl From<Refusal> for Fault {
             Refusal::Rejected(_) => Fault::new(StatusCode::UNAUTHORIZED, 3064, "HttpResponseCode", refusal.to_string()),
             Refusal::Denied(_) => Fault::new(StatusCode::FORBIDDEN, 1053, "SecurityDeny", refusal.to_string()),
             Refusal::NoVhost(_) => Fault::new(StatusCode::NOT_FOUND, 2014, "NoVhost", refusal.to_string()),
-            Refusal::Full => {
+            Refusal::Full | Refusal::Elsewhere(_) => {
                 Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", refusal.to_string())
             }
             Refusal::Other(_) => {

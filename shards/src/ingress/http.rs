@@ -99,7 +99,7 @@ async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'
     if head.method != "HEAD" && shard.room("http", connection.peer.get()).is_err() {
         return refuse(
             connection,
-            &match &config.circuit_breaker.redirect {
+            &match &config.circuit_breaker.redirect_http {
                 Some(other) => format!("302 Found\r\nLocation: {other}{}", head.target),
                 None => "503 Service Unavailable\r\nRetry-After: 5".into(),
             },

@@ -14,6 +14,7 @@ use shardcast_protocols::{
         handshake::Seed,
         reply::Identity,
         server::{Server, ServerConfig, ServerError},
+        url,
     },
     session::{Event, Output, Refusal, Request, Session, Verdict},
 };
@@ -155,7 +156,10 @@ impl Driver<'_> {
                     let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
                     let verdict = match self.seat.shard.room("rtmp", self.seat.connection.peer.get()) {
                         Ok(()) => self.seat.admit(vhost, Deed::Play, &request).await,
-                        Err(refusal) => Verdict::Refused(refusal),
+                        Err(refusal) => Verdict::Refused(match &config.circuit_breaker.redirect_rtmp {
+                            Some(base) => Refusal::Elsewhere(url::elsewhere(base, &vhost.name, &request)),
+                            None => refusal,
+                        }),
                     };
                     self.cue = (verdict == Verdict::Allowed).then(|| Box::new(request));
                     verdict
@@ -182,7 +186,13 @@ impl Driver<'_> {
             }
         };
         let done = self.session.verdict(Instant::now(), verdict);
-        self.seat.connection.parting.set(self.session.parting());
+        let base = config.circuit_breaker.redirect_rtmp.as_ref();
+        let player = self
+            .cue
+            .as_deref()
+            .zip(base)
+            .and_then(|(request, base)| Some(url::elsewhere(base, &config.vhost(&request.vhost)?.name, request)));
+        self.seat.connection.parting.set(self.session.parting(player.as_ref()));
         done
     }
 

@@ -36,6 +36,9 @@ use tracing::warn;
 const GATHER: Timestamp = Timestamp::from_whole_ms(500);
 const GATHER_BYTES: usize = 128 << 10;
 
+/// Files begin at zero by themselves.
+const FLV: Flv = Flv { zero: Timestamp::ZERO, colour: true };
+
 /// What a clock shows that cannot be read.
 const EPOCH: LocalTime = LocalTime { year: 1970, month: 1, day: 1, hour: 0, minute: 0, second: 0 };
 
@@ -154,7 +157,7 @@ impl Recorder {
                 Muxer::Mp4 { index: Box::new(Index::new(&fragmenter, &head)), fragmenter }
             }
             Container::Flv => {
-                Flv::default().head(&prologue, Timestamp::ZERO, &mut head);
+                FLV.head(&prologue, Timestamp::ZERO, &mut head);
                 Muxer::Flv { buffer: Vec::new(), since: start }
             }
         };
@@ -206,10 +209,10 @@ impl Recording {
         match &mut self.muxer {
             Muxer::Flv { buffer, since } => {
                 if prologue.version > self.prologue.version {
-                    Flv::default().prologue(prologue, at, buffer);
+                    FLV.prologue(prologue, at, buffer);
                     self.prologue = prologue.clone();
                 }
-                Flv::default().mux(prologue, &frame, buffer);
+                Flv { ..FLV }.mux(prologue, &frame, buffer);
                 if buffer.len() >= GATHER_BYTES || unit.frame.dts - *since >= GATHER {
                     disk.write(self.number, std::mem::take(buffer));
                     *since = unit.frame.dts;

@@ -10,7 +10,7 @@ use crate::support::{
     until,
     viewer::Viewer,
 };
-use shardcast_protocols::rtmp::client::Client;
+use shardcast_protocols::rtmp::client::{Client, ClientError};
 use std::{
     net::{TcpListener, UdpSocket},
     process::Command,
@@ -30,8 +30,8 @@ fn a_second_publisher_is_refused_and_the_first_goes_on() {
         let holder = server.wait_until_live(&name)["publish"]["cid"].clone();
         // Some on either shard.
         for _ in 0..8 {
-            let (code, description) =
-                refusal::of(&server, Client::publish(&server.rtmp(&name), [7; 32]).expect("an RTMP URL"));
+            let refused = refusal::of(&server, Client::publish(&server.rtmp(&name), [7; 32]).expect("an RTMP URL"));
+            let ClientError::Refused { code, description } = refused else { panic!("{refused}") };
             assert_eq!(code, "NetStream.Publish.BadName");
             assert!(description.contains("busy"), "{description}");
         }

@@ -226,3 +226,32 @@ fn mpeg_ts_carries_what_it_can_and_the_log_names_the_rest() {
     }
     server.stop();
 }
+
+/// Chromium has no HEVC. Firefox decodes it where the distribution's libavcodec does.
+#[test]
+fn firefox_plays_hevc_of_http_flv() {
+    let (Ok(python), Ok(firefox)) = (std::env::var("SHARDCAST_PYTHON"), std::env::var("SHARDCAST_FIREFOX")) else {
+        return eprintln!("SKIPPED: HEVC is not tested in a browser: set SHARDCAST_PYTHON and SHARDCAST_FIREFOX");
+    };
+    let Some(ffmpeg) = enhanced_ffmpeg() else { return };
+    let server = Server::start(2);
+    let stream = "live/firefox";
+    let mut publish = Command::new(&ffmpeg);
+    publish.args(["-v", "error", "-re", "-f", "lavfi", "-i", "testsrc2=size=320x180:rate=25", "-f", "lavfi", "-i"]);
+    publish.args(["sine=sample_rate=48000", "-pix_fmt", "yuv420p", "-g", "25", "-c:v", "libx265", "-preset"]);
+    publish.args(["ultrafast", "-x265-params", "log-level=none", "-c:a", "aac", "-f", "flv", &server.rtmp(stream)]);
+    let _publisher = Process::start(&mut publish);
+    let told = server.wait_until_live(stream);
+    assert_eq!(told["video"]["codec"], "HEVC");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/firefox.py");
+    let page = format!("http://127.0.0.1:{}/", server.ports.http);
+    let browser = Process::start(Command::new(python).arg(script).args([&firefox, &page, &server.flv(stream)]));
+    let text = browser.finish(Duration::from_secs(120)).clean("Firefox");
+    let seen: serde_json::Value = serde_json::from_slice(&text).expect("JSON");
+    assert_eq!(
+        (&seen["error"], &seen["width"], &seen["height"]),
+        (&serde_json::Value::Null, &320.into(), &180.into()),
+        "{seen}"
+    );
+    server.stop();
+}

@@ -10,7 +10,7 @@ use crate::support::{
     until,
     viewer::Viewer,
 };
-use shardcast_protocols::rtmp::client::Client;
+use shardcast_protocols::rtmp::client::{Client, ClientError};
 
 /// Any tick is late enough, so a shard with a viewer is full.
 const CONF: &str = "
@@ -44,7 +44,8 @@ fn a_full_server_refuses_viewers_and_welcomes_publishers() {
     let answer = http::request(server.ports.http, "GET", "/live/full.flv", &[]);
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
     assert_eq!(http::request(server.ports.http, "GET", "/live/full.ts", &[]).status, 503);
-    let (code, description) = refusal::of(&server, Client::play(&server.rtmp(name), [7; 32]).expect("an RTMP URL"));
+    let refused = refusal::of(&server, Client::play(&server.rtmp(name), [7; 32]).expect("an RTMP URL"));
+    let ClientError::Refused { code, description } = refused else { panic!("{refused}") };
     assert_eq!((code.as_str(), description.contains("full")), ("NetStream.Play.Failed", true), "{description}");
     let offer = http::post(server.ports.api, "POST", "/rtc/v1/whep/?app=live&stream=full", "v=0");
     assert_eq!(offer.status, 503);
@@ -71,7 +72,8 @@ fn a_full_server_refuses_viewers_and_welcomes_publishers() {
 
 #[test]
 fn a_full_server_sends_viewers_elsewhere_where_it_knows_another() {
-    let conf = CONF.replace("late_threshold 0;", "late_threshold 0; redirect http://other.example:81/;");
+    let conf =
+        CONF.replace("late_threshold 0;", "late_threshold 0; redirect http://other.example:81/ rtmp://other.example;");
     let server = Server::of_conf(&conf, 1);
     let _viewer = Viewer::open(server.ports.http, "live/full");
     server.wait_for_log(&["shard 0 is full"]);
@@ -79,6 +81,16 @@ fn a_full_server_sends_viewers_elsewhere_where_it_knows_another() {
     assert_eq!(
         (answer.status, answer.header("location")),
         (302, Some("http://other.example:81/live/a%20b.flv?token=x"))
+    );
+    let offer = http::post(server.ports.api, "POST", "/rtc/v1/whep/?app=live&stream=full", "v=0");
+    assert_eq!(
+        (offer.status, offer.header("location")),
+        (307, Some("http://other.example:81/rtc/v1/whep/?app=live&stream=full"))
+    );
+    let url = format!("{}?token=x", server.rtmp("live/full"));
+    assert_eq!(
+        refusal::of(&server, Client::play(&url, [7; 32]).expect("an RTMP URL")),
+        ClientError::Redirected { url: "rtmp://other.example/live/full?token=x".into() }
     );
     server.stop();
 }

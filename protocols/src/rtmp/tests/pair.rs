@@ -1,13 +1,17 @@
 //! Client and server against each other on virtual time.
 
-use super::{Random, frames, prologue};
+use super::{Random, frames, prologue, raw::simple_handshake};
 use crate::{
+    amf::Value,
     rtmp::{
+        chunk::ChunkWriter,
         client::{Client, ClientError, ClientEvent, ClientOutput},
+        command::{Command, object},
         format::Rtmp,
+        reply,
         server::{Server, ServerConfig, ServerError},
     },
-    session::{self, Event, Output, Refusal, Request, Session, Tracks, Verdict},
+    session::{self, Elsewhere, Event, Output, Refusal, Request, Session, Tracks, Verdict},
 };
 use shardcast_engine::{
     codec::Kind,
@@ -333,6 +337,23 @@ fn a_client_chooses_tracks_and_a_tape_without_one_has_no_header_of_it() {
         let wanted = if tracks.video { Kind::Video } else { Kind::Audio };
         assert_eq!(kinds.collect::<Vec<_>>(), vec![wanted; 1 + taken.len()]);
     }
+}
+
+#[test]
+fn a_player_is_sent_elsewhere() {
+    let mut pair = Pair::play(7);
+    let to = Elsewhere { tc_url: "rtmp://o/live".into(), url: "rtmp://o/live/cam?k=v".into() };
+    pair.verdict = Verdict::Refused(Refusal::Elsewhere(to.clone()));
+    pair.settle();
+    assert_eq!(pair.client_error, Some(ClientError::Redirected { url: to.url }));
+    // FMS says so in its answer to connect, and names no stream.
+    let ex = object([("code", 302.0.into()), ("redirect", "rtmp://f/live".into())]);
+    let info = Value::Object(object([("level", "error".into()), ("ex", Value::Object(ex))]));
+    let mut client = Client::play("rtmp://h/live/cam?k=v", [1; 32]).unwrap();
+    client.input(&simple_handshake()).unwrap();
+    let mut out = Vec::new();
+    reply::command(&ChunkWriter::default(), &Command::new("_error", 1.0, vec![Value::Null, info]), &mut out);
+    assert_eq!(client.input(&out), Err(ClientError::Redirected { url: "rtmp://f/live/cam?k=v".into() }));
 }
 
 #[test]

@@ -80,6 +80,6 @@ fn rtmpdump_plays() {
     assert_eq!(connect, expected());
     let client = session::Client::RtmpPlay;
     assert_eq!(play, Request { stream: "cam".into(), param: "?k=v".into(), client, ..expected() });
-    let results = ["_result"; 3];
+    let results = ["_result", "onFCSubscribe", "_result", "_result"];
     assert_eq!(answers, [&["_result", "onBWDone"][..], &results, &["onStatus", "onStatus"]].concat());
 }

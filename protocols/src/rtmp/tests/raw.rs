@@ -10,7 +10,7 @@ use crate::{
         reply::Identity,
         server::{Server, ServerConfig, ServerError},
     },
-    session::{self, Event, Output, Session, Tracks, Verdict},
+    session::{self, Elsewhere, Event, Output, Session, Tracks, Verdict},
 };
 use shardcast_engine::frame::Media;
 use std::time::{Duration, Instant};
@@ -277,7 +277,7 @@ fn a_player_closes_and_plays_again() {
         raw.command(close, 0.0, vec![Value::Null, 1.0.into()]).unwrap();
         assert!(matches!(raw.event(), Event::Stop));
     }
-    raw.command("FCSubscribe", 7.0, vec![Value::Null, "cam".into()]).unwrap();
+    raw.command("_checkbw", 7.0, vec![Value::Null]).unwrap();
     assert_eq!(raw.answer().name, "_result");
 }
 
@@ -291,13 +291,15 @@ fn only_who_can_reconnect_is_asked_to() {
         assert!(matches!(raw.event(), Event::Connect(_)));
         raw.server.verdict(raw.now, Verdict::Allowed).unwrap();
         raw.messages();
-        let parting = raw.server.parting();
+        let to = Elsewhere { tc_url: "rtmp://o/live".into(), url: String::new() };
+        let parting = raw.server.parting(Some(&to));
         assert_eq!(parting.is_some(), asked, "{caps}");
         if let Some(parting) = parting {
             let [message] = &raw.read(&parting)[..] else { panic!() };
             let status = Command::read(message).unwrap();
             let code = status.arguments[1].field("code").and_then(Value::as_str);
             assert_eq!((&*status.name, code), ("onStatus", Some("NetConnection.Connect.ReconnectRequest")));
+            assert_eq!(status.arguments[1].field("tcUrl"), Some(&"rtmp://o/live".into()));
         }
     }
 }
@@ -309,7 +311,10 @@ fn calls_are_answered() {
     assert_eq!(raw.answer(), Command::new("_result", 4.0, vec![Value::Null, 1.0.into()]));
     raw.command("FCPublish", 5.0, vec![Value::Null, "cam".into()]).unwrap();
     assert_eq!(raw.answer(), Command::new("_result", 5.0, vec![Value::Null, Value::Undefined]));
-    for name in ["_checkbw", "FCSubscribe", "anything"] {
+    raw.command("FCSubscribe", 6.0, vec![Value::Null, "cam".into()]).unwrap();
+    let Some(Output::Send(bytes)) = raw.server.poll() else { panic!() };
+    assert_eq!(raw.names(&bytes), ["onFCSubscribe", "_result"]);
+    for name in ["_checkbw", "anything"] {
         raw.command(name, 6.0, vec![Value::Null]).unwrap();
         assert_eq!(raw.answer(), Command::new("_result", 6.0, vec![Value::Null, Value::Null]));
     }

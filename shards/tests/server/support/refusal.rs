@@ -7,8 +7,8 @@ use std::{
     net::TcpStream,
 };
 
-/// Code and description of its answer.
-pub fn of(server: &Server, mut client: Client) -> (String, String) {
+/// What its answer makes of the client.
+pub fn of(server: &Server, mut client: Client) -> ClientError {
     let mut socket = TcpStream::connect(local(server.ports.rtmp)).expect("connect");
     socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
     let mut buffer = [0; 4096];
@@ -22,10 +22,8 @@ pub fn of(server: &Server, mut client: Client) -> (String, String) {
         }
         let count = socket.read(&mut buffer).expect("an answer");
         assert_ne!(count, 0, "the connection ended without an answer");
-        match client.input(&buffer[..count]) {
-            Ok(()) => {}
-            Err(ClientError::Refused { code, description }) => return (code, description),
-            Err(error) => panic!("{error}"),
+        if let Err(refused) = client.input(&buffer[..count]) {
+            return refused;
         }
     }
 }
