@@ -257,7 +257,7 @@ async fn make(
     if !config.rtc_server.enabled {
         return Err(disabled("rtc_server is off".into()));
     }
-    if control.process.closed.get() {
+    if control.process.course.closed.get() {
         return Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", "the server is ending"));
     }
     let vhost = config
