@@ -4,14 +4,13 @@ use super::{
     Control,
     api::Asked,
     http::{Answer, text, with_type},
-    pages,
-    rtc::value,
     viewers::{self, Entry},
 };
 use crate::{
     access::{self, Deed},
     config::Vhost,
     ingress::http::vhost_name,
+    query::{self, value},
 };
 use hyper::{
     Method, StatusCode,
@@ -28,7 +27,7 @@ const PLAYLIST: &str = "application/vnd.apple.mpegurl";
 
 /// `None` where the path is of no stream's window.
 pub async fn answer(control: &Control, request: &Asked<'_>) -> Option<Answer> {
-    let path = pages::decode(request.path);
+    let path = query::decode(request.path);
     let config = control.config();
     let vhost = config.vhost(vhost_name(request.host, request.query)).filter(|vhost| vhost.hls.enabled)?;
     let asked = vhost.hls.names.asked(&vhost.name, &path)?;
@@ -83,9 +82,8 @@ fn master(request: &Asked<'_>, vhost: &Vhost, id: &str) -> String {
 /// The playlist with the viewer's id for its segments, and the vhost where its query names that.
 fn of_viewer(request: &Asked<'_>, playlist: &[u8], id: &str) -> String {
     let mut query = format!("{}={id}", viewers::NAME);
-    if let Some(vhost) = request.query.split('&').find(|pair| pair.starts_with("vhost=") || pair.starts_with("domain="))
-    {
-        query.push_str(&format!("&{vhost}"));
+    if let Some(vhost) = query::raw(request.query, "vhost").or_else(|| query::raw(request.query, "domain")) {
+        query.push_str(&format!("&vhost={vhost}"));
     }
     hls::with_query(&String::from_utf8_lossy(playlist), &query)
 }

@@ -23,7 +23,7 @@ mod summary;
 mod system;
 mod viewers;
 
-pub use process::Process;
+pub use process::{Course, Process};
 
 use crate::{
     config::Config,
@@ -86,7 +86,7 @@ pub struct Control {
     doors: Doors<Endpoint>,
     /// Of its ports, and of the others' while it has them read anew.
     security: Arc<Security>,
-    process: process::Office,
+    process: Process,
     connections: Cell<usize>,
     pub system: system::System,
     snapshots: Census<snapshot::Shard>,
@@ -116,7 +116,7 @@ impl Control {
             mesh,
             doors: Doors::default(),
             security: common.security,
-            process: process::Office::new(process),
+            process,
             connections: Cell::new(0),
             system: system::System::default(),
             snapshots: Census::default(),

@@ -4,7 +4,6 @@ use super::{
     Control,
     api::Asked,
     http::{Answer, text},
-    rtc::value,
     snapshot,
 };
 use crate::{
@@ -15,6 +14,7 @@ use crate::{
     hooks::{self, Call, Farewell},
     ingress::http::host_name,
     meter::Meter,
+    query::value,
     shard::random_id,
 };
 use hyper::StatusCode;

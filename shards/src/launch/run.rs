@@ -12,7 +12,7 @@ use super::{
 use crate::{
     addresses::Addresses,
     config::{Config, Env},
-    control::{Control, Process},
+    control::{Control, Course, Process},
     fanout::hand,
     feed::Feed,
     files,
@@ -147,12 +147,13 @@ pub fn run(options: Options) -> Result<(), Failure> {
         server_id: options.server_id,
         env: options.env,
         orders: options.orders.clone(),
-        supervisor: options.supervisor,
+        supervisor: options.supervisor.into(),
         limits: limits.clone(),
         parent: options.parent,
         calls,
         notices,
         log: options.log,
+        course: Course::default(),
     };
     let index = limits.shards;
     let ready = format!(
