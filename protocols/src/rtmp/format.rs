@@ -6,6 +6,7 @@
 use super::{
     chunk::{ChunkWriter, Header},
     message::{csid, kind},
+    reply,
 };
 use crate::{flv, session::Tracks};
 use shardcast_engine::{codec::Kind, fanout::Format, frame::Frame, prologue::Prologue, time::Timestamp, track::Track};
@@ -27,6 +28,9 @@ impl Format for Rtmp {
 
     fn prologue(&self, prologue: &Prologue, at: Timestamp, out: &mut Vec<u8>) {
         let writer = ChunkWriter { chunk_size: self.chunk_size };
+        // A reload may have changed it since the player connected, or since the tape was made. (Replies of the session
+        // keep the one that it told, which matters to none where both are 256 or more.)
+        reply::control(&writer, kind::SET_CHUNK_SIZE, &self.chunk_size.to_be_bytes(), out);
         // At zero wherever it stands: ffmpeg takes metadata of any other time for a track of text.
         write_metadata(writer, STREAM, prologue, Timestamp::ZERO, out);
         for track in prologue.tracks().filter(|track| self.takes(prologue, track.kind())) {

@@ -2,12 +2,21 @@
 //! sent is in what it gets back, in its order, from RTMP, HTTP-FLV and a recording.
 
 use crate::support::{
-    PATIENCE,
+    PATIENCE, flv,
+    media::Media,
     process::{Process, enhanced_ffmpeg},
     server::Server,
+    speaker::Speaker,
     until,
     viewer::Viewer,
 };
+use bytes::Bytes;
+use shardcast_engine::{
+    codec::{Codec, Kind},
+    frame::Frame,
+    time::Timestamp,
+};
+use shardcast_protocols::codec::vpx;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -253,5 +262,101 @@ fn firefox_plays_hevc_of_http_flv() {
         (&serde_json::Value::Null, &320.into(), &180.into()),
         "{seen}"
     );
+    server.stop();
+}
+
+/// ffmpeg has no VP8 in FLV: our client publishes it, a recording shows it.
+#[test]
+fn vp8_is_recorded_as_it_was_sent() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let ivf = folder.path().join("vp8.ivf");
+    let mut make = Command::new("ffmpeg");
+    make.args(["-v", "error", "-f", "lavfi", "-i", "testsrc2=size=160x96:rate=25", "-t", "4", "-g", "25", "-c:v"]);
+    Process::start(make.arg("libvpx").arg(&ivf)).finish(PATIENCE).clean("making VP8");
+    let conf = format!(
+        "srs_log_tank console; http_server {{ enabled on; }} http_api {{ enabled on; }}
+        vhost __defaultVhost__ {{ http_remux {{ enabled on; }} dvr {{ enabled on; dvr_path {}/[stream].mp4; }} }}",
+        folder.path().display()
+    );
+    let server = Server::of_conf(&conf, 2);
+    let viewer = Viewer::open(server.ports.http, "live/vp8");
+    server.wait_for_clients("live/vp8", 1);
+    let mut speaker = Speaker::publish(&server, "live/vp8");
+    // Profile 0, 8 bits, 4:2:0.
+    let config = Bytes::from_static(&[1, 0, 0, 0, 0, 0, 0x82, 1, 1, 1, 0, 0]);
+    speaker.track(vpx::track(Codec::Vp8, config).expect("a configuration"), Timestamp::ZERO);
+    // A header of 32 bytes, then | length 32 | time 64 | frame |, little-endian.
+    let bytes = fs::read(&ivf).expect("VP8");
+    let (mut rest, mut sent) = (&bytes[32..], Vec::new());
+    while let Some(([a, b, c, d, ..], after)) = rest.split_first_chunk::<12>() {
+        let (frame, after) = after.split_at(u32::from_le_bytes([*a, *b, *c, *d]) as usize);
+        let dts = Timestamp::from_ms(sent.len() as i64 * 40);
+        let payload = Bytes::copy_from_slice(frame);
+        speaker.frame(&Frame { kind: Kind::Video, dts, pts: dts, keyframe: frame[0] & 1 == 0, payload });
+        sent.push(frame.to_vec());
+        rest = after;
+    }
+    assert_eq!(sent.len(), 100);
+    let told = until("the API tells the track", || {
+        server.stream("live/vp8").filter(|told| told["video"]["width"].as_u64() > Some(0))
+    });
+    assert_eq!((&told["video"]["codec"], &told["video"]["height"]), (&"VP8".into(), &96.into()));
+    speaker.finish();
+    let mp4 = folder.path().join("vp8.mp4");
+    until("there is a recording", || mp4.exists().then_some(()));
+    let ffmpeg = Path::new("ffmpeg");
+    let source = packets("the source", copy(ffmpeg, &ivf, &[]));
+    assert_eq!(packets("the recording", copy(ffmpeg, &mp4, &[])).0[0], source.0[0]);
+    decode(ffmpeg, &mp4).finish(PATIENCE).clean("decoding VP8");
+    until("the body ends", || viewer.ended().then_some(()));
+    // CodedFrames, 1, and the FourCC stand before each frame.
+    let (tags, _) = flv::tags(&viewer.flv());
+    let coded = tags.iter().filter(|tag| tag.kind == flv::VIDEO && tag.body[0] & 0xf == 1);
+    let got: Vec<_> = coded.map(|tag| tag.body.split_at(5)).collect();
+    assert!(got.iter().all(|(header, _)| header[1..] == *b"vp08"));
+    // For a second sound may still turn up; then the viewer enters at the newest keyframe.
+    assert!(got.iter().map(|(_, frame)| *frame).eq(sent[25..].iter().map(Vec::as_slice)), "{} frames", got.len());
+    server.stop();
+}
+
+/// Within one publication: pictures of H.264, then of HEVC, and the same sound.
+#[test]
+fn a_codec_may_change_on_air() {
+    let Some(ffmpeg) = enhanced_ffmpeg() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let hevc = folder.path().join("hevc.flv");
+    let mut make = Command::new(&ffmpeg);
+    make.args(["-v", "error", "-i"]).arg(Media::Short.file()).args(["-c:a", "copy", "-c:v", "libx265", "-preset"]);
+    make.args(["ultrafast", "-x265-params", "log-level=none"]).arg(&hevc);
+    Process::start(&mut make).finish(Duration::from_secs(60)).clean("making HEVC");
+    let server = Server::of_conf(
+        "srs_log_tank console; http_server { enabled on; } http_api { enabled on; }
+        vhost __defaultVhost__ { http_remux { enabled on; } publish { republish_grace 4000; } }",
+        2,
+    );
+    let stream = "live/on-air";
+    let viewer = Viewer::open(server.ports.http, stream);
+    let sound = ["-map", "0:a", "-t", "7"];
+    let mut play = Command::new(&ffmpeg);
+    play.args(["-v", "error", "-i", &server.rtmp(stream)]).args(sound).args(["-c", "copy", "-f", "framemd5", "-"]);
+    let player = Process::start(&mut play);
+    server.wait_for_clients(stream, 2);
+    let mut speaker = Speaker::publish(&server, stream);
+    speaker.file(&Media::Short.file(), Timestamp::ZERO);
+    speaker.file(&hevc, Timestamp::from_ms(4_000));
+    let text = String::from_utf8(player.finish(PATIENCE).clean("ffmpeg")).expect("framemd5");
+    let sounds = text.lines().filter(|line| !line.starts_with('#')).count();
+    assert!(sounds > 6 * 46, "{sounds} frames of sound");
+    assert_eq!(server.stream(stream).expect("the stream")["video"]["codec"], "HEVC");
+    speaker.finish();
+    until("the stream is over", || viewer.ended().then_some(()));
+    let (tags, _) = flv::tags(&viewer.flv());
+    let seam = tags.iter().position(|tag| tag.kind == flv::VIDEO && tag.body[1..5] == *b"hvc1").expect("HEVC");
+    assert_eq!(tags[..seam].iter().filter(|tag| tag.kind == flv::VIDEO && tag.is_frame()).count(), 100);
+    let file = folder.path().join("second.flv");
+    fs::write(&file, flv::file(&tags[seam..])).expect("write what came");
+    let [got, sent] = [&file, &hevc].map(|file| packets("HEVC", copy(&ffmpeg, file, &[])));
+    assert_eq!(got.0[0], sent.0[0]);
+    decode(&ffmpeg, &file).finish(PATIENCE).clean("decoding HEVC");
     server.stop();
 }

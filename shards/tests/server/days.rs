@@ -7,84 +7,39 @@ use crate::support::{
     probe::{Decoder, Kind, Probe},
     process::Process,
     publisher::Publisher,
-    server::{Server, local, stream_at},
+    server::{Server, stream_at},
+    speaker::{self, Speaker},
     until,
     viewer::Viewer,
 };
 use shardcast_engine::{
     codec::Kind as Track,
     frame::{Frame, Media as Brought},
-    prologue::Prologue,
     time::Timestamp,
 };
-use shardcast_protocols::{
-    flv::{FlvReader, TagKind, TagReader},
-    rtmp::client::{Client, ClientEvent, ClientOutput},
-};
-use std::{
-    collections::VecDeque,
-    fs,
-    io::{Read, Write},
-    net::{Shutdown, TcpStream},
-    path::Path,
-    process::Command,
-    time::Duration,
-};
+use std::{path::Path, process::Command, time::Duration};
 
 /// Between two frames of sound.
 const STRIDE_MS: i64 = 9_900;
 
 /// Publishes sound up to stream time `to_ms`, and leaves.
 fn leap(server: &Server, stream: &str, to_ms: i64) {
-    let (prologue, sound) = sound();
-    let mut client = Client::publish(&server.rtmp(stream), [7; 32]).expect("an RTMP URL");
-    let mut socket = TcpStream::connect(local(server.ports.rtmp)).expect("connect");
-    socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-    let mut buffer = [0; 4096];
-    let mut ready = false;
-    while !ready {
-        say(&mut client, &mut socket, &mut ready);
-        let count = socket.read(&mut buffer).expect("an answer");
-        client.input(&buffer[..count]).expect("the server is content");
-        say(&mut client, &mut socket, &mut ready);
-    }
-    client.track(prologue.audio.as_ref().expect("sound"), Timestamp::ZERO);
-    for ms in std::iter::once(0).chain((to_ms % STRIDE_MS..=to_ms).step_by(STRIDE_MS as usize)) {
-        let dts = Timestamp::from_ms(ms);
-        client.frame(&prologue, &Frame { dts, pts: dts, ..sound.clone() });
-        say(&mut client, &mut socket, &mut ready);
-    }
-    client.stop();
-    say(&mut client, &mut socket, &mut ready);
-    socket.shutdown(Shutdown::Write).expect("a good end");
-    while socket.read(&mut buffer).is_ok_and(|count| count > 0) {}
-}
-
-fn say(client: &mut Client, socket: &mut TcpStream, ready: &mut bool) {
-    while let Some(output) = client.poll() {
-        match output {
-            ClientOutput::Send(bytes) => socket.write_all(&bytes).expect("send"),
-            ClientOutput::Event(event) => *ready |= event == ClientEvent::Ready,
-        }
-    }
-}
-
-/// A track of sound, and a frame of it.
-fn sound() -> (Prologue, Frame) {
-    let mut reader = FlvReader::new(1 << 24);
-    reader.push(&fs::read(Media::Plain.file()).expect("a file"));
-    let (mut tags, mut media, mut prologue) = (TagReader::default(), VecDeque::new(), Prologue::default());
-    while let Some(tag) = reader.next().expect("a tag") {
-        if tag.kind == TagKind::Audio {
-            tags.audio(Timestamp::ZERO, tag.body, &mut media).expect("sound");
-        }
-        match media.pop_front() {
-            Some(Brought::Track(track)) => prologue = prologue.with_track(track).unwrap_or(prologue),
-            Some(Brought::Frame(frame)) if frame.kind == Track::Audio => return (prologue, frame),
+    let (mut track, mut sound) = (None, None);
+    for media in speaker::media(&Media::Plain.file()) {
+        match media {
+            Brought::Track(found) if found.kind() == Track::Audio => track = Some(found),
+            Brought::Frame(frame) if frame.kind == Track::Audio => sound = Some(frame),
             _ => {}
         }
     }
-    panic!("no sound in the file");
+    let mut speaker = Speaker::publish(server, stream);
+    speaker.track(track.expect("sound"), Timestamp::ZERO);
+    let sound = sound.expect("sound");
+    for ms in std::iter::once(0).chain((to_ms % STRIDE_MS..=to_ms).step_by(STRIDE_MS as usize)) {
+        let dts = Timestamp::from_ms(ms);
+        speaker.frame(&Frame { dts, pts: dts, ..sound.clone() });
+    }
+    speaker.finish();
 }
 
 const WRAP: i64 = 1 << 31;

@@ -22,6 +22,7 @@ mod grace;
 mod hls;
 mod hooks;
 mod http;
+mod limits;
 mod mesh;
 mod page;
 mod play;

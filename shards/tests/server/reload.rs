@@ -1,9 +1,11 @@
 //! The configuration is read again while people watch.
 
 use crate::support::{
+    PATIENCE,
     certificate::{Certificate, shown},
     flv, http,
     media::Media,
+    probe::Decoder,
     publisher::Publisher,
     server::{Ports, Server, local},
     until,
@@ -237,4 +239,22 @@ fn nobody_reloads_who_may_not() {
         assert_eq!(code(&server, ""), unknown);
         server.stop();
     }
+}
+
+/// Who came before has been told another one than who comes after; both share the stream's tape.
+#[test]
+fn rtmp_players_are_told_the_chunk_size_that_they_get() {
+    let sized = |size: u32| move |ports| conf(ports, "", &format!("chunk_size {size};"), "");
+    let server = Server::of_ports(sized(60_000), 1);
+    let stream = "live/sized";
+    let _publisher = Publisher::looping(&server, stream, Media::Plain);
+    server.wait_until_live(stream);
+    let before = Decoder::seconds(&server.rtmp(stream), 6);
+    server.wait_for_clients(stream, 2);
+    server.rewrite(&sized(1_000)(server.ports));
+    assert_eq!(reload(&server)["err"], 0);
+    let after = Decoder::seconds(&server.rtmp(stream), 3);
+    after.finish(PATIENCE).assert_is_of("a player of after the reload", Media::Plain, 70);
+    before.finish(PATIENCE).assert_is_of("a player of before", Media::Plain, 145);
+    server.stop();
 }

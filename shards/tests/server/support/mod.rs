@@ -13,6 +13,7 @@ pub mod publisher;
 pub mod refusal;
 pub mod relay;
 pub mod server;
+pub mod speaker;
 pub mod stage;
 pub mod tone;
 pub mod viewer;
