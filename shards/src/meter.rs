@@ -14,6 +14,9 @@ impl<const STEP: usize> Meter<STEP> {
 
     /// Notes the total so far. Call it every `STEP` seconds.
     pub fn sample(&mut self, total: u64) {
+        if self.totals.is_empty() {
+            self.totals.reserve_exact(Self::SAMPLES);
+        }
         if self.totals.len() == Self::SAMPLES {
             self.totals.pop_front();
         }

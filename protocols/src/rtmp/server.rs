@@ -112,6 +112,12 @@ pub struct Server {
     stream_created: bool,
     /// What it wants of what it plays.
     tracks: Tracks,
+    /// While it publishes.
+    publishing: Option<Box<Publishing>>,
+}
+
+#[derive(Default)]
+struct Publishing {
     media: MediaReader,
     frames: VecDeque<shardcast_engine::frame::Media>,
 }
@@ -199,10 +205,12 @@ impl Session for Server {
         let mut out = Vec::new();
         match question {
             Question::Connect { transaction, object_encoding, enhanced } => {
-                let ServerConfig { identity, ack_window, chunk_size, .. } = &self.config;
+                // It is said once, and thousands of players need not keep it.
+                let identity = std::mem::take(&mut self.config.identity);
+                let ServerConfig { ack_window, chunk_size, .. } = &self.config;
                 reply::connected(
                     &mut self.writer,
-                    identity,
+                    &identity,
                     transaction,
                     object_encoding,
                     enhanced,
@@ -217,7 +225,7 @@ impl Session for Server {
                 let fmle = matches!(self.client, Client::FmlePublish | Client::HaivisionPublish);
                 reply::publish_started(&self.writer, fmle, &mut out);
                 self.phase = Phase::Publishing;
-                self.media = MediaReader::default();
+                self.publishing = Some(Box::default());
                 self.reader.limit_messages(self.config.max_message);
                 self.wait(now, self.config.first_packet_timeout, "the first media message");
             }
@@ -251,8 +259,7 @@ impl Server {
             client: Client::Unknown,
             stream_created: false,
             tracks: Tracks::default(),
-            media: MediaReader::default(),
-            frames: VecDeque::new(),
+            publishing: None,
             config,
         };
         server.wait(now, server.config.handshake_timeout, "connect");
@@ -355,9 +362,10 @@ impl Server {
 
     fn publish_media(&mut self, now: Instant, message: &Message) -> Result<(), ServerError> {
         self.wait(now, self.config.normal_timeout, "the next media message");
-        let result = self.media.read(message, &mut self.frames);
-        self.outputs.extend(self.frames.drain(..).map(|media| Output::Event(Event::Media(media))));
-        self.outputs.extend(self.media.note().map(|note| Output::Event(Event::Note(note))));
+        let Publishing { media, frames } = &mut **self.publishing.get_or_insert_default();
+        let result = media.read(message, frames);
+        self.outputs.extend(frames.drain(..).map(|media| Output::Event(Event::Media(media))));
+        self.outputs.extend(media.note().map(|note| Output::Event(Event::Note(note))));
         result.map_err(|source| {
             let reason = source.to_string();
             self.say(|writer, out| reply::failed(writer, "NetStream.Publish.Rejected", &reason, out));

@@ -37,8 +37,11 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         pid: std::process::id().to_string(),
     };
     let config = ServerConfig { identity, seed: seed(), ..ServerConfig::default() };
-    let mut driver =
-        Driver { seat: Seat::new(shard, connection), session: Server::new(Instant::now(), config), cue: None };
+    let mut driver = Driver {
+        seat: Seat::new(shard, connection),
+        session: Box::new(Server::new(Instant::now(), config)),
+        cue: None,
+    };
     if let Err(error) = driver.run().await {
         metrics::counter!("shardcast_session_errors_total", "protocol" => "rtmp").increment(1);
         connection.close(error.to_string());
@@ -54,7 +57,8 @@ fn seed() -> Seed {
 
 struct Driver<'s> {
     seat: Seat<'s>,
-    session: Server,
+    /// In a box, so that neither block is much larger than what is in it.
+    session: Box<Server>,
     /// A play that is allowed and not yet answered.
     cue: Option<Box<Request>>,
 }

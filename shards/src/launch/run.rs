@@ -104,6 +104,9 @@ impl Options {
 /// Runs the server until it is told to end.
 pub fn run(options: Options) -> Result<(), Failure> {
     let started = Instant::now();
+    if let Err(error) = sys::avoid_huge_pages() {
+        warn!("huge pages stay, and with them memory that nobody uses: {error}");
+    }
     let config = Arc::new(options.config);
     let limits = probe::check(config.shards, config.max_connections)?;
     for note in &limits.notes {

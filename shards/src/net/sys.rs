@@ -18,6 +18,16 @@ pub const SLICES_MAX: usize = 1024;
 /// The most datagrams of one [`send_segments`] (`UDP_MAX_SEGMENTS` of Linux before 6.9).
 pub const SEGMENTS_MAX: usize = 64;
 
+/// No page of this process is a huge one from now on (prctl(2), `PR_SET_THP_DISABLE`): the allocator asks for them, and
+/// what it frees in pieces would stay resident 2 MB at a time.
+pub fn avoid_huge_pages() -> io::Result<()> {
+    // SAFETY: takes and gives plain numbers.
+    match unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// Sends what the socket takes now, in order, in one system call; never waits and never raises SIGPIPE.
 /// A full socket is `ErrorKind::WouldBlock`. Slices beyond [`SLICES_MAX`] wait for the next call.
 pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {

@@ -214,6 +214,8 @@ impl ChunkReader {
                 return Err(ChunkError::TooManyChunkStreams { max: self.limits.chunk_streams });
             }
             None => {
+                // A player has two or three.
+                self.streams.reserve_exact(1);
                 self.streams.push(Stream::new(csid));
                 self.streams.len() - 1
             }
