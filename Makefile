@@ -3,7 +3,7 @@
 # rustup's directory, for shells that have not read its env file.
 export PATH := $(PATH):$(or $(CARGO_HOME),$(HOME)/.cargo)/bin
 
-.PHONY: all build demo test fuzz bench web fmt lint clean
+.PHONY: all build demo test fuzz bench picture web fmt lint clean
 
 all: build
 
@@ -28,6 +28,10 @@ fuzz:
 # The rows of docs/performance.md in short, as a table; target/bench has a file of each. BENCH= takes more options.
 bench: build
 	target/release/shardbench report --results target/bench $(BENCH)
+
+# Renews docs/top.svg, what a terminal shows of `shardctl top`.
+picture: build
+	@deploy/picture
 
 # Renews the player that shards/web/vendor keeps. Needs Node; nothing else does.
 web:

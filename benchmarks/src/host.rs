@@ -126,12 +126,17 @@ impl Host {
     }
 
     pub fn publish_many(&self, url: &str, kbps: u32, more: &[&str]) -> Result<Tied, ChildError> {
-        let picture = kbps.saturating_sub(SOUND_KBPS).to_string();
-        let mut command = shardbench()?;
-        command.args(["publish", url, "--size", "320x180", "--fps", "25", "--gop", "50", "--fill", "--kbps", &picture]);
-        command.args(["--audio-kbps", &SOUND_KBPS.to_string(), "--cpus", &self.cpus.to_string()]).args(more);
-        Tied::start(command.stdout(Stdio::null()))
+        publish(&self.cpus, url, kbps, more)
     }
+}
+
+/// A stream at `url`, of `kbps` with its sound.
+pub fn publish(cpus: &Cpus, url: &str, kbps: u32, more: &[&str]) -> Result<Tied, ChildError> {
+    let picture = kbps.saturating_sub(SOUND_KBPS).to_string();
+    let mut command = shardbench()?;
+    command.args(["publish", url, "--size", "320x180", "--fps", "25", "--gop", "50", "--fill", "--kbps", &picture]);
+    command.args(["--audio-kbps", &SOUND_KBPS.to_string(), "--cpus", &cpus.to_string()]).args(more);
+    Tied::start(command.stdout(Stdio::null()))
 }
 
 impl Drop for Host {
@@ -150,7 +155,7 @@ fn certify(key: &str, cert: &str) -> bool {
 }
 
 /// Held until it is given on: another program may take it then, and the server says so.
-fn tcp() -> io::Result<(TcpListener, u16)> {
+pub fn tcp() -> io::Result<(TcpListener, u16)> {
     let held = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = held.local_addr()?.port();
     Ok((held, port))
@@ -162,13 +167,18 @@ fn udp() -> io::Result<u16> {
 
 /// What `play` is told to measure `number` viewers of the published stream.
 pub fn viewers(host: &Host, way: &str, number: u32, duration: f64) -> Vec<String> {
+    arguments(&host.url(way), host.pid(), number, duration, &host.cpus)
+}
+
+/// Likewise of any server.
+pub fn arguments(url: &str, pid: u32, number: u32, duration: f64, cpus: &Cpus) -> Vec<String> {
     let pairs = [
         ("-n", number.to_string()),
         ("--for", duration.to_string()),
         ("--settle", "2".into()),
-        ("--server-pid", host.pid().to_string()),
-        ("--cpus", host.cpus.to_string()),
+        ("--server-pid", pid.to_string()),
+        ("--cpus", cpus.to_string()),
     ];
     let pairs = pairs.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
-    [host.url(way)].into_iter().chain(pairs).collect()
+    [url.to_owned()].into_iter().chain(pairs).collect()
 }

@@ -2,6 +2,7 @@
 
 mod child;
 mod churn;
+mod crowd;
 mod curve;
 mod endpoint;
 mod feed;
@@ -18,6 +19,7 @@ mod publish;
 mod record;
 mod relay;
 mod report;
+mod rival;
 mod source;
 mod stand;
 mod sys;

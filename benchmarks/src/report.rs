@@ -3,8 +3,10 @@
 
 use crate::{
     child::{ChildError, Measurement},
+    crowd,
     host::{self, Host, HostError},
     record,
+    rival::Rival,
     stand::percents,
     sys,
     usage::{Usage, UsageError},
@@ -48,6 +50,8 @@ pub enum ReportError {
     Usage(#[from] UsageError),
     #[error("{seen} of {wanted} publishers came within {PUBLISHERS_COME:?}")]
     Publishers { seen: usize, wanted: u32 },
+    #[error("no nginx with its RTMP module here (libnginx-mod-rtmp)")]
+    NoRival,
     #[error("{0}: {1}")]
     Write(PathBuf, io::Error),
     #[error("{failed} of {rows} rows failed")]
@@ -86,6 +90,10 @@ const ROWS: [Row; 11] = [
 ];
 /// Longer than `queue_length`.
 const FILL_S: u32 = 12;
+const RIVAL: &str = "rtmp-nginx";
+const RIVAL_NUMBER: u32 = 1000;
+const CROWD: &str = "http-crowd";
+const CROWD_NUMBER: u32 = 2000;
 const PUBLISHERS: &str = "publishers";
 const PUBLISHERS_NUMBER: u32 = 3000;
 const PUBLISHERS_KBPS: u32 = 300;
@@ -100,19 +108,21 @@ pub fn run(options: &Options) -> Result<(), ReportError> {
         "CPU %",
         "µs each/s",
         "s per GB",
-        "×limit",
+        "×",
         "delay p50/p99 ms",
         "gap p99",
         "KB each",
         "failed/short"
     );
     let wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-    let names = ROWS.iter().map(|row| row.name).chain([PUBLISHERS, CHURN]).filter(|name| wanted(name));
+    let names = ROWS.iter().map(|row| row.name).chain([RIVAL, CROWD, PUBLISHERS, CHURN]).filter(|name| wanted(name));
     let (mut rows, mut failed) = (0, 0);
     for name in names.take_while(|_| !sys::stop_requested()) {
         rows += 1;
         let measured = match ROWS.iter().find(|row| row.name == name) {
             Some(row) => viewers(options, row),
+            None if name == RIVAL => rival(options),
+            None if name == CROWD => crowd(options),
             None if name == PUBLISHERS => publishers(options),
             None => churn(options),
         };
@@ -148,15 +158,52 @@ fn viewers(options: &Options, row: &Row) -> Result<Value, ReportError> {
     };
     figures["stream_kbps"] = row.kbps.into();
     figures["window_ms"] = row.window.into();
+    if row.way == "https" {
+        let plain = at(options, "http", number, row.kbps, row.window)?;
+        figures["of_plain"] = ratio(&figures, &plain);
+        figures["plain"] = plain;
+    }
     if let Some(window) = row.window {
         // At the rate that the viewers really had.
         let kbps = figures.pointer("/viewer_kbps/p50").and_then(Value::as_f64).unwrap_or_default().round() as u32;
         let limit = limit_in_child(options, number - number * row.stalled / 100, kbps, window)?;
-        let cost = |of: &Value| of.pointer("/server/us_per_viewer_second").and_then(Value::as_f64);
-        figures["of_limit"] = cost(&figures).zip(cost(&limit)).map(|(ours, least)| ours / least).into();
+        figures["of_limit"] = ratio(&figures, &limit);
         figures["limit"] = limit;
     }
     Ok(figures)
+}
+
+/// `number` viewers of one stream over `way`.
+fn at(options: &Options, way: &str, number: u32, kbps: u32, window: Option<u32>) -> Result<Value, ReportError> {
+    let host = Host::start(&options.host, window)?;
+    let _publisher = host.publish(kbps)?;
+    Ok(Measurement::start("play", &host::viewers(&host, way, number, options.duration), true)?.wait()?)
+}
+
+/// What a viewer costs in `these`, as a share of `those`.
+fn ratio(these: &Value, those: &Value) -> Value {
+    let cost = |of: &Value| of.pointer("/server/us_per_viewer_second").and_then(Value::as_f64);
+    cost(these).zip(cost(those)).map(|(these, those)| these / those).into()
+}
+
+/// The same viewers of ours and of nginx-rtmp with its defaults.
+fn rival(options: &Options) -> Result<Value, ReportError> {
+    let number = options.number(RIVAL_NUMBER);
+    let mut figures = at(options, "rtmp", number, FIXED.kbps, FIXED.window)?;
+    let rival = Rival::start(&options.host)?.ok_or(ReportError::NoRival)?;
+    let _publisher = host::publish(&options.host.cpus, &rival.url(), FIXED.kbps, &[])?;
+    let arguments = host::arguments(&rival.url(), rival.pid(), number, options.duration, &options.host.cpus);
+    let theirs = Measurement::start("play", &arguments, true)?.wait()?;
+    figures["of_rival"] = ratio(&figures, &theirs);
+    figures["rival"] = theirs;
+    Ok(figures)
+}
+
+/// What those who watch already notice of many who come at once, with the settings that are built in.
+fn crowd(options: &Options) -> Result<Value, ReportError> {
+    let host = Host::start(&options.host, None)?;
+    let _publisher = host.publish(FIXED.kbps)?;
+    Ok(crowd::measure(&host, options.number(CROWD_NUMBER), options.duration)?)
 }
 
 /// The do-nothing loop, on the server's CPUs.
@@ -237,7 +284,7 @@ fn line(name: &str, figures: &Value) -> String {
         cell("/server/cpu_percent", 1, 1.0),
         first(&["/server/us_per_viewer_second", "/server/us_per_publisher_second", "/server/cpu_us_per_cycle"], 1, 1.0),
         cell("/server/cpu_s_per_gb", 3, 1.0),
-        cell("/of_limit", 2, 1.0),
+        first(&["/of_plain", "/of_rival", "/of_limit"], 2, 1.0),
         format!("{}/{}", cell("/delay_ms/p50", 1, 1.0), cell("/delay_ms/p99", 1, 1.0)),
         cell("/read_gap_ms/p99", 0, 1.0),
         first(&["/server/resident_bytes_per_viewer", "/server/resident_bytes_per_publisher"], 1, 1e3),

@@ -27,7 +27,7 @@ pub fn head() -> String {
 }
 
 pub fn kick(server: &Server, id: &str) -> Result<Value, Error> {
-    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+    if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
         return Err(Error::BadId(id.into()));
     }
     server.delete(&format!("/api/v1/clients/{id}"))
@@ -35,7 +35,8 @@ pub fn kick(server: &Server, id: &str) -> Result<Value, Error> {
 
 pub fn is_of(client: &Value, stream: &str) -> bool {
     let wanted = stream.trim_start_matches('/');
-    text(&client["url"]).trim_start_matches('/') == wanted || text(&client["name"]) == wanted
+    let url = text(&client["url"]);
+    url.trim_start_matches('/') == wanted || url.rsplit('/').next() == Some(wanted)
 }
 
 pub fn line(client: &Value) -> String {

@@ -3,6 +3,8 @@
 
 use crate::{
     http::{Error, Server},
+    player::Player,
+    stun,
     table::text,
 };
 use serde_json::{Value, json};
@@ -81,7 +83,8 @@ impl Finding {
 }
 
 /// Of this machine, and of the server where it answers.
-pub fn examine(server: &Server) -> Vec<Finding> {
+/// `play` is what it may begin to play there.
+pub fn examine(server: &Server, play: Option<&str>) -> Vec<Finding> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let summaries = server.get("/api/v1/summaries");
     // Its limits count where it runs here; else those of this shell.
@@ -101,7 +104,7 @@ pub fn examine(server: &Server) -> Vec<Finding> {
     findings.extend(clock(&read("/sys/devices/system/clocksource/clocksource0/current_clocksource"), &synchronised()));
     findings.extend(governors());
     match summaries {
-        Ok(summaries) => findings.extend(of_server(server, &summaries)),
+        Ok(summaries) => findings.extend(of_server(server, &summaries, play)),
         Err(Error::Io { source, .. }) if source.kind() == ErrorKind::ConnectionRefused => {
             findings.push(Finding::new(Grade::Poor, format!("no server answers at {}", server.address), "start it"));
             findings.extend(PORTS.map(|(name, port)| free(name, port)));
@@ -202,7 +205,7 @@ fn free(name: &str, port: u16) -> Finding {
     }
 }
 
-fn of_server(server: &Server, summaries: &Value) -> Vec<Finding> {
+fn of_server(server: &Server, summaries: &Value, play: Option<&str>) -> Vec<Finding> {
     let mut findings = vec![Finding::good(format!("a server answers at {}", server.address))];
     let theirs = summaries["data"]["now_ms"].as_u64().unwrap_or_default();
     let ours = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64;
@@ -223,28 +226,59 @@ fn of_server(server: &Server, summaries: &Value) -> Vec<Finding> {
         let answered = udp(&format!("{host}:{port}"), &srt_induction());
         findings.push(reach(&format!("SRT at {host}:{port}"), answered, "open its UDP port in the firewall"));
     }
-    for candidate in places["candidates"].as_array().into_iter().flatten().map(text) {
-        let mend = "set rtc_server.candidate to an address that clients reach, and open its UDP port";
-        let what = format!("WebRTC at {candidate}");
-        findings.push(match udp(&candidate, &STUN_BINDING) {
-            // It has no answer for strangers, so that it cannot be made to send to others.
-            Knock::Silent => Finding::new(Grade::Open, format!("{what} does not refuse; only a player can tell"), mend),
-            knock => reach(&what, knock, mend),
-        });
+    match play.map(|stream| Player::begin(server, stream)) {
+        Some(Ok(player)) => findings.extend(player.candidates.iter().map(|candidate| as_player(&player, candidate))),
+        Some(Err(error)) => findings.push(Finding::new(Grade::Bad, format!("WebRTC: {error}"), "see the server's log")),
+        None => findings.extend(places["candidates"].as_array().into_iter().flatten().map(|at| as_stranger(&text(at)))),
     }
     findings
 }
 
+/// What mends WebRTC that is not reached.
+const CANDIDATE: &str = "set rtc_server.candidate to an address that clients reach, and open its UDP port";
+
+/// The server has no answer for strangers, so that it cannot be made to send to others.
+fn as_stranger(candidate: &str) -> Finding {
+    let what = format!("WebRTC at {candidate}");
+    match udp(candidate, &stun::request(transaction())) {
+        Knock::Silent => {
+            let mend = "shardctl doctor --play APP/STREAM asks as a player of it";
+            Finding::new(Grade::Open, format!("{what} does not refuse; only a player can tell"), mend)
+        }
+        knock => reach(&what, knock, CANDIDATE),
+    }
+}
+
+fn as_player(player: &Player, candidate: &str) -> Finding {
+    let check = stun::check(&player.user, &player.password, transaction());
+    let knock = match udp(candidate, &check) {
+        Knock::Answered(answer) if !stun::is_answered(&check, &answer) => {
+            Knock::Refused(io::Error::other("what answers is not this server"))
+        }
+        knock => knock,
+    };
+    reach(&format!("WebRTC at {candidate}"), knock, CANDIDATE)
+}
+
+/// Another one each time.
+fn transaction() -> [u8; 12] {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut transaction = [0; 12];
+    transaction.copy_from_slice(&since.as_nanos().to_be_bytes()[4..]);
+    transaction
+}
+
 /// What came of knocking; an answer to UDP that does not come says little.
 enum Knock {
-    Answered,
+    /// With this, by UDP.
+    Answered(Vec<u8>),
     Silent,
     Refused(io::Error),
 }
 
 fn reach(what: &str, knock: Knock, mend: &'static str) -> Finding {
     match knock {
-        Knock::Answered => Finding::good(format!("{what} answers")),
+        Knock::Answered(_) => Finding::good(format!("{what} answers")),
         Knock::Silent => Finding::new(Grade::Poor, format!("{what} says nothing, and is not refused"), mend),
         Knock::Refused(error) => Finding::new(Grade::Bad, format!("{what} is not reachable from here: {error}"), mend),
     }
@@ -252,22 +286,25 @@ fn reach(what: &str, knock: Knock, mend: &'static str) -> Finding {
 
 fn tcp(address: &str) -> Knock {
     match resolve(address).and_then(|address| TcpStream::connect_timeout(&address, PATIENCE)) {
-        Ok(_) => Knock::Answered,
+        Ok(_) => Knock::Answered(Vec::new()),
         Err(error) => Knock::Refused(error),
     }
 }
 
 fn udp(address: &str, request: &[u8]) -> Knock {
-    let knock = || -> io::Result<()> {
+    let knock = || -> io::Result<Vec<u8>> {
         let to = resolve(address)?;
         let socket = UdpSocket::bind(if to.is_ipv6() { "[::]:0" } else { "0.0.0.0:0" })?;
         socket.connect(to)?;
         socket.set_read_timeout(Some(PATIENCE))?;
         socket.send(request)?;
-        socket.recv(&mut [0; 1500]).map(drop)
+        let mut answer = vec![0; 1500];
+        let length = socket.recv(&mut answer)?;
+        answer.truncate(length);
+        Ok(answer)
     };
     match knock() {
-        Ok(()) => Knock::Answered,
+        Ok(answer) => Knock::Answered(answer),
         Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => Knock::Silent,
         Err(error) => Knock::Refused(error),
     }
@@ -276,10 +313,6 @@ fn udp(address: &str, request: &[u8]) -> Knock {
 fn resolve(address: &str) -> io::Result<SocketAddr> {
     address.to_socket_addrs()?.next().ok_or(ErrorKind::AddrNotAvailable.into())
 }
-
-/// RFC 8489 §5: a request with no attributes.
-const STUN_BINDING: [u8; 20] =
-    [0, 1, 0, 0, 0x21, 0x12, 0xa4, 0x42, b's', b'h', b'a', b'r', b'd', b'c', b't', b'l', b'-', b'd', b'o', b'c'];
 
 /// The first packet of a caller (draft-sharabayko-srt §3.2.1, §4.3.1.1): a handshake of version 4 and type 1.
 fn srt_induction() -> [u8; 64] {
@@ -330,8 +363,8 @@ mod tests {
     fn what_refuses_is_told_from_what_is_silent() {
         let socket = UdpSocket::bind("127.0.0.1:0").expect("a socket");
         let address = socket.local_addr().expect("its address").to_string();
-        assert!(matches!(udp(&address, &STUN_BINDING), Knock::Silent));
+        assert!(matches!(udp(&address, &srt_induction()), Knock::Silent));
         drop(socket);
-        assert!(matches!(udp(&address, &STUN_BINDING), Knock::Refused(_)));
+        assert!(matches!(udp(&address, &srt_induction()), Knock::Refused(_)));
     }
 }

@@ -39,6 +39,8 @@ pub enum Error {
     Terminal(io::Error),
     #[error("{0} of these must be mended")]
     Unfit(usize),
+    #[error("{server} does not let it play: {answer}")]
+    Unplayed { server: String, answer: String },
     #[error("{server} answers with error {code}: {what}")]
     Refused { server: String, code: u64, what: &'static str },
 }
@@ -96,28 +98,43 @@ impl Server {
         }
     }
 
+    /// By WHEP, and what the server answers to it.
+    pub fn offer(&self, path: &str, sdp: &str) -> Result<Answer, Error> {
+        let answer = self.exchange("POST", path, sdp)?;
+        if status(&answer.head) != "201" {
+            let said = format!("{} {}", answer.head.lines().next().unwrap_or_default(), answer.body.trim());
+            return Err(Error::Unplayed { server: self.address.clone(), answer: said });
+        }
+        Ok(answer)
+    }
+
+    /// Ends what is at `path`, whatever is answered.
+    pub fn end(&self, path: &str) -> Result<(), Error> {
+        self.exchange("DELETE", path, "").map(drop)
+    }
+
     fn document(&self, method: &str, path: &str) -> Result<Value, Error> {
-        let answer = self.exchange(method, path).map_err(|source| self.broken(source))?;
-        let foreign = || self.foreign(answer.lines().next().unwrap_or("nothing"));
-        let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(foreign)?;
-        match head.split(' ').nth(1).unwrap_or_default() {
-            "200" => serde_json::from_str(body).map_err(|_| foreign()),
+        let Answer { head, body } = self.exchange(method, path, "")?;
+        let said = head.lines().next().unwrap_or("nothing");
+        self.judge(said)?;
+        serde_json::from_str(&body).map_err(|_| self.foreign(said))
+    }
+
+    /// `said` is the line with the status.
+    fn judge(&self, said: &str) -> Result<(), Error> {
+        match status(said) {
+            "200" => Ok(()),
             "401" => Err(Error::Denied { server: self.address.clone() }),
-            _ => Err(foreign()),
+            _ => Err(self.foreign(said)),
         }
     }
 
     /// The lines of an answer that goes on until the server or the caller ends it.
     pub fn follow(&self, path: &str) -> Result<impl Iterator<Item = Result<String, Error>>, Error> {
         let broken = |source| self.broken(source);
-        let stream = self.ask("GET", path).map_err(broken)?;
+        let stream = self.ask("GET", path, "").map_err(broken)?;
         let mut lines = BufReader::new(stream).lines();
-        let status = lines.next().unwrap_or_else(|| Ok(String::new())).map_err(broken)?;
-        match status.split(' ').nth(1).unwrap_or_default() {
-            "200" => {}
-            "401" => return Err(Error::Denied { server: self.address.clone() }),
-            _ => return Err(self.foreign(&status)),
-        }
+        self.judge(&lines.next().unwrap_or_else(|| Ok(String::new())).map_err(broken)?)?;
         for line in lines.by_ref() {
             if line.map_err(broken)?.is_empty() {
                 break;
@@ -134,23 +151,46 @@ impl Server {
         Error::Foreign { server: self.address.clone(), answer: answer.chars().take(80).collect() }
     }
 
-    fn exchange(&self, method: &str, path: &str) -> io::Result<String> {
+    fn exchange(&self, method: &str, path: &str, body: &str) -> Result<Answer, Error> {
         let mut answer = String::new();
-        self.ask(method, path)?.take(LARGEST).read_to_string(&mut answer)?;
-        Ok(answer)
+        let asked = self.ask(method, path, body);
+        let read = asked.and_then(|stream| stream.take(LARGEST).read_to_string(&mut answer));
+        read.map_err(|source| self.broken(source))?;
+        match answer.split_once("\r\n\r\n") {
+            Some((head, body)) => Ok(Answer { head: head.to_owned(), body: body.to_owned() }),
+            None => Err(self.foreign(answer.lines().next().unwrap_or("nothing"))),
+        }
     }
 
     /// HTTP/1.0, so that the answer is neither chunked nor followed by another.
-    fn ask(&self, method: &str, path: &str) -> io::Result<TcpStream> {
+    fn ask(&self, method: &str, path: &str, body: &str) -> io::Result<TcpStream> {
         let address = self.address.to_socket_addrs()?.next().ok_or(io::ErrorKind::AddrNotAvailable)?;
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let credentials = self.credentials.as_ref().map(|value| format!("Authorization: {value}\r\n"));
         let credentials = credentials.unwrap_or_default();
-        write!(stream, "{method} {path} HTTP/1.0\r\nHost: {}\r\n{credentials}\r\n", self.address)?;
+        let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+        write!(stream, "{method} {path} HTTP/1.0\r\nHost: {}\r\n{credentials}{length}\r\n{body}", self.address)?;
         Ok(stream)
     }
+}
+
+pub struct Answer {
+    head: String,
+    pub body: String,
+}
+
+impl Answer {
+    pub fn header(&self, name: &str) -> Option<&str> {
+        let headers = self.head.lines().filter_map(|line| line.split_once(':'));
+        headers.filter(|(found, _)| found.eq_ignore_ascii_case(name)).map(|(_, value)| value.trim()).next()
+    }
+}
+
+/// Of a head.
+fn status(head: &str) -> &str {
+    head.split(' ').nth(1).unwrap_or_default()
 }
 
 /// Of SRS's error numbers that the commands here can meet.

@@ -5,8 +5,10 @@ mod config;
 mod doctor;
 mod events;
 mod http;
+mod player;
 mod shards;
 mod streams;
+mod stun;
 mod table;
 mod terminal;
 mod top;
@@ -87,7 +89,11 @@ enum Command {
         level: Option<String>,
     },
     /// Examine this machine, and whether the server is reachable from here
-    Doctor,
+    Doctor {
+        /// Begin to play this by WebRTC, to reach the addresses that the server tells players; its hooks are asked
+        #[arg(long, value_name = "APP/STREAM[?QUERY]")]
+        play: Option<String>,
+    },
     /// Print a script that completes commands in a shell
     Completions { shell: Shell },
     /// Print the manual page
@@ -168,8 +174,8 @@ fn run(arguments: Arguments) -> Result<Vec<String>, Error> {
             let answer = config::log_level(&server, level.as_deref())?;
             vec![if json { answer.to_string() } else { table::text(&answer["data"]["level"]) }]
         }
-        Command::Doctor => {
-            let findings = doctor::examine(&server);
+        Command::Doctor { play } => {
+            let findings = doctor::examine(&server, play.as_deref());
             let said = |finding: &doctor::Finding| {
                 if json { vec![finding.to_json().to_string()] } else { finding.lines() }
             };

@@ -85,7 +85,8 @@ impl Look {
     }
 
     fn of(shards: &[Value], streams: &[Value], clients: &[Value]) -> Self {
-        let sum = |name: &str| shards.iter().filter_map(|shard| shard[name].as_u64()).sum();
+        let publishers = streams.iter().filter(|stream| stream["publish"]["active"] == true).count() as u64;
+        let clients_of_streams: u64 = streams.iter().filter_map(|stream| stream["clients"].as_u64()).sum();
         let rate = |way: &str| streams.iter().filter_map(|stream| stream["kbps"][way].as_u64()).sum();
         // The worst lag and all skips of a stream's viewers.
         let mut delays: HashMap<String, (Option<i64>, u64)> = HashMap::new();
@@ -96,8 +97,9 @@ impl Look {
         }
         Self {
             loads: shards.iter().map(|shard| shard["load"].as_f64().unwrap_or_default() * 100.0).collect(),
-            publishers: sum("publishers"),
-            viewers: sum("viewers"),
+            publishers,
+            // Those by HLS are on no shard.
+            viewers: clients_of_streams.saturating_sub(publishers),
             received: rate("recv_30s"),
             sent: rate("send_30s"),
             streams: streams
@@ -118,7 +120,7 @@ impl Row {
         let (received, sent) = (kbps("recv_30s"), kbps("send_30s"));
         let url = text(&stream["url"]);
         let line = format!(
-            "{url:<32} {:>7} {received:>9} {sent:>9} {:>7} {skips:>5}  {:<24} {}",
+            "{url:<32} {:>7} {received:>9} {sent:>9} {:>7} {skips:>5}  {:<36} {}",
             stream["clients"].to_string(),
             lag_ms.map_or("-".into(), |lag| lag.to_string()),
             streams::picture(stream),
@@ -257,7 +259,7 @@ impl View {
         let table = match self.clients {
             true => clients::head(),
             false => format!(
-                "{:<32} {:>7} {:>9} {:>9} {:>7} {:>5}  {:<24} SOUND",
+                "{:<32} {:>7} {:>9} {:>9} {:>7} {:>5}  {:<36} SOUND",
                 "STREAM", "CLIENTS", "IN kbit/s", "OUT", "LAG ms", "SKIPS", "PICTURE"
             ),
         };
@@ -299,10 +301,7 @@ mod tests {
             })
         };
         Look::of(
-            &[
-                json!({"load": 0.25, "publishers": 1, "viewers": 3}),
-                json!({"load": 0.5, "publishers": 0, "viewers": 0}),
-            ],
+            &[json!({"load": 0.25}), json!({"load": 0.5})],
             &[stream("/live/a", 2000, Some("aaaaaaaa")), stream("/live/b", 9000, None)],
             &[
                 client("11111111", "/live/a", 2000, 40, 0),

@@ -100,6 +100,11 @@ fn doctor_reaches_what_the_server_tells_its_clients() {
         assert!(text.contains(&format!("good {what} at 127.0.0.1:{port} answers")), "{what} in {text}");
     }
     assert!(text.contains(&format!("open WebRTC at 127.0.0.1:{} does not refuse", server.ports[4])), "{text}");
+    // A player gets an answer, and leaves nothing behind.
+    let said = server.ctl().args(["doctor", "--play", "live/reached?k=v"]).output().expect("a command");
+    let played = String::from_utf8_lossy(&said.stdout).into_owned();
+    assert!(played.contains(&format!("good WebRTC at 127.0.0.1:{} answers", server.ports[4])), "{played}");
+    until("it is gone", || (!server.says(&["clients"]).contains("/live/reached")).then_some(()));
     // Each that is not good has a line with what mends it.
     let lines: Vec<_> = text.lines().collect();
     for pair in lines.windows(2).filter(|pair| !pair[0].starts_with(' ') && !pair[0].starts_with("good")) {
@@ -169,7 +174,7 @@ impl Server {
              http_api {{ enabled on; listen 127.0.0.1:{api}; raw_api {{ enabled on; allow_reload on; }} }}
              srt_server {{ enabled on; listen 127.0.0.1:{srt}; }}
              rtc_server {{ enabled on; listen 127.0.0.1:{rtc}; candidate 127.0.0.1; }}
-             vhost __defaultVhost__ {{ http_remux {{ enabled on; }} }}"
+             vhost __defaultVhost__ {{ http_remux {{ enabled on; }} rtc {{ enabled on; }} }}"
         );
         fs::write(&file, conf).expect("write a configuration");
         let mut config = Source::File(file).read(&Env::default()).expect("a configuration");

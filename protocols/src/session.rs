@@ -138,6 +138,7 @@ pub enum Client {
     Unknown,
     RtmpPlay,
     FlvPlay,
+    HlsPlay,
     FlashPublish,
     FmlePublish,
     HaivisionPublish,

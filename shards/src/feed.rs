@@ -5,10 +5,13 @@ use crate::{
     control::api::{kind, unix_ms},
 };
 use serde::Serialize;
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
-    mpsc::{Receiver, SyncSender, sync_channel},
+use std::{
+    net::IpAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
 };
 
 /// Notices on their way to the control shard.
@@ -43,10 +46,14 @@ impl Notice {
 
     /// Of a client, and of what it publishes or plays where that is known.
     pub fn of(event: &'static str, connection: &Connection, part: Option<&Part>) -> Self {
+        Self::about(event, &connection.id, connection.peer.get().ip(), part)
+    }
+
+    fn about(event: &'static str, id: &str, ip: IpAddr, part: Option<&Part>) -> Self {
         Self {
-            id: Some(connection.id.clone()),
+            id: Some(id.to_owned()),
             r#type: part.map(|part| kind(part.request.client)),
-            ip: Some(connection.peer.get().ip().to_canonical().to_string()),
+            ip: Some(ip.to_canonical().to_string()),
             url: part.map(|part| part.key.to_string()),
             ..Self::new(event, None)
         }
@@ -87,17 +94,15 @@ impl Feed {
     }
 
     /// A client publishes or plays.
-    pub fn begin(&self, connection: &Connection, part: &Part) {
+    pub fn begin(&self, id: &str, ip: IpAddr, part: &Part) {
         self.0.clients.fetch_add(1, Relaxed);
-        self.tell(|| Notice::of(if part.publishes { "publish" } else { "play" }, connection, Some(part)));
+        self.tell(|| Notice::about(if part.publishes { "publish" } else { "play" }, id, ip, Some(part)));
     }
 
-    /// It does so no more. As SRS counts, a client that goes by itself has failed, since reading from it has.
-    pub fn end(&self, connection: &Connection, part: &Part) {
-        if connection.ending.get().is_none() {
-            self.0.failed.fetch_add(1, Relaxed);
-        }
-        self.tell(|| Notice::of(if part.publishes { "unpublish" } else { "stop" }, connection, Some(part)));
+    /// It does so no more. As SRS counts, a connection that goes by itself has failed, since reading from it has.
+    pub fn end(&self, id: &str, ip: IpAddr, part: &Part, failed: bool) {
+        self.0.failed.fetch_add(u64::from(failed), Relaxed);
+        self.tell(|| Notice::about(if part.publishes { "unpublish" } else { "stop" }, id, ip, Some(part)));
     }
 
     pub fn set_followers(&self, count: usize) {

@@ -83,6 +83,8 @@ pub struct Client {
     pub id: String,
     pub ip: IpAddr,
     pub key: StreamKey,
+    /// As [`name`] has it.
+    pub stream: String,
     /// With its `?`, but of SRT and WHIP without, as SRS has it.
     pub param: String,
     pub tc_url: String,
@@ -98,6 +100,7 @@ impl Client {
         Self {
             id: id.to_owned(),
             ip: ip.to_canonical(),
+            stream: name(&key, request).to_owned(),
             key,
             param: param.to_owned(),
             tc_url: request.tc_url.clone(),
@@ -109,6 +112,11 @@ impl Client {
         let Publication { id, ip, key, request, .. } = publication;
         Self::new(id, *ip, key.clone(), request)
     }
+}
+
+/// The stream's name to receivers and the API: by HLS that of its playlist, as SRS has it.
+pub fn name<'a>(key: &'a StreamKey, request: &'a Request) -> &'a str {
+    if request.client == Kind::HlsPlay { &request.stream } else { key.stream() }
 }
 
 pub struct Call {

@@ -209,11 +209,12 @@ fn line(now: SystemTime, level: tracing::Level, fields: &Fields, form: Form) -> 
     let cid = if fields.cid.text.is_empty() { "-" } else { &fields.cid.text };
     let _ = write!(line, "[{level}][{}][{cid}] ", std::process::id());
     let end = LINE_BYTES_MAX - LINE_BYTES_SPARE;
-    for part in [&fields.text, &fields.others] {
+    let others: String = fields.others.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+    for (part, cut) in [(&fields.text.text, fields.text.cut), (&others, false)] {
         let room = end.saturating_sub(line.len());
-        let fits = whole_characters(&part.text, room);
+        let fits = whole_characters(part, room);
         line.push_str(fits);
-        if fits.len() < part.text.len() || part.cut {
+        if fits.len() < part.len() || cut {
             line.push_str("...");
             break;
         }
@@ -246,7 +247,7 @@ fn object(now: SystemTime, level: tracing::Level, fields: &Fields) -> String {
         |part: &str| if part.len() > room { format!("{}...", whole_characters(part, room)) } else { part.into() };
     add("text", text(&fields.text.text).into());
     let mut left = room;
-    for (name, value) in &fields.list {
+    for (name, value) in &fields.others {
         left = left.saturating_sub(name.len() + value.len());
         if left == 0 {
             break;
@@ -268,19 +269,12 @@ fn whole_characters(text: &str, bytes_max: usize) -> &str {
 struct Fields {
     cid: Escaped,
     text: Escaped,
-    others: Escaped,
-    /// The others apart.
-    list: Vec<(&'static str, String)>,
+    others: Vec<(&'static str, String)>,
 }
 
 impl Default for Fields {
     fn default() -> Self {
-        Self {
-            cid: Escaped::new(CID_BYTES_MAX),
-            text: Escaped::new(LINE_BYTES_MAX),
-            others: Escaped::new(LINE_BYTES_MAX),
-            list: Vec::new(),
-        }
+        Self { cid: Escaped::new(CID_BYTES_MAX), text: Escaped::new(LINE_BYTES_MAX), others: Vec::new() }
     }
 }
 
@@ -297,9 +291,8 @@ impl Visit for Fields {
             name => {
                 let mut one = Escaped::new(LINE_BYTES_MAX);
                 let _ = write!(one, "{value:?}");
-                let written = write!(self.others, " {name}={}", one.text);
-                self.list.push((name, one.text));
-                written
+                self.others.push((name, one.text));
+                Ok(())
             }
         };
     }

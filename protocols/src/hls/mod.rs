@@ -9,3 +9,4 @@ mod playlist;
 
 pub use names::{Asked, BadTemplate, Names, Template};
 pub use packager::{Change, Content, Packager, Segment, Settings};
+pub use playlist::{master, with_query};

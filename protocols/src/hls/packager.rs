@@ -58,6 +58,14 @@ pub enum Content {
     Segment(Bytes),
 }
 
+impl Content {
+    pub fn bytes(&self) -> &Bytes {
+        match self {
+            Self::Playlist(bytes) | Self::Segment(bytes) => bytes,
+        }
+    }
+}
+
 /// Shorter ones are given up, and their number with them is used again.
 const SHORTEST: Timestamp = Timestamp::from_whole_ms(100);
 /// Sound alone for less than this before the first picture is given up for a segment that starts with it.

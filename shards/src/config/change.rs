@@ -7,28 +7,6 @@ use super::{
 };
 use std::{collections::BTreeMap, fmt};
 
-/// Directives, and blocks with all that is in them, that are read once.
-const AT_START: [&str; 18] = [
-    "asprocess",
-    "auto_reload_for_docker",
-    "daemon",
-    "disable_daemon_for_docker",
-    "in_docker",
-    "inotify_auto_reload",
-    "log_json",
-    "pid",
-    "rtc_server.enabled",
-    "rtc_server.listen",
-    "server_id",
-    "shards",
-    "srs_log_file",
-    "srs_log_level",
-    "srs_log_level_v2",
-    "srs_log_tank",
-    "srt_server",
-    "work_dir",
-];
-
 /// One directive that stands otherwise in a newer file.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Difference {
@@ -148,9 +126,8 @@ fn effect(name: &str, env: &Env) -> Effect {
     if row.env_names(section).iter().any(|variable| env.value(variable).is_some()) {
         return Effect::Overruled;
     }
-    let under = |start: &str| name.strip_prefix(start).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
     match row.status {
-        _ if AT_START.iter().any(|start| under(start)) => Effect::AtStart,
+        _ if directives::is_at_start(name) => Effect::AtStart,
         Status::Acts => Effect::Now,
         Status::Accepted | Status::Fixed => Effect::None,
     }

@@ -22,6 +22,8 @@ pub struct Row {
     pub status: Status,
     /// May stand more than once in its block.
     pub many: bool,
+    /// Read once, a block with all that is in it; a reload leaves it as it is.
+    pub at_start: bool,
     env: EnvName,
 }
 
@@ -75,19 +77,19 @@ pub const fn section(path: &'static str, rows: &'static [Row]) -> Section {
 }
 
 pub const fn acts(name: &'static str, kind: Kind, default: &'static str) -> Row {
-    Row { name, kind, default, status: Status::Acts, many: false, env: EnvName::Rule }
+    Row { name, kind, default, status: Status::Acts, many: false, at_start: false, env: EnvName::Rule }
 }
 
 pub const fn accepted(name: &'static str, kind: Kind, default: &'static str) -> Row {
-    Row { name, kind, default, status: Status::Accepted, many: false, env: EnvName::Rule }
+    Row { name, kind, default, status: Status::Accepted, many: false, at_start: false, env: EnvName::Rule }
 }
 
 pub const fn fixed(name: &'static str, kind: Kind, default: &'static str) -> Row {
-    Row { name, kind, default, status: Status::Fixed, many: false, env: EnvName::Rule }
+    Row { name, kind, default, status: Status::Fixed, many: false, at_start: false, env: EnvName::Rule }
 }
 
 pub const fn block(name: &'static str) -> Row {
-    Row { name, kind: Kind::Block, default: "", status: Status::Acts, many: false, env: EnvName::None }
+    Row { name, kind: Kind::Block, default: "", status: Status::Acts, many: false, at_start: false, env: EnvName::None }
 }
 
 impl Section {
@@ -107,6 +109,11 @@ impl Section {
 }
 
 impl Row {
+    pub const fn at_start(mut self) -> Self {
+        self.at_start = true;
+        self
+    }
+
     pub const fn many(mut self) -> Self {
         self.many = true;
         self
@@ -205,12 +212,27 @@ pub fn markdown() -> String {
             Status::Accepted => "accepted, not supported yet",
             Status::Fixed => "always the default",
         };
+        let at_start = if row.status == Status::Acts && is_at_start(&dotted(section.path, row.name)) {
+            "; read at start"
+        } else {
+            ""
+        };
         let many = if row.many { ", may repeat" } else { "" };
         let default = code(row.default);
         let Row { name, kind, .. } = row;
-        page += &format!("| {} | `{name}` | {kind}{many} | {default} | {env} | {status} |\n", context(section.path));
+        page += &format!(
+            "| {} | `{name}` | {kind}{many} | {default} | {env} | {status}{at_start} |\n",
+            context(section.path)
+        );
     }
     page
+}
+
+/// The directive of this dotted name, or a block that it is in, is read once.
+pub fn is_at_start(name: &str) -> bool {
+    let ends = name.match_indices('.').map(|(dot, _)| dot).chain([name.len()]);
+    ends.map(|end| name[..end].rsplit_once('.').unwrap_or(("", &name[..end])))
+        .any(|(path, last)| find(path).and_then(|section| section.row(last)).is_some_and(|row| row.at_start))
 }
 
 fn context(path: &str) -> String {
@@ -318,7 +340,7 @@ and WHIP or WHEP are answered 401 then. Of the others failures are logged and co
 https need a certificate that the system trusts (or SSL_CERT_FILE does); SRS looks at none, and so does `verify off`.
 `secret` signs bodies: the header `X-Shardcast-Signature` has `sha256=` and their HMAC-SHA256 in hex. `retries` tells
 again, after 1 s and then twice as long each time, what nobody waits for. `keep_alive on` uses connections for several
-calls. Viewers by HLS are in no session yet, so `on_play` is not asked about them. With
+calls. About viewers by HLS `on_play` is asked where `hls_ctx` is on, as it is by default. With
 `on_hls` files are written also where `hls_path` is not given.
 
 ## Differences from SRS

@@ -364,6 +364,12 @@ pub struct Hls {
     pub cleanup: bool,
     /// What is left of a stream is removed so long after its publisher; zero: the files stay.
     pub dispose: Duration,
+    /// Viewers are clients, known by an id in the URLs of playlists,
+    pub ctx: bool,
+    /// and of segments.
+    pub ts_ctx: bool,
+    /// The master playlist names the other one without a path.
+    pub relative_master: bool,
 }
 
 /// Of AES, and none, in bytes.
@@ -922,8 +928,8 @@ impl Hooks {
                 remarks.warnings.push(warning);
             }
         }
-        if !hooks.urls("on_play").is_empty() && hls.flag("enabled") {
-            let warning = format!("vhost {vhost}: on_play is NOT ASKED about viewers by HLS, who are served");
+        if !hooks.urls("on_play").is_empty() && hls.flag("enabled") && !hls.flag("hls_ctx") {
+            let warning = format!("vhost {vhost}: without hls_ctx on_play is NOT ASKED about viewers by HLS");
             remarks.warnings.push(warning);
         }
         Ok(hooks)
@@ -1050,6 +1056,9 @@ impl Hls {
             folder: scope.given("hls_path").map(|value| value.words[0].clone().into()),
             cleanup: scope.flag("hls_cleanup"),
             dispose: Duration::from_secs(scope.number("hls_dispose")?.unwrap_or_default()),
+            ctx: scope.flag("hls_ctx"),
+            ts_ctx: scope.flag("hls_ts_ctx"),
+            relative_master: scope.flag("hls_master_m3u8_path_relative"),
         })
     }
 }

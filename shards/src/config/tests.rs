@@ -171,6 +171,9 @@ fn hls() -> Hls {
         folder: None,
         cleanup: true,
         dispose: Duration::from_secs(120),
+        ctx: true,
+        ts_ctx: true,
+        relative_master: false,
     }
 }
 
@@ -262,7 +265,8 @@ fn a_file_sets_everything_that_acts() {
             http_remux { enabled on; mount /[app]/[stream].flv; }
             hls { enabled on; hls_fragment 2; hls_td_ratio 1.5; hls_aof_ratio 3; hls_window 9.5; hls_path /srv/hls;
                 hls_m3u8_file [stream].m3u8; hls_ts_file [stream]/[seq].ts; hls_entry_prefix http://cdn;
-                hls_cleanup off; hls_dispose 4; hls_wait_keyframe off; }
+                hls_cleanup off; hls_dispose 4; hls_wait_keyframe off; hls_ctx off; hls_ts_ctx off;
+                hls_master_m3u8_path_relative on; }
             dvr { enabled on; dvr_apply live/a live/b; dvr_plan segment; dvr_path /d/[stream].mp4; dvr_duration 4;
                 dvr_wait_keyframe off; }
             rtc { enabled on; stun_timeout 9; keep_bframe on; keep_avc_nalu_sei off; pli_for_rtmp 0.5;
@@ -346,6 +350,9 @@ fn a_file_sets_everything_that_acts() {
                 folder: Some("/srv/hls".into()),
                 cleanup: false,
                 dispose: ms(4_000),
+                ctx: false,
+                ts_ctx: false,
+                relative_master: true,
             },
             dvr: Dvr {
                 enabled: true,
@@ -614,7 +621,7 @@ fn hooks() -> Hooks {
 fn hooks_have_their_urls_in_order_and_are_warned_about_where_they_cannot_act() {
     let text =
         "vhost v { http_hooks { enabled on; on_publish http://a/1 http://b/2; on_play https://c/; on_stop ftp://c/; on_hls http://d/; }
-        hls { enabled on; hls_nb_notify 7; } }";
+        hls { enabled on; hls_nb_notify 7; hls_ctx off; } }";
     let Vhost { hooks, hls, .. } = &load(text).vhosts[0];
     assert_eq!(hooks.urls("on_publish"), ["http://a/1", "http://b/2"]);
     assert_eq!((hooks.urls("on_close"), hooks.notify_bytes), (&[][..], 7));
@@ -623,7 +630,7 @@ fn hooks_have_their_urls_in_order_and_are_warned_about_where_they_cannot_act() {
         remarks(text, &[]),
         [
             "vhost v: on_stop ftp://c/: only http and https are called, this fails",
-            "vhost v: on_play is NOT ASKED about viewers by HLS, who are served"
+            "vhost v: without hls_ctx on_play is NOT ASKED about viewers by HLS"
         ]
     );
     let off = load(&text.replace("hooks { enabled on;", "hooks { enabled off;"));

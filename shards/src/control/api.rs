@@ -14,10 +14,12 @@ pub use raw::spelt;
 use super::{
     Control,
     http::{Answer, json, not_allowed, redirect, with_type},
-    rtc::value,
     snapshot::{Home, Share},
 };
-use crate::ingress::candidates;
+use crate::{
+    ingress::candidates,
+    query::{self, value},
+};
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use shardcast_engine::{
@@ -171,10 +173,8 @@ struct Page {
 
 impl Page {
     fn of(query: &str) -> Self {
-        let number = |name: &str, default: usize| {
-            let found = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
-            found.map_or(default, |value| value.parse().unwrap_or(0))
-        };
+        let number =
+            |name: &str, default: usize| query::raw(query, name).map_or(default, |value| value.parse().unwrap_or(0));
         Self { start: number("start", 0), count: number("count", 10).max(1) }
     }
 
@@ -218,6 +218,7 @@ async fn metrics(control: &Control) -> Answer {
             metrics::counter!(name, "shard" => label.clone()).absolute(count);
         }
     }
+    metrics::gauge!("shardcast_hls_viewers").set(control.viewers.len() as f64);
     with_type("text/plain; version=0.0.4", control.export().await + &control.metrics.render())
 }
 
@@ -244,6 +245,11 @@ async fn gather(control: &Control) -> BTreeMap<String, Whole> {
         }
         whole.add(share);
     }
+    control.viewers.each_key(|key| {
+        if let Some((_, whole)) = by_key.get_mut(key) {
+            whole.viewers += 1;
+        }
+    });
     // A stream that nobody publishes or plays is only remembered for a moment.
     by_key.into_values().filter(|(_, whole)| whole.is_in_use()).collect()
 }

@@ -252,7 +252,7 @@ impl Control {
         let path = |path: &Path| Value::from(path.to_string_lossy());
         for name in members {
             body[*name] = match (*name, event) {
-                ("stream", _) => client.key.stream().into(),
+                ("stream", _) => client.stream.as_str().into(),
                 ("tcUrl", _) => client.tc_url.as_str().into(),
                 ("param", _) => client.param.as_str().into(),
                 ("pageUrl", _) => client.page_url.as_str().into(),
@@ -279,7 +279,7 @@ impl Control {
     async fn clients_of(&self, client: &Client) -> usize {
         let snapshot = self.snapshot().await;
         let shares = snapshot.iter().flat_map(|shard| &shard.streams).filter(|share| share.key == client.key);
-        shares.map(Share::clients).sum()
+        shares.map(Share::clients).sum::<usize>() + self.viewers.of(&client.key)
     }
 
     /// A segment's own URL where that is absolute, else `url` with its variables filled in.

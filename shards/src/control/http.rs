@@ -7,12 +7,12 @@ use super::{
     body::Body,
     hls,
     io::Io,
-    pages,
-    rtc::{self, value},
+    pages, rtc,
 };
 use crate::{
     access,
     net::tls::{self, Stream},
+    query::value,
 };
 use bytes::Bytes;
 use futures_lite::FutureExt;

@@ -21,8 +21,9 @@ mod rtc;
 pub mod snapshot;
 mod summary;
 mod system;
+mod viewers;
 
-pub use process::Process;
+pub use process::{Course, Process};
 
 use crate::{
     config::Config,
@@ -85,7 +86,7 @@ pub struct Control {
     doors: Doors<Endpoint>,
     /// Of its ports, and of the others' while it has them read anew.
     security: Arc<Security>,
-    process: process::Office,
+    process: Process,
     connections: Cell<usize>,
     pub system: system::System,
     snapshots: Census<snapshot::Shard>,
@@ -94,6 +95,7 @@ pub struct Control {
     /// Asked of the homes of streams that somebody wants to publish by WebRTC.
     verdicts: Requests<Verdict>,
     rtc: rtc::Sessions,
+    viewers: viewers::Viewers,
     hooks: hooks::Hooks,
     caller: caller::Caller,
     herald: Herald,
@@ -114,7 +116,7 @@ impl Control {
             mesh,
             doors: Doors::default(),
             security: common.security,
-            process: process::Office::new(process),
+            process,
             connections: Cell::new(0),
             system: system::System::default(),
             snapshots: Census::default(),
@@ -122,6 +124,7 @@ impl Control {
             fetches: Requests::default(),
             verdicts: Requests::default(),
             rtc: rtc::Sessions::default(),
+            viewers: viewers::Viewers::default(),
             hooks: hooks::Hooks::default(),
             caller: caller::Caller::default(),
             herald: common.herald,
@@ -244,8 +247,9 @@ impl Control {
         self.mesh.post(shard, Mail::Kick { id });
     }
 
-    /// Tells all media shards to end.
+    /// Tells all media shards to end, and those who are told of viewers that these have gone.
     pub fn quit(&self) {
+        self.viewers.clear(&self.feed);
         for shard in 0..self.shards() {
             self.mesh.post(shard, Mail::Quit);
         }

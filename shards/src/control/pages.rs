@@ -4,7 +4,7 @@ use super::{
     file::Opened,
     http::{Answer, with_type},
 };
-use crate::config::HttpServer;
+use crate::{config::HttpServer, query::decode};
 use bytes::Bytes;
 use glommio::executor;
 use hyper::HeaderMap;
@@ -43,27 +43,6 @@ pub async fn page(server: &HttpServer, path: &str, headers: &HeaderMap) -> Optio
     Some(with_type(content_type, Bytes::from_static(bytes)))
 }
 
-/// Undoes percent-encoding; what is not valid stays as it is (or becomes U+FFFD where it is not UTF-8).
-pub fn decode(path: &str) -> String {
-    let bytes = path.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut at = 0;
-    while let Some(&byte) = bytes.get(at) {
-        let digit = |offset: usize| bytes.get(at + offset).and_then(|byte| char::from(*byte).to_digit(16));
-        match (byte, digit(1), digit(2)) {
-            (b'%', Some(high), Some(low)) => {
-                out.push((high * 16 + low) as u8);
-                at += 3;
-            }
-            _ => {
-                out.push(byte);
-                at += 1;
-            }
-        }
-    }
-    String::from_utf8_lossy(&out).into_owned()
-}
-
 fn content_type(name: &str) -> &'static str {
     match Path::new(name).extension().and_then(|extension| extension.to_str()).unwrap_or_default() {
         "html" | "htm" => "text/html; charset=utf-8",
@@ -81,17 +60,5 @@ fn content_type(name: &str) -> &'static str {
         "flv" => "video/x-flv",
         "txt" => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn percent_encoding_is_undone_where_it_is_valid() {
-        assert_eq!(decode("/live/a%20b.flv"), "/live/a b.flv");
-        assert_eq!(decode("/100%/%zz%2"), "/100%/%zz%2");
-        assert_eq!(decode("/%2e%2e/x"), "/../x");
     }
 }

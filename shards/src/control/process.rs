@@ -32,7 +32,7 @@ pub struct Process {
     pub server_id: String,
     pub env: Env,
     pub orders: Arc<Orders>,
-    pub supervisor: Supervisor,
+    pub supervisor: RefCell<Supervisor>,
     pub limits: Limits,
     /// The process that started this one.
     pub parent: u32,
@@ -41,52 +41,27 @@ pub struct Process {
     /// Told by feeds.
     pub notices: Receiver<Notice>,
     pub log: Weak<log::Handle>,
+    pub course: Course,
 }
 
-pub struct Office {
-    pub env: Env,
-    pub orders: Arc<Orders>,
-    pub supervisor: RefCell<Supervisor>,
-    pub limits: Limits,
-    parent: u32,
-    pub calls: Receiver<Call>,
-    pub notices: Receiver<Notice>,
-    pub log: Weak<log::Handle>,
-    pub reload: RefCell<Reload>,
+/// What becomes of it.
+#[derive(Default)]
+pub struct Course {
+    pub(super) reload: RefCell<Reload>,
     reloading: Cell<bool>,
     /// A graceful end has begun;
     leaving: Cell<bool>,
     /// nobody is let in any more.
-    pub closed: Cell<bool>,
-}
-
-impl Office {
-    pub fn new(process: Process) -> Self {
-        let Process { env, orders, supervisor, limits, parent, calls, notices, log, .. } = process;
-        Self {
-            env,
-            orders,
-            supervisor: RefCell::new(supervisor),
-            limits,
-            parent,
-            calls,
-            notices,
-            log,
-            reload: RefCell::default(),
-            reloading: Cell::default(),
-            leaving: Cell::default(),
-            closed: Cell::default(),
-        }
-    }
+    pub(super) closed: Cell<bool>,
 }
 
 impl Control {
     /// Serves until the server is to end.
     pub async fn rule(self: &Rc<Self>) {
-        let office = &self.process;
-        let orders = &office.orders;
-        office.supervisor.borrow_mut().ready();
-        let watchdog = office.supervisor.borrow().watchdog;
+        let process = &self.process;
+        let orders = &process.orders;
+        process.supervisor.borrow_mut().ready();
+        let watchdog = process.supervisor.borrow().watchdog;
         if let Some(period) = watchdog {
             spawn_local(self.clone().report(period / 3)).detach();
         }
@@ -95,35 +70,36 @@ impl Control {
             sleep(TICK).await;
             self.deliver();
             if orders.terminate.take() {
-                match self.config().process.force_grace_quit && !office.leaving.get() {
+                match self.config().process.force_grace_quit && !process.course.leaving.get() {
                     true => orders.grace.set(),
                     false => orders.quit.set(),
                 }
             }
-            if orders.grace.take() && !office.leaving.replace(true) {
+            if orders.grace.take() && !process.course.leaving.replace(true) {
                 spawn_local(self.clone().drain()).detach();
             }
-            if orders.reload.is_set() && !office.leaving.get() && !office.reloading.replace(true) {
+            if orders.reload.is_set() && !process.course.leaving.get() && !process.course.reloading.replace(true) {
                 orders.reload.take();
                 let control = self.clone();
                 spawn_local(async move {
                     control.reload().await;
-                    control.process.reloading.set(false);
+                    control.process.course.reloading.set(false);
                 })
                 .detach();
             }
             if swept.elapsed() >= SWEEP {
                 swept = Instant::now();
                 self.sweep_rtc(swept);
-                if self.config().process.asprocess && parent_id() != office.parent {
-                    warn!("the parent process {} has gone", office.parent);
+                self.viewers.sweep(swept, &self.config(), &self.feed);
+                if self.config().process.asprocess && parent_id() != process.parent {
+                    warn!("the parent process {} has gone", process.parent);
                     orders.orphaned.set();
                     orders.quit.set();
                 }
             }
         }
         info!("ending");
-        office.supervisor.borrow().stopping();
+        process.supervisor.borrow().stopping();
     }
 
     /// Tells the supervisor that the server is well, as long as every shard answers.
@@ -139,12 +115,12 @@ impl Control {
     /// A graceful end: after a while the ports close, and when all sessions have gone, or their time has passed,
     /// and another while, the server ends.
     async fn drain(self: Rc<Self>) {
-        let office = &self.process;
+        let process = &self.process;
         let waits = self.config().process.clone();
-        office.supervisor.borrow().stopping();
+        process.supervisor.borrow().stopping();
         info!("ending with grace: the ports close in {} ms", waits.grace_start_wait.as_millis());
         sleep(waits.grace_start_wait).await;
-        office.closed.set(true);
+        process.course.closed.set(true);
         for shard in 0..self.shards() {
             self.mesh.post(shard, Mail::Drain);
         }
@@ -167,6 +143,6 @@ impl Control {
             sleep(LOOK).await;
         }
         sleep(waits.grace_final_wait).await;
-        office.orders.quit.set();
+        process.orders.quit.set();
     }
 }

@@ -69,7 +69,7 @@ impl Control {
 
     /// As `rpc=reload-fetch` has it.
     pub fn last_reload(&self) -> Value {
-        let reload = self.process.reload.borrow();
+        let reload = self.process.course.reload.borrow();
         let (number, words) = reload.failed.clone().unwrap_or((0, "Success".into()));
         json!({ "err": number, "msg": words, "state": reload.stage as u64, "rid": reload.id })
     }
@@ -77,7 +77,7 @@ impl Control {
     /// One after the other: the caller sees to that.
     pub async fn reload(self: &Rc<Self>) {
         self.process.supervisor.borrow().reloading();
-        *self.process.reload.borrow_mut() = Reload::default();
+        *self.process.course.reload.borrow_mut() = Reload::default();
         let began = Instant::now();
         let result = match self.try_reload().await {
             Ok(differences) => {
@@ -89,7 +89,7 @@ impl Control {
             Err(why) => {
                 error!("reload: {why}; the configuration in force stays");
                 self.feed.tell(|| Notice::new("reload", Some(why.to_string())));
-                self.process.reload.borrow_mut().failed = Some((why.number(), why.to_string()));
+                self.process.course.reload.borrow_mut().failed = Some((why.number(), why.to_string()));
                 "failed"
             }
         };
@@ -152,6 +152,6 @@ impl Control {
     }
 
     fn reach(&self, stage: Stage) {
-        self.process.reload.borrow_mut().stage = stage;
+        self.process.course.reload.borrow_mut().stage = stage;
     }
 }

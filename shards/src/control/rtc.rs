@@ -17,6 +17,7 @@ use crate::{
         seat,
     },
     mesh::Mail,
+    query::value,
     shard::random_id,
     stream::Publication,
 };
@@ -256,7 +257,7 @@ async fn make(
     if !config.rtc_server.enabled {
         return Err(disabled("rtc_server is off".into()));
     }
-    if control.process.closed.get() {
+    if control.process.course.closed.get() {
         return Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", "the server is ending"));
     }
     let vhost = config
@@ -496,13 +497,6 @@ impl Control {
     }
 }
 
-/// A query's value, percent-decoded; `None` where it is not there or empty.
-pub(super) fn value(query: &str, name: &str) -> Option<String> {
-    let found = query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))?;
-    let decoded = super::pages::decode(found);
-    (!decoded.is_empty()).then_some(decoded)
-}
-
 /// All but letters, digits and a few marks as %XX.
 fn encode(text: &str) -> String {
     text.bytes().fold(String::new(), |mut out, byte| {
@@ -532,9 +526,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_a_query_are_decoded() {
-        assert_eq!(value("app=live&stream=a%2fb", "stream").as_deref(), Some("a/b"));
-        assert_eq!(value("streams=x&stream=", "stream"), None);
+    fn values_of_a_location_are_encoded() {
         assert_eq!(encode("a b&c/d+e"), "a%20b%26c/d+e");
     }
 }

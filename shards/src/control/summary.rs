@@ -30,7 +30,7 @@ impl Control {
             }
             sleep(period).await;
             let mut sums: BTreeMap<_, Sum> = BTreeMap::new();
-            for client in self.clients().await.iter().flatten() {
+            for client in self.clients().await.iter().flatten().chain(&self.viewers.clients()) {
                 sums.entry(kind(client.part.request.client)).or_default().add(client);
             }
             if !sums.is_empty() {

@@ -10,6 +10,7 @@ use shardcast_engine::{
     time::Timestamp,
 };
 use std::{
+    collections::VecDeque,
     rc::Rc,
     time::{Duration, Instant},
 };
@@ -26,8 +27,11 @@ pub struct Audience {
     /// When all were served last, and up to where.
     served: Instant,
     served_end: u64,
-    /// Viewers to look at on every tick: newcomers, those catching up, those that end.
+    /// Viewers to look at on every tick: those catching up, those that end.
     hurried: Vec<Rc<Connection>>,
+    /// Those who came since the last tick and were served at once, and those who wait for a tick that has time.
+    greeted: usize,
+    newcomers: VecDeque<Rc<Connection>>,
     /// What the kernel may hold unsent of each viewer, in bytes, and the tape's end when that was set.
     unsent: u32,
     measured_end: u64,
@@ -39,6 +43,10 @@ pub struct Audience {
 
 /// The kernel may always hold so much unsent, in bytes.
 const LEAST_UNSENT: u32 = 32 << 10;
+
+/// So many newcomers get what is there for them at once between two ticks. It may be seconds of a stream, so the others
+/// of a crowd wait for their turn, lest those who watch already wait for theirs.
+const GREETED: usize = 8;
 
 /// Served at the most in one tick and audience, so that publishers get their turn.
 const BURST: usize = 4096;
@@ -53,6 +61,8 @@ pub struct Turn {
     pub now: Instant,
     /// The shortest window that the shard has time for.
     pub law: Duration,
+    /// When newcomers have had their part of this tick.
+    pub greet_until: Instant,
 }
 
 impl Audience {
@@ -67,6 +77,8 @@ impl Audience {
             served: Instant::now(),
             served_end: measured_end,
             hurried: Vec::new(),
+            greeted: 0,
+            newcomers: VecDeque::new(),
             unsent: LEAST_UNSENT,
             measured_end,
             until,
@@ -76,7 +88,7 @@ impl Audience {
 
     /// How long its viewers may do without the hand.
     pub fn pace(&self, law: Duration) -> Duration {
-        hand::pace(self.window.under(law))
+        if self.newcomers.is_empty() { hand::pace(self.window.under(law)) } else { TICK }
     }
 
     pub fn set_window(&mut self, window: Window) {
@@ -127,7 +139,26 @@ impl Audience {
         viewer.place.set(self.viewers.len());
         self.viewers.push(viewer.clone());
         self.empty_since = None;
-        self.hurry(&viewer);
+        if self.greeted < GREETED && self.newcomers.is_empty() {
+            self.greeted += 1;
+            self.hurry(&viewer);
+        } else {
+            self.newcomers.push_back(viewer);
+        }
+    }
+
+    /// One at least, whatever others took of the tick.
+    fn greet(&mut self, until: Instant) {
+        self.greeted = 0;
+        while let Some(viewer) = self.newcomers.pop_front() {
+            // It may have left again.
+            if self.viewers.get(viewer.place.get()).is_some_and(|there| there.number == viewer.number) {
+                self.hurry(&viewer);
+            }
+            if Instant::now() >= until {
+                break;
+            }
+        }
     }
 
     /// `None` where it was not here.
@@ -181,13 +212,14 @@ impl Audience {
 
     /// Moves the hand on. Returns how many viewers it served.
     pub fn tick(&mut self, ring: &Ring, turn: Turn) -> usize {
-        let Turn { tick, elapsed, now, law } = turn;
+        let Turn { tick, elapsed, now, law, greet_until } = turn;
         let window = self.window.under(law);
         let at_once = window <= TICK;
         if elapsed.is_zero() && (!at_once || now.saturating_duration_since(self.served) < law) {
             return 0;
         }
         self.tape.catch_up(ring);
+        self.greet(greet_until);
         let count = self.viewers.len();
         if !at_once {
             self.due += count as f64 * elapsed.div_duration_f64(window);

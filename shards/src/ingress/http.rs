@@ -7,6 +7,7 @@ use crate::{
     config::{Config, Vhost},
     connection::{Closed, Connection, Flow},
     mesh::Handover,
+    query,
     shard::Shard,
     stream::Wire,
 };
@@ -296,7 +297,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
     Ok(Some(Head {
         method: method.to_owned(),
         target: target.to_owned(),
-        path: crate::control::pages::decode(path),
+        path: query::decode(path),
         query: query.to_owned(),
         host: owned("host"),
         // Browsers name no page where they open a WebSocket.
@@ -376,16 +377,18 @@ fn filled<'t>(pattern: &'t str, variable: &str, text: &'t str) -> Option<&'t str
 
 /// The vhost that a request names: in its query, else by its host.
 pub fn vhost_name<'r>(host: &'r str, query: &'r str) -> &'r str {
-    let named = query.trim_start_matches('?').split('&').find_map(|pair| {
-        pair.strip_prefix("vhost=").or_else(|| pair.strip_prefix("domain=")).filter(|name| !name.is_empty())
-    });
-    named.unwrap_or(host_name(host))
+    query::raw(query, "vhost").or_else(|| query::raw(query, "domain")).unwrap_or(host_name(host))
 }
 
 /// The host without its port; IPv6 addresses keep their brackets.
-fn host_name(host: &str) -> &str {
+pub fn host_name(host: &str) -> &str {
     match host.rsplit_once(':') {
-        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) && name.parse::<IpAddr>().is_err() => name,
+        // A name with colons is an IPv6 address without brackets, and has no port.
+        Some((name, port))
+            if port.bytes().all(|byte| byte.is_ascii_digit()) && (name.ends_with(']') || !name.contains(':')) =>
+        {
+            name
+        }
         _ => host,
     }
 }
@@ -454,6 +457,8 @@ mod tests {
     fn hosts_lose_their_ports() {
         assert_eq!(host_name("a.io:8080"), "a.io");
         assert_eq!(host_name("a.io"), "a.io");
+        assert_eq!(host_name("192.0.2.1:8080"), "192.0.2.1");
+        assert_eq!(host_name("fe80::1"), "fe80::1");
         assert_eq!(host_name("[::1]:8080"), "[::1]");
         assert_eq!(host_name("[::1]"), "[::1]");
     }

@@ -126,7 +126,7 @@ impl<'s> Seat<'s> {
             return self.connection.close("this server has too many streams".into());
         }
         self.connection.cursor.borrow_mut().want(request.duration.map(Timestamp::from));
-        let wire = self.shard.play(self.connection, &key, wire, vhost);
+        let (key, wire) = self.shard.play(self.connection, &key, wire, vhost);
         self.take_part(Part { key: key.clone(), request: request.clone(), publishes: false, wire: Some(wire) });
         self.playing = Some((key, wire));
     }
@@ -167,7 +167,8 @@ impl<'s> Seat<'s> {
     }
 
     fn take_part(&self, part: Part) {
-        self.connection.feed.begin(self.connection, &part);
+        let Connection { id, peer, feed, .. } = &**self.connection;
+        feed.begin(id, peer.get().ip(), &part);
         *self.connection.part.borrow_mut() = Some(Arc::new(part));
     }
 
@@ -192,7 +193,8 @@ impl<'s> Seat<'s> {
     /// Neither publishes nor plays any more.
     pub fn stop(&mut self) {
         if let Some(part) = self.connection.part.take() {
-            self.connection.feed.end(self.connection, &part);
+            let Connection { id, peer, ending, feed, .. } = &**self.connection;
+            feed.end(id, peer.get().ip(), &part, ending.get().is_none());
         }
         if let Some((key, wire)) = self.playing.take() {
             self.shard.stop(self.connection, &key, wire);

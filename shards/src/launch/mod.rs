@@ -4,6 +4,7 @@
 mod cgroup;
 pub mod executor;
 mod memlock;
+mod metrics;
 mod orders;
 pub mod pid_file;
 pub mod ports;

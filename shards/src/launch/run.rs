@@ -3,6 +3,7 @@
 use super::{
     Orders, Shortfall, Supervisor,
     executor::{executor, warm_up},
+    metrics,
     pid_file::fresh_id,
     ports::{MediaPorts, Ports},
     probe,
@@ -11,7 +12,7 @@ use super::{
 use crate::{
     addresses::Addresses,
     config::{Config, Env},
-    control::{Control, Process},
+    control::{Control, Course, Process},
     fanout::hand,
     feed::Feed,
     files,
@@ -24,7 +25,7 @@ use crate::{
     shard::{Common, Shard},
 };
 use glommio::{channels::local_channel, spawn_local, timer::sleep};
-use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use metrics_exporter_prometheus::PrometheusHandle;
 use std::{
     io,
     net::{SocketAddr, TcpListener},
@@ -111,7 +112,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
     tell_remarks(&config);
     let security = Security::load(&config)?;
     let ports = Ports::bind(&config, limits.shards)?;
-    let metrics = install_metrics();
+    let metrics = metrics::install();
     let (writer, files) = files::Writer::start()?;
     let (herald, calls) = Herald::new(config.clone());
     let (feed, notices) = Feed::new();
@@ -146,12 +147,13 @@ pub fn run(options: Options) -> Result<(), Failure> {
         server_id: options.server_id,
         env: options.env,
         orders: options.orders.clone(),
-        supervisor: options.supervisor,
+        supervisor: options.supervisor.into(),
         limits: limits.clone(),
         parent: options.parent,
         calls,
         notices,
         log: options.log,
+        course: Course::default(),
     };
     let index = limits.shards;
     let ready = format!(
@@ -303,14 +305,4 @@ impl Drop for Alarm {
             self.0.quit.set();
         }
     }
-}
-
-/// The process has one recorder; a second server in it, as tests have, shares the first one's.
-fn install_metrics() -> PrometheusHandle {
-    let recorder = PrometheusBuilder::new().build_recorder();
-    let handle = recorder.handle();
-    if metrics::set_global_recorder(recorder).is_err() {
-        warn!("another server of this process has the metrics");
-    }
-    handle
 }

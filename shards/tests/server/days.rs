@@ -104,9 +104,12 @@ fn players_go_on_where_32_bits_are_full() {
     let server = Server::of_conf(CONF, 2);
     for home in 0..2 {
         let stream = &stream_at(home, 2, "weeks");
-        let _elder = Viewer::open(server.ports.http, stream);
+        let elder = Viewer::open(server.ports.http, stream);
         server.wait_for_clients(stream, 1);
         leap(&server, stream, 2 * WRAP - 4_000);
+        // Then all of the leap has come to the viewers' shard.
+        until("the elder's body ends", || elder.ended().then_some(()));
+        server.wait_for_clients(stream, 0);
         let players = [server.flv(stream), server.ts(stream), server.rtmp(stream)].map(|url| Decoder::seconds(&url, 6));
         server.wait_for_clients(stream, 3);
         let _publisher = Publisher::looping(&server, stream, Media::Plain);

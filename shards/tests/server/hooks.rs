@@ -184,6 +184,36 @@ fn viewers_of_each_protocol_are_told_of() {
 }
 
 #[test]
+fn viewers_by_hls_are_asked_about_and_told_of() {
+    let (receiver, server) =
+        with_receiver(&["on_play", "on_stop"], "} hls { enabled on; hls_fragment 1; hls_window 1; }");
+    let _publisher = Publisher::looping(&server, "live/a", Media::Plain);
+    let _other = Publisher::looping(&server, "live/no-hls", Media::Plain);
+    let playlist = |path: &str| until("a playlist", || Some(server.get(path)).filter(|answer| answer.status != 404));
+    let master = playlist("/live/a.m3u8?k=v").text();
+    let uri = master.lines().nth(2).expect("a URI").to_owned();
+    assert_eq!(server.get(&uri).status, 200);
+    let bodies = receiver.wait_for("a.m3u8", &["on_play", "on_stop"]);
+    let common = "server_id service_id action client_id ip vhost app";
+    assert_eq!(members(&bodies[0]), format!("{common} stream tcUrl param pageUrl stream_url stream_id clients"));
+    assert_eq!(members(&bodies[1]), format!("{common} tcUrl stream param stream_url stream_id clients"));
+    for (name, wanted) in [("stream_url", "/live/a"), ("tcUrl", "http://127.0.0.1/live"), ("param", "?k=v")] {
+        assert_eq!((&bodies[0][name], &bodies[1][name]), (&wanted.into(), &wanted.into()), "{name}");
+    }
+    let id = bodies[0]["client_id"].as_str().expect("an id");
+    assert!(uri.contains(&format!("hls_ctx={id}")) && bodies[1]["client_id"] == id, "{uri}");
+    // Nobody that is refused gets a playlist, not even by an id of its own.
+    for path in ["/live/no-hls.m3u8", "/live/no-hls.m3u8?hls_ctx=mine"] {
+        assert_eq!(playlist(path).status, 401, "{path}");
+    }
+    receiver.wait_for("no-hls.m3u8", &["on_play", "on_play"]);
+    // Those who are here when the server ends are told of too.
+    assert_eq!(server.get("/live/a.m3u8?hls_ctx=last").status, 200);
+    server.stop();
+    receiver.wait_for("a.m3u8", &["on_play", "on_stop", "on_play", "on_stop"]);
+}
+
+#[test]
 fn publishers_by_srt_and_whip_are_told_of() {
     let (receiver, server) = with_receiver(&CLIENTS, "}");
     let file = Media::Short.file().display().to_string();

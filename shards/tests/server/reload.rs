@@ -90,6 +90,44 @@ fn who_watches_does_not_notice_and_ports_come_and_go() {
     server.stop();
 }
 
+/// Harmless changes, and one that ends another vhost's publisher.
+#[test]
+fn five_hundred_viewers_miss_no_picture() {
+    let with = |ports, default: &str, b: &str| {
+        conf(ports, "", default, &format!("vhost b.example {{ http_remux {{ enabled on; }} {b} }}"))
+    };
+    let server = Server::of_ports(|ports| with(ports, "", ""), SHARDS);
+    let viewers: Vec<_> = (0..500).map(|_| Viewer::open(server.ports.http, "live/on")).collect();
+    let _publisher = Publisher::looping(&server, "live/on", Media::Tiny);
+    let other = Publisher::looping(&server, "live/off?vhost=b.example", Media::Tiny);
+    server.wait_until_live("b.example/live/off");
+    let newest = || viewers.iter().map(Viewer::newest_ms);
+    until("all have pictures", || newest().all(|newest| newest.is_some()).then_some(()));
+    for (default, b) in [
+        ("play { mw_latency 200; queue_length 20; }", ""),
+        ("play { mw_latency 200; queue_length 20; }", "hls { enabled on; }"),
+        ("", "enabled off;"),
+        ("hls { enabled on; }", "enabled off;"),
+    ] {
+        let now = newest().max().flatten().map_or(0, |newest| newest + 1_000);
+        server.rewrite(&with(server.ports, default, b));
+        assert_eq!(reload(&server)["err"], 0);
+        until("all go on", || newest().all(|newest| newest > Some(now)).then_some(()));
+    }
+    assert!(!other.process.finish(crate::support::PATIENCE).status.success());
+    for viewer in &viewers {
+        assert!(!viewer.ended());
+        let pictures: Vec<_> = viewer.frames().into_iter().filter(|frame| frame.kind == flv::VIDEO).collect();
+        for pair in pictures.windows(2) {
+            let step_ms = pair[1].time_ms - pair[0].time_ms;
+            assert!((95..=105).contains(&step_ms), "{step_ms} ms between two pictures");
+        }
+    }
+    assert_eq!(server.total("shardcast_viewer_skips_total", ""), 0.0);
+    server.wait_for_clients("live/on", 501);
+    server.stop();
+}
+
 #[test]
 fn tls_comes_changes_its_certificate_and_goes() {
     let server = Server::of_ports(plain, SHARDS);

@@ -3,14 +3,14 @@
 use crate::support::{
     PATIENCE, http,
     media::Media,
-    process::Lines,
+    process::{Lines, Process},
     publisher::Publisher,
     server::{Ports, Server, local},
     until,
     viewer::{Laggard, PAUSE_MS, SKIPPING, Viewer},
 };
 use serde_json::Value;
-use std::{collections::BTreeSet, fs, net::TcpStream, path::Path};
+use std::{collections::BTreeSet, fs, net::TcpStream, path::Path, process::Command};
 
 const SHARDS: usize = 2;
 
@@ -105,7 +105,9 @@ fn the_log_level_changes_while_it_runs() {
     assert_eq!(ask("POST", "?level=warn")["data"]["level"], "warn");
     let count = || server.log().with(&["Rtmp connection from"]).len();
     let before = count();
-    connect();
+    let unseen = TcpStream::connect(local(server.ports.rtmp)).expect("connect");
+    until("it is there", || (server.total("shardcast_connections", "") == 1.0).then_some(()));
+    drop(unseen);
     assert_eq!(ask("POST", "?level=info")["data"]["level"], "info");
     connect();
     until("it is told again", || (count() > before).then_some(()));
@@ -164,6 +166,45 @@ fn prometheus_finds_srs_s_metrics_on_the_exporter_s_port() {
     assert!(sent >= value(&page, "srs_send_bytes_total"));
     assert_eq!(http::request(port, "GET", "/api/v1/versions", &[]).json()["data"]["major"], 8);
     drop(publisher);
+    server.stop();
+}
+
+#[test]
+fn promtool_finds_nothing_wrong() {
+    let promtool = |arguments: &[&str]| {
+        let mut command = Command::new("promtool");
+        command.args(arguments);
+        command
+    };
+    if promtool(&["--version"]).output().is_err() {
+        return eprintln!("SKIPPED: no promtool; run deploy/install-deps test and then deploy/test");
+    }
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus");
+    for (what, file) in [("rules", "alerts.yml"), ("config", "prometheus.yml")] {
+        let file = deploy.join(file).display().to_string();
+        let checked = Process::start(&mut promtool(&["check", what, &file])).finish(PATIENCE);
+        assert!(checked.status.success(), "{file}: {}", checked.stderr.join("\n"));
+    }
+    let port = Ports::free().api;
+    let conf = format!(
+        "srs_log_tank console; http_server {{ enabled on; }} http_api {{ enabled on; }} rtc_server {{ enabled on; }}
+         srt_server {{ enabled on; }} exporter {{ enabled on; listen 127.0.0.1:{port}; label cn-beijing; tag cn-edge; }}
+         vhost __defaultVhost__ {{ http_remux {{ enabled on; }} hls {{ enabled on; hls_fragment 1; }}
+             http_hooks {{ enabled on; on_stop http://127.0.0.1:1/; }} rtc {{ enabled on; rtmp_to_rtc on; }} }}"
+    );
+    let server = Server::of_conf(&conf, SHARDS);
+    let _publisher = Publisher::looping(&server, "live/a", Media::Plain);
+    server.wait_until_live("live/a");
+    drop(Viewer::open(server.ports.http, "live/a"));
+    until("hooks are called", || (server.total("shardcast_hooks_failed_total", "") > 0.0).then_some(()));
+    until("there is a playlist", || (server.playlist("live/a").status == 200).then_some(()));
+    for port in [port, server.ports.api] {
+        let page = tempfile::NamedTempFile::new().expect("a file");
+        fs::write(page.path(), http::request(port, "GET", "/metrics", &[]).body).expect("write a file");
+        let [_, checked] = Process::pipe(Command::new("cat").arg(page.path()), &mut promtool(&["check", "metrics"]));
+        let checked = checked.finish(PATIENCE);
+        assert!(checked.status.success() && checked.stderr.is_empty(), "{port}: {}", checked.stderr.join("\n"));
+    }
     server.stop();
 }
 

@@ -1,7 +1,6 @@
 //! `/api/v1/clusters`: what another origin asks that looks for a stream.
 
-use super::super::rtc::value;
-use crate::{control::Control, ingress::http::vhost_name};
+use crate::{control::Control, ingress::http::vhost_name, query::value};
 use serde_json::{Value, json};
 use shardcast_engine::key::StreamKey;
 

@@ -1,7 +1,7 @@
 //! `/api/v1/log-level`: what the log has in it, until the process ends or it is set again.
 
-use super::{envelope, value};
-use crate::{config::Level, control::Control};
+use super::envelope;
+use crate::{config::Level, control::Control, query::value};
 use serde_json::{Value, json};
 use tracing::warn;
 

@@ -158,6 +158,11 @@ impl Server {
         format!("http://127.0.0.1:{}/{stream}.m3u8", self.ports.http)
     }
 
+    /// The playlist with the segments of `stream`, to one viewer.
+    pub fn playlist(&self, stream: &str) -> Response {
+        self.get(&format!("/{stream}.m3u8?hls_ctx={}", stream.replace('/', "-")))
+    }
+
     /// Where `stream` is published over SRT.
     pub fn srt_in(&self, stream: &str) -> String {
         format!("srt://127.0.0.1:{}?streamid=#!::r={stream},m=publish", self.ports.srt)
