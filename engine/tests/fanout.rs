@@ -9,6 +9,7 @@ use shardcast_engine::{
         ring::Policy,
     },
     frame::Frame,
+    metadata::{Metadata, Value},
     prologue::Prologue,
     time::Timestamp,
     track::{Picture, Shape, Sound, Track},
@@ -521,4 +522,79 @@ fn who_changes_tapes_again_and_again_and_reads_nothing_is_given_up() {
     }
     viewer.check(&source);
     assert!((0..100).any(|round| !viewer.cursor.switch(&tapes[round % 2], &tapes[1 - round % 2])));
+}
+
+/// The kinds of records in `wire`, and the configurations of its heads and prologues.
+fn records(wire: &[u8]) -> (String, Vec<[u8; 2]>) {
+    let (mut kinds, mut configs, mut rest) = (String::new(), Vec::new(), wire);
+    while let Some((header, after)) = rest.split_first_chunk::<5>() {
+        let (payload, after) =
+            after.split_at(u32::from_be_bytes([header[1], header[2], header[3], header[4]]) as usize);
+        kinds.push(header[0].into());
+        configs.extend((b"HP".contains(&header[0])).then(|| [payload[0], payload[1]]));
+        rest = after;
+    }
+    (kinds, configs)
+}
+
+/// What one who comes at `joined_ms` reads up to `until_ms` of such a stream; `act` each 20 ms.
+fn read(source: &mut Source, joined_ms: i64, until_ms: i64, mut act: impl FnMut(&mut Source)) -> Vec<u8> {
+    let mut random = Random(9);
+    let mut tape = Tape::new(Box::<Records>::default(), &source.ring);
+    let mut viewer = Viewer { gulp: 1 << 24, ..Viewer::default() };
+    let mut wire = Vec::new();
+    while source.ms < until_ms {
+        act(source);
+        source.go_on(&mut random);
+        tape.catch_up(&source.ring);
+        if source.ms == joined_ms {
+            viewer.cursor.join(&tape);
+        }
+        if source.ms >= joined_ms {
+            assert!(viewer.turn(&tape, &mut random));
+            wire.append(&mut viewer.wire);
+        }
+    }
+    wire
+}
+
+#[test]
+fn metadata_alone_makes_a_new_prologue() {
+    let mut source = Source::new(policy(4_000, 1 << 20, true), BOTH, 25, 100);
+    let wire = read(&mut source, 20, 2_000, |source| {
+        if source.ms == 1_000 {
+            let mut metadata = Metadata::default();
+            metadata.set("title", Value::Text("another".into()));
+            source.prologue = Arc::new(source.prologue.with_metadata(metadata).expect("a change"));
+        }
+    });
+    let (kinds, configs) = records(&wire);
+    assert_eq!((kinds.matches('P').count(), configs), (1, vec![[1, 1]; 2]));
+}
+
+#[test]
+fn a_head_waits_a_second_for_the_other_track_and_a_prologue_brings_it_later() {
+    for (late_audio_ms, heads) in [(500, vec![[1, 1]; 2]), (3_000, vec![[1, 0], [1, 1]])] {
+        let mut source = Source::new(policy(4_000, 1 << 20, true), Streams { late_audio_ms, ..BOTH }, 25, 100);
+        let wire = read(&mut source, 20, 5_000, |_| {});
+        let (kinds, configs) = records(&wire);
+        assert_eq!(configs, heads, "{late_audio_ms} ms");
+        assert!(kinds.starts_with("HV") && kinds.matches('A').count() > 90, "{late_audio_ms} ms: {kinds}");
+    }
+}
+
+#[test]
+fn newcomers_wait_while_there_is_no_keyframe_or_none_is_kept_any_more() {
+    let gop = |ms: i64| (ms / 40) as u64;
+    // The first picture is amid a GOP; the next keyframe comes after four seconds.
+    let mut source = Source::new(policy(4_000, 1 << 20, true), BOTH, gop(4_000), 100);
+    source.since_key = 1;
+    let (kinds, _) = records(&read(&mut source, 1_000, 5_000, |_| {}));
+    assert!(kinds.starts_with("HV") && kinds.matches('v').count() < gop(1_100) as usize, "{kinds}");
+    // A GOP of minutes: offered for as long as the ring has its keyframe, twice `skip`.
+    for (joined_ms, gets) in [(7_000, true), (20_000, false)] {
+        let mut source = Source::new(policy(4_000, 1 << 20, true), BOTH, gop(300_000), 100);
+        let wire = read(&mut source, joined_ms, 25_000, |_| {});
+        assert_eq!(!wire.is_empty(), gets, "{joined_ms} ms");
+    }
 }

@@ -22,7 +22,7 @@ use shardcast_engine::{
 };
 use shardcast_protocols::{
     chunked::{Chunked, LAST_CHUNK},
-    flv::Flv,
+    flv::{self, Flv, RUN},
     rtmp::format::Rtmp,
     session::{Request, Tracks},
     ts::{self, Ts},
@@ -103,9 +103,6 @@ pub enum Wire {
 /// How many [`Wire`]s there are.
 const WIRES: usize = 14;
 
-/// 2^30 ms, 12.4 days.
-const RUN: Timestamp = Timestamp::from_whole_ms(1 << 30);
-
 impl Wire {
     /// As they are numbered.
     pub const ALL: [Self; WIRES] = [
@@ -157,15 +154,14 @@ impl Wire {
         }
     }
 
-    /// The time that a tape comes to whose first frame is of `time` or later, but not further: its viewers begin anew.
+    /// The time that a tape comes to whose first frame is of `time`, but not further: its viewers begin anew.
     pub fn end(self, time: Timestamp) -> Option<Timestamp> {
         let flv = matches!(self.at(Timestamp::ZERO), Self::Flv | Self::ChunkedFlv | Self::WsFlv);
-        flv.then(|| zero(time) + RUN + RUN - Timestamp::from_ms(2_000))
+        flv.then(|| flv::run(time) + RUN + RUN - Timestamp::from_ms(2_000))
     }
 
-    /// For a tape whose first frame is of `time` or later.
-    pub fn format(self, vhost: &Vhost, time: Timestamp) -> Box<dyn Format> {
-        let flv = Flv { zero: zero(time), colour: false };
+    pub fn format(self, vhost: &Vhost) -> Box<dyn Format> {
+        let flv = Flv::default();
         let rtmp = |audio, video| Box::new(Rtmp { chunk_size: vhost.chunk_size, tracks: Tracks { audio, video } });
         match self {
             Self::Rtmp => rtmp(true, true),
@@ -180,11 +176,6 @@ impl Wire {
             Self::WsTs => Box::<Framed<Ts>>::default(),
         }
     }
-}
-
-/// What FLV's times count from where a tape begins at `time`.
-fn zero(time: Timestamp) -> Timestamp {
-    Timestamp::from_ms(time.as_ms() / RUN.as_ms() * RUN.as_ms())
 }
 
 /// Units in one mail.

@@ -26,6 +26,8 @@ pub struct Tape {
     keyed: bool,
     prologue: Option<Arc<Prologue>>,
     newest: Timestamp,
+    /// Time of the first frame on it.
+    began: Option<Timestamp>,
     /// Time of the publisher's first frame here.
     opened: Option<Timestamp>,
     newest_picture: Option<Timestamp>,
@@ -84,6 +86,7 @@ impl Tape {
             keyed: false,
             prologue: None,
             newest: Timestamp::ZERO,
+            began: None,
             opened: None,
             newest_picture: None,
             newest_keyframe: None,
@@ -189,6 +192,11 @@ impl Tape {
     pub fn position_at(&self, time: Timestamp) -> u64 {
         let first = self.entries.partition_point(|entry| entry.dts < time);
         self.entries.get(first).map_or(self.end, |entry| entry.start)
+    }
+
+    /// The time of the first frame that ever was on it.
+    pub fn began(&self) -> Option<Timestamp> {
+        self.began
     }
 
     /// The ring's number of the unit at `position`; of the next one at the tape's end.
@@ -315,6 +323,7 @@ impl Tape {
             format.prologue(&unit.prologue, frame.dts, data);
         }
         let body = start + (data.len() - before) as u64;
+        self.began.get_or_insert(frame.dts);
         let counters = format.counters();
         format.mux(&unit.prologue, frame, data);
         self.end = start + (data.len() - before) as u64;

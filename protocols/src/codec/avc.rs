@@ -42,6 +42,16 @@ pub fn track(config: Bytes) -> Result<Track, AvcError> {
     Ok(Track { codec: Codec::H264, config, shape: Shape::Video(picture) })
 }
 
+/// [`Config::nal_length_size`] of a record that has been parsed.
+pub fn nal_length_size(record: &[u8]) -> usize {
+    record.get(4).map_or(4, |lengths| length_size(*lengths))
+}
+
+/// | 111111 | lengthSize - 1: 2 |
+fn length_size(lengths: u8) -> usize {
+    usize::from(lengths & 3) + 1
+}
+
 /// AVCDecoderConfigurationRecord, ISO 14496-15 §5.3.3.1.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config<'a> {
@@ -68,7 +78,7 @@ impl<'a> Config<'a> {
         if version != 1 {
             return Err(AvcError::ConfigVersion(version));
         }
-        let nal_length_size = usize::from(lengths & 3) + 1;
+        let nal_length_size = length_size(lengths);
         check_length_size(nal_length_size)?;
         let mut at = 6;
         let sps = sets(record, &mut at, sps_count & 31)?;

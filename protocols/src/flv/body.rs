@@ -2,7 +2,7 @@
 //! data messages.
 
 use super::enhanced::{self, packet};
-use crate::amf;
+use crate::{amf, codec::fourcc};
 use shardcast_engine::{
     codec::{Codec, Kind},
     frame::Frame,
@@ -133,22 +133,9 @@ const EX_AUDIO: u8 = enhanced::SOUND << 4;
 pub(crate) const VIDEO: [Codec; 6] = [Codec::H264, Codec::Hevc, Codec::Vvc, Codec::Av1, Codec::Vp8, Codec::Vp9];
 pub(crate) const AUDIO: [Codec; 6] = [Codec::Aac, Codec::Mp3, Codec::Flac, Codec::Ac3, Codec::Eac3, Codec::Opus];
 
-/// "Enhanced Audio", "Enhanced Video": VideoFourCc, AudioFourCc.
-pub(crate) fn fourcc(codec: Codec) -> [u8; 4] {
-    *match codec {
-        Codec::H264 => b"avc1",
-        Codec::Hevc => b"hvc1",
-        Codec::Vvc => b"vvc1",
-        Codec::Av1 => b"av01",
-        Codec::Vp8 => b"vp08",
-        Codec::Vp9 => b"vp09",
-        Codec::Aac => b"mp4a",
-        Codec::Mp3 => b".mp3",
-        Codec::Flac => b"fLaC",
-        Codec::Ac3 => b"ac-3",
-        Codec::Eac3 => b"ec-3",
-        Codec::Opus => b"Opus",
-    }
+/// The one of `codecs` that `name` names.
+pub(super) fn named(codecs: [Codec; 6], name: [u8; 4]) -> Option<Codec> {
+    codecs.into_iter().find(|codec| fourcc(*codec) == name)
 }
 
 /// As onMetaData tells it: the number of annex E, else that of the FourCC ("Enhancing onMetaData").

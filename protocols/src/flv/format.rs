@@ -5,10 +5,18 @@ use shardcast_engine::{fanout::Format, frame::Frame, prologue::Prologue, time::T
 
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Flv {
-    /// The stream time that its tags count from.
-    pub zero: Timestamp,
+    /// The stream time that its tags count from; by itself the start of the [`RUN`] that its first frame is in.
+    pub zero: Option<Timestamp>,
     /// Whether it has [`Prologue::colour`]: mpegts.js gives up at a packet that it does not know.
     pub colour: bool,
+}
+
+/// 2^30 ms, 12.4 days. Players in JavaScript take FLV's milliseconds for signed 32 bits, and stand still at 2^31.
+pub const RUN: Timestamp = Timestamp::from_whole_ms(1 << 30);
+
+/// The start of the run that `time` is in.
+pub fn run(time: Timestamp) -> Timestamp {
+    Timestamp::from_ms(time.as_ms() / RUN.as_ms() * RUN.as_ms())
 }
 
 impl Format for Flv {
@@ -28,20 +36,21 @@ impl Format for Flv {
         // At zero wherever it stands: ffmpeg takes metadata of any other time for a track of text.
         tag(TagKind::Script, Timestamp::ZERO, out, |out| metadata_body(prologue, out));
         for track in prologue.tracks() {
-            tag(body::tag_kind(track.kind()), at - self.zero, out, |out| {
+            tag(body::tag_kind(track.kind()), at - self.zero.unwrap_or_default(), out, |out| {
                 sequence_header_body(track, out);
             });
         }
         if self.colour {
-            tag(TagKind::Video, at - self.zero, out, |out| {
+            tag(TagKind::Video, at - self.zero.unwrap_or_default(), out, |out| {
                 colour_body(prologue, out);
             });
         }
     }
 
     fn mux(&mut self, prologue: &Prologue, frame: &Frame, out: &mut Vec<u8>) {
+        let zero = *self.zero.get_or_insert_with(|| run(frame.dts));
         out.reserve(TAG_HEADER_LEN + tag_body_len(prologue, frame) + 4);
-        tag(body::tag_kind(frame.kind), frame.dts - self.zero, out, |out| tag_body(prologue, frame, out));
+        tag(body::tag_kind(frame.kind), frame.dts - zero, out, |out| tag_body(prologue, frame, out));
     }
 }
 
@@ -86,7 +95,7 @@ mod tests {
     };
     use std::collections::VecDeque;
 
-    const FLV: Flv = Flv { zero: Timestamp::ZERO, colour: true };
+    const FLV: Flv = Flv { zero: Some(Timestamp::ZERO), colour: true };
 
     fn tags(stream: &[u8]) -> Vec<Tag> {
         let mut reader = FlvReader::new(1 << 24);
@@ -124,7 +133,7 @@ mod tests {
 
     fn muxed(prologue: &Prologue, frame: &Frame) -> Vec<u8> {
         let mut out = Vec::new();
-        Flv::default().mux(prologue, frame, &mut out);
+        Flv { ..FLV }.mux(prologue, frame, &mut out);
         out
     }
 
@@ -142,7 +151,7 @@ mod tests {
         }
         FLV.head(&prologue, Timestamp::ZERO, &mut out);
         let head_len = out.len();
-        frames.iter().for_each(|frame| Flv::default().mux(&prologue, frame, &mut out));
+        frames.iter().for_each(|frame| Flv { ..FLV }.mux(&prologue, frame, &mut out));
         // From its first frame to its end-of-sequence tag, ffmpeg's file is what is written here.
         let first = golden.windows(5).position(|window| window == [0x17, 1, 0, 0, 0x50]).unwrap() - TAG_HEADER_LEN;
         assert_eq!(out[head_len..], golden[first..golden.len() - 20]);
@@ -174,13 +183,13 @@ mod tests {
     }
 
     #[test]
-    fn tags_count_from_the_zero_that_they_are_given() {
-        let zero = Timestamp::from_ms(1 << 30);
-        let mut flv = Flv { zero, colour: false };
+    fn tags_count_from_the_start_of_their_run() {
+        let mut flv = Flv { zero: None, colour: false };
         let prologue = Prologue::default().with_track(track(Codec::Aac, &[0x11, 0x90])).unwrap();
-        let mut out = Vec::new();
-        flv.head(&prologue, zero + Timestamp::from_ms(5), &mut out);
-        flv.mux(&prologue, &frame(Kind::Audio, (1 << 30) + 7, (1 << 30) + 7, false), &mut out);
+        let (mut unit, mut out) = (Vec::new(), Vec::new());
+        flv.mux(&prologue, &frame(Kind::Audio, (3 << 30) + 7, (3 << 30) + 7, false), &mut unit);
+        flv.head(&prologue, Timestamp::from_ms((3 << 30) + 5), &mut out);
+        out.append(&mut unit);
         let times: Vec<_> = tags(&out).iter().map(|tag| (tag.kind, tag.timestamp_ms)).collect();
         assert_eq!(times, [(TagKind::Script, 0), (TagKind::Audio, 5), (TagKind::Audio, 7)]);
     }

@@ -8,7 +8,7 @@ pub mod stream;
 pub mod tag;
 
 pub use body::{BodyHeader, body_header, colour_body, metadata_body, sequence_header_body, tag_body, tag_body_len};
-pub use format::Flv;
+pub use format::{Flv, RUN, run};
 pub use stream::{FlvReader, StreamError, Tag, TagKind};
 pub use tag::{TagError, TagReader};
 

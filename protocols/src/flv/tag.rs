@@ -1,6 +1,9 @@
 //! Reads tag bodies (RTMP audio, video and data messages, FLV tags) into media.
 
-use super::enhanced::{self, EnhancedError, Packet, packet};
+use super::{
+    body,
+    enhanced::{self, EnhancedError, Packet, packet},
+};
 use crate::{
     amf::{self, AmfError},
     codec::{
@@ -174,15 +177,10 @@ impl TagReader {
     }
 
     fn enhanced_video(&mut self, dts: Timestamp, packet: Packet, out: &mut VecDeque<Media>) -> Result<(), TagError> {
-        let codec = match &packet.fourcc {
-            b"avc1" => Codec::H264,
-            b"hvc1" => Codec::Hevc,
-            b"vvc1" => Codec::Vvc,
-            b"av01" => Codec::Av1,
-            b"vp08" => Codec::Vp8,
-            b"vp09" => Codec::Vp9,
-            _ if packet.track > 0 => return Ok(()),
-            fourcc => return Err(unsupported(Kind::Video, packet.kind, fourcc)),
+        let codec = match body::named(body::VIDEO, packet.fourcc) {
+            Some(codec) => codec,
+            None if packet.track > 0 => return Ok(()),
+            None => return Err(unsupported(Kind::Video, packet.kind, &packet.fourcc)),
         };
         self.note = self.pictures.note(&packet, "video").or(self.note.take());
         if !self.pictures.serves(packet.track) {
@@ -217,15 +215,10 @@ impl TagReader {
     }
 
     fn enhanced_audio(&mut self, dts: Timestamp, packet: Packet, out: &mut VecDeque<Media>) -> Result<(), TagError> {
-        let codec = match &packet.fourcc {
-            b"mp4a" => Codec::Aac,
-            b".mp3" => Codec::Mp3,
-            b"Opus" => Codec::Opus,
-            b"fLaC" => Codec::Flac,
-            b"ac-3" => Codec::Ac3,
-            b"ec-3" => Codec::Eac3,
-            _ if packet.track > 0 => return Ok(()),
-            fourcc => return Err(unsupported(Kind::Audio, packet.kind, fourcc)),
+        let codec = match body::named(body::AUDIO, packet.fourcc) {
+            Some(codec) => codec,
+            None if packet.track > 0 => return Ok(()),
+            None => return Err(unsupported(Kind::Audio, packet.kind, &packet.fourcc)),
         };
         self.note = self.sounds.note(&packet, "audio").or(self.note.take());
         if !self.sounds.serves(packet.track) || packet.body.is_empty() {
@@ -307,17 +300,14 @@ impl TagReader {
             return Ok(());
         }
         bounded(&config)?;
-        let mut nal_length_size = 0;
         let track = match codec {
             Codec::Hevc => hevc::track(config)?,
             Codec::Vvc => vvc::track(config)?,
             Codec::Av1 => av1::track(config)?,
             Codec::Vp8 | Codec::Vp9 => vpx::track(codec, config)?,
-            _ => {
-                nal_length_size = avc::Config::parse(&config)?.nal_length_size;
-                avc::track(config)?
-            }
+            _ => avc::track(config)?,
         };
+        let nal_length_size = avc::nal_length_size(&track.config);
         out.push_back(Media::Track(track.clone()));
         self.video = Some(Video { track, nal_length_size });
         Ok(())

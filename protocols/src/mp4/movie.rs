@@ -1,7 +1,7 @@
 //! The movie box (ISO 14496-12 §8.2.1) and what it says of its tracks, without their samples.
 
 use super::boxes::{boxed, full, put16, put32, put64, zeros};
-use crate::codec::flac;
+use crate::codec::{flac, fourcc};
 use shardcast_engine::{
     codec::{Codec, Kind},
     track::{Shape, Track},
@@ -130,19 +130,18 @@ pub fn no_samples(out: &mut Vec<u8>) {
 }
 
 fn sample_entry(track: &Track, out: &mut Vec<u8>) {
-    let (kind, configuration) = match track.codec {
-        Codec::H264 => (b"avc1", b"avcC"),
-        Codec::Hevc => (b"hvc1", b"hvcC"),
-        Codec::Vvc => (b"vvc1", b"vvcC"),
-        Codec::Av1 => (b"av01", b"av1C"),
-        Codec::Vp8 => (b"vp08", b"vpcC"),
-        Codec::Vp9 => (b"vp09", b"vpcC"),
+    let configuration = match track.codec {
+        Codec::H264 => b"avcC",
+        Codec::Hevc => b"hvcC",
+        Codec::Vvc => b"vvcC",
+        Codec::Av1 => b"av1C",
+        Codec::Vp8 | Codec::Vp9 => b"vpcC",
         Codec::Aac | Codec::Mp3 | Codec::Flac | Codec::Ac3 | Codec::Eac3 | Codec::Opus => {
             return audio_entry(track, out);
         }
     };
     // §12.1.3
-    boxed(kind, out, |out| {
+    boxed(&fourcc(track.codec), out, |out| {
         let (width, height) = size(track);
         zeros(out, 6);
         put16(out, 1); // data reference
@@ -171,14 +170,8 @@ fn audio_entry(track: &Track, out: &mut Vec<u8>) {
         Shape::Audio(sound) => (sound.channels, u16::try_from(sound.sample_rate).unwrap_or(0)),
         Shape::Video(_) => (0, 0),
     };
-    let kind = match track.codec {
-        Codec::Opus => b"Opus",
-        Codec::Flac => b"fLaC",
-        Codec::Ac3 => b"ac-3",
-        Codec::Eac3 => b"ec-3",
-        _ => b"mp4a",
-    };
-    boxed(kind, out, |out| {
+    let kind = fourcc(if track.codec == Codec::Mp3 { Codec::Aac } else { track.codec });
+    boxed(&kind, out, |out| {
         zeros(out, 6);
         put16(out, 1); // data reference
         zeros(out, 8);

@@ -6,11 +6,7 @@ use super::{
     format::STREAM,
     message::{csid, event, kind, user_control},
 };
-use crate::{
-    amf::Value,
-    flv::body::{self, fourcc},
-    session::Elsewhere,
-};
+use crate::{amf::Value, codec::fourcc, flv::body, session::Elsewhere};
 use shardcast_engine::codec::Codec;
 
 /// Who answers; the names are those that SRS's clients read.

@@ -1,6 +1,7 @@
 //! The handshake against libsrt's callers, recorded, and against hostile input.
 
 use super::*;
+use crate::codec::hostile::Random;
 use std::{
     net::SocketAddr,
     time::{Duration, Instant},
@@ -150,22 +151,16 @@ fn mutated_packets_are_dropped_or_handled_but_never_panic() {
     let now = Instant::now();
     let listener = listener(now, "a passphrase of ours");
     let seeds = [bytes(INDUCTION), conclusion(&listener, now)];
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    let mut random = |below: usize| {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        (state % below as u64) as usize
-    };
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
     for round in 0..100_000 {
         let mut packet = seeds[round % 2].clone();
-        for _ in 0..=random(4) {
-            let at = random(packet.len());
-            match random(4) {
-                0 => packet[at] = random(256) as u8,
-                1 => packet[at] ^= 1 << random(8),
+        for _ in 0..=random.below(4) {
+            let at = random.below(packet.len());
+            match random.below(4) {
+                0 => packet[at] = random.below(256) as u8,
+                1 => packet[at] ^= 1 << random.below(8),
                 2 => packet.truncate(at.max(1)),
-                _ => packet.insert(at, random(256) as u8),
+                _ => packet.insert(at, random.below(256) as u8),
             }
         }
         // Deriving a key takes long on purpose: few of those that come so far go on.

@@ -4,11 +4,11 @@ use super::{
     hand::{self, TICK},
     window::Window,
 };
-use crate::connection::{Connection, Flow};
-use shardcast_engine::{
-    fanout::{Ring, Tape},
-    time::Timestamp,
+use crate::{
+    connection::{Connection, Flow},
+    stream::Wire,
 };
+use shardcast_engine::fanout::{Ring, Tape};
 use std::{
     collections::VecDeque,
     rc::Rc,
@@ -35,8 +35,8 @@ pub struct Audience {
     /// What the kernel may hold unsent of each viewer, in bytes, and the tape's end when that was set.
     unsent: u32,
     measured_end: u64,
-    /// Stream time at which its viewers end.
-    until: Option<Timestamp>,
+    /// Its times have come round, see [`Wire::at`].
+    round: bool,
     /// Since when nobody watches.
     pub empty_since: Option<Instant>,
 }
@@ -66,7 +66,7 @@ pub struct Turn {
 }
 
 impl Audience {
-    pub fn new(tape: Tape, window: Window, until: Option<Timestamp>) -> Self {
+    pub fn new(tape: Tape, window: Window) -> Self {
         let measured_end = tape.end();
         Self {
             tape,
@@ -81,7 +81,7 @@ impl Audience {
             newcomers: VecDeque::new(),
             unsent: LEAST_UNSENT,
             measured_end,
-            until,
+            round: false,
             empty_since: None,
         }
     }
@@ -194,8 +194,11 @@ impl Audience {
     }
 
     /// Its viewers are to end, see [`Audience::end`]; true once.
-    pub fn has_come_round(&mut self) -> bool {
-        self.until.take_if(|until| self.tape.reaches(*until)).is_some()
+    pub fn has_come_round(&mut self, wire: Wire) -> bool {
+        let until = self.tape.began().and_then(|began| wire.end(began));
+        let comes = !self.round && until.is_some_and(|until| self.tape.reaches(until));
+        self.round |= comes;
+        comes
     }
 
     /// The stream is over: who has seen some of it ends with it, who waits goes on waiting.

@@ -37,7 +37,7 @@ const GATHER: Timestamp = Timestamp::from_whole_ms(500);
 const GATHER_BYTES: usize = 128 << 10;
 
 /// Files begin at zero by themselves.
-const FLV: Flv = Flv { zero: Timestamp::ZERO, colour: true };
+const FLV: Flv = Flv { zero: Some(Timestamp::ZERO), colour: true };
 
 /// What a clock shows that cannot be read.
 const EPOCH: LocalTime = LocalTime { year: 1970, month: 1, day: 1, hour: 0, minute: 0, second: 0 };

@@ -279,7 +279,7 @@ impl Shard {
             for (wire, slot) in Wire::ALL.into_iter().zip(&mut stream.audiences) {
                 if let Some(audience) = slot {
                     audience.measure(law);
-                    if audience.has_come_round() {
+                    if audience.has_come_round(wire) {
                         info!("{} is 25 days old to {} viewers: they begin anew", stream.key, audience.len());
                         audience.end(wire.last().unwrap_or_default());
                     }

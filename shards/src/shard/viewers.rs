@@ -115,10 +115,7 @@ pub(super) fn audience<'a>(
     wire: Wire,
     vhost: &Vhost,
 ) -> &'a mut Audience {
-    slot.get_or_insert_with(|| {
-        let time = ring.oldest_time();
-        Box::new(Audience::new(Tape::new(wire.format(vhost, time), ring), window(vhost, wire), wire.end(time)))
-    })
+    slot.get_or_insert_with(|| Box::new(Audience::new(Tape::new(wire.format(vhost), ring), window(vhost, wire))))
 }
 
 /// How long frames for viewers by `wire` may gather.

@@ -1,6 +1,7 @@
 //! A road for datagrams on which others put theirs.
 
 use super::server::local;
+use crate::hostile::Random;
 use std::{
     net::{SocketAddr, UdpSocket},
     sync::{
@@ -48,7 +49,7 @@ impl Relay {
         };
         let over = ends.clone();
         let threads = vec![
-            thread::spawn(move || forth.run(Dice(seed), first)),
+            thread::spawn(move || forth.run(Random(seed), first)),
             thread::spawn(move || {
                 let mut buffer = [0; LARGEST];
                 while !over.load(Ordering::Relaxed) {
@@ -84,7 +85,7 @@ struct Forth {
 }
 
 impl Forth {
-    fn run(self, mut dice: Dice, first: usize) {
+    fn run(self, mut random: Random, first: usize) {
         let mut buffer = [0; LARGEST];
         for count in 0.. {
             let received = loop {
@@ -98,8 +99,8 @@ impl Forth {
             let packet = &buffer[..received.0];
             let _ = self.client.set(received.1);
             let _ = self.back.send(packet);
-            if count >= first && (count < ALL_UP_TO || dice.roll(SPARED) == 0) {
-                let _ = self.back.send(&dice.spoil(packet));
+            if count >= first && (count < ALL_UP_TO || random.below(SPARED) == 0) {
+                let _ = self.back.send(&spoil(&mut random, packet));
                 self.spoiled.fetch_add(1, Ordering::Relaxed);
             }
         }
@@ -109,35 +110,22 @@ impl Forth {
 /// Control packets of SRT, known and not, but for the one that ends a session.
 const KINDS: [u8; 10] = [0, 1, 2, 3, 4, 6, 7, 8, 9, 0xff];
 
-/// Numbers that look random and are the same each time (xorshift64).
-struct Dice(u64);
-
-impl Dice {
-    /// Below `sides`.
-    fn roll(&mut self, sides: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % sides as u64).expect("below a usize")
+/// A copy that is cut, longer, of another kind, or has other bits.
+fn spoil(random: &mut Random, packet: &[u8]) -> Vec<u8> {
+    let mut copy = packet.to_vec();
+    match random.below(4) {
+        0 => copy.truncate(random.below(packet.len() + 1)),
+        1 => copy.extend((0..random.below(200)).map(|n| n as u8)),
+        2 if copy.len() > 1 => (copy[0], copy[1]) = (0x80, KINDS[random.below(KINDS.len())]),
+        _ => {}
     }
-
-    /// A copy that is cut, longer, of another kind, or has other bits.
-    fn spoil(&mut self, packet: &[u8]) -> Vec<u8> {
-        let mut copy = packet.to_vec();
-        match self.roll(4) {
-            0 => copy.truncate(self.roll(packet.len() + 1)),
-            1 => copy.extend((0..self.roll(200)).map(|n| n as u8)),
-            2 if copy.len() > 1 => (copy[0], copy[1]) = (0x80, KINDS[self.roll(KINDS.len())]),
-            _ => {}
+    for _ in 0..random.below(4) {
+        // Mostly in the header.
+        let end = if random.below(4) == 0 { copy.len() } else { copy.len().min(64) };
+        if end > 0 {
+            let at = random.below(end);
+            copy[at] ^= 1 << random.below(8);
         }
-        for _ in 0..self.roll(4) {
-            // Mostly in the header.
-            let end = if self.roll(4) == 0 { copy.len() } else { copy.len().min(64) };
-            if end > 0 {
-                let at = self.roll(end);
-                copy[at] ^= 1 << self.roll(8);
-            }
-        }
-        copy
     }
+    copy
 }
