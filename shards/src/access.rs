@@ -44,6 +44,8 @@ pub struct Refer {
     pub all: Vec<String>,
     pub publish: Vec<String>,
     pub play: Vec<String>,
+    /// HTTP's Referer is judged too, also where there is none.
+    pub http: bool,
 }
 
 impl Rule {
@@ -95,6 +97,11 @@ impl Security {
 }
 
 impl Refer {
+    /// What is judged of a client of HTTP, HLS or WebRTC that is on `page`.
+    pub fn of_http<'p>(&self, page: &'p str) -> Option<&'p str> {
+        self.http.then_some(page)
+    }
+
     /// The page is one of those that `listed` ends.
     fn knows(listed: &[String], page: &str) -> bool {
         let host = page.split_once("://").map_or(page, |(_, rest)| rest);
@@ -121,7 +128,7 @@ pub fn forwarded<'h>(header: impl Fn(&str) -> Option<&'h str>) -> Option<IpAddr>
     real.parse().ok().or(real.split(':').next()?.parse().ok())
 }
 
-/// May the client at `ip` do it? `page` is where it says it is, `None` of a protocol that knows no pages.
+/// May the client at `ip` do it? `page` is where it says it is, `None` where that is not asked.
 pub fn judge(vhost: &Vhost, deed: Deed, ip: IpAddr, page: Option<&str>) -> Verdict {
     let ip = ip.to_canonical();
     let verb = match deed {

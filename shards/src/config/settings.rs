@@ -947,6 +947,7 @@ fn refer(scope: Scope) -> Refer {
         all: scope.list("all"),
         publish: scope.list("publish"),
         play: scope.list("play"),
+        http: scope.flag("http"),
     }
 }
 

@@ -224,7 +224,7 @@ pub static SECTIONS: &[Section] = &[
         acts("device_id", Text, ""),
         acts("summaries", Bool, "off"),
         acts("ports", Bool, "off"),
-        acts("verify", BoolOn, "on"),
+        acts("verify", Bool, "off"),
         block("auth"),
     ]),
     section("heartbeat.auth", &[
@@ -339,6 +339,7 @@ pub static SECTIONS: &[Section] = &[
         acts("all", List, ""),
         acts("publish", List, ""),
         acts("play", List, ""),
+        acts("http", Bool, "off"),
     ]).no_env(),
     section("vhost.security", &[
         acts("enabled", Bool, "off"),
@@ -370,7 +371,7 @@ pub static SECTIONS: &[Section] = &[
         acts("on_dvr", List, ""),
         acts("on_hls", List, ""),
         acts("on_hls_notify", List, ""),
-        acts("verify", BoolOn, "on"),
+        acts("verify", Bool, "off"),
         acts("secret", Text, ""),
         acts("retries", Number(0, 10, ""), "0"),
         acts("keep_alive", Bool, "off"),

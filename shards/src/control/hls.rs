@@ -33,7 +33,7 @@ pub async fn answer(control: &Control, request: &Asked<'_>) -> Option<Answer> {
     let asked = vhost.hls.names.asked(&vhost.name, &path)?;
     let key = StreamKey::new(&vhost.name, &asked.app, &asked.stream);
     for ip in [Some(request.ip), request.told].into_iter().flatten() {
-        if let Verdict::Refused(why) = access::judge(vhost, Deed::Play, ip, Some(request.page)) {
+        if let Verdict::Refused(why) = access::judge(vhost, Deed::Play, ip, vhost.refer.of_http(request.page)) {
             info!("HLS request of {ip} for {key} refused: {why}");
             return Some(text(StatusCode::FORBIDDEN, "Forbidden"));
         }

@@ -276,7 +276,7 @@ async fn make(
     }
     let deed = if plays { Deed::Play } else { Deed::Publish };
     for ip in [peer, ip] {
-        if let Verdict::Refused(refusal) = access::judge(vhost, deed, ip, Some(&request.page_url)) {
+        if let Verdict::Refused(refusal) = access::judge(vhost, deed, ip, vhost.refer.of_http(&request.page_url)) {
             return Err(refusal.into());
         }
     }

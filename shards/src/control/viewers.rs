@@ -240,7 +240,8 @@ pub fn over(id: &str) -> Answer {
 
 /// Fit for a log and a playlist.
 fn is_id(text: &str) -> bool {
-    text.len() <= LONGEST && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+    (1..=LONGEST).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
 /// The members of a query without the id; `None` where there are no others.
@@ -255,9 +256,14 @@ mod tests {
 
     #[test]
     fn ids_are_plain_and_short() {
-        for (text, fits) in
-            [("a1b2c3d4", true), ("A-z_9", true), ("a\nb", false), ("a&b", false), (&"a".repeat(33), false)]
-        {
+        for (text, fits) in [
+            ("a1b2c3d4", true),
+            ("A-z_9", true),
+            ("", false),
+            ("a\nb", false),
+            ("a&b", false),
+            (&"a".repeat(33), false),
+        ] {
             assert_eq!(is_id(text), fits, "{text}");
         }
     }

@@ -110,7 +110,7 @@ async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'
     if let Some(ip) = head.told {
         // The proxy itself must be one that may.
         let proxy = connection.peer.get();
-        verdict = access::judge(vhost, Deed::Play, proxy.ip(), Some(&request.page_url));
+        verdict = access::judge(vhost, Deed::Play, proxy.ip(), vhost.refer.of_http(&request.page_url));
         connection.peer.set(SocketAddr::new(ip, proxy.port()));
         info!(cid = %connection.id, "{proxy} is a proxy, its client is {ip}");
     }

@@ -57,7 +57,11 @@ impl<'s> Seat<'s> {
                 return verdict;
             }
         }
-        let page = Some(&*request.page_url).filter(|_| !over_srt);
+        let page = match (over_srt, over_http) {
+            (true, _) => None,
+            (_, true) => vhost.refer.of_http(&request.page_url),
+            _ => Some(&*request.page_url),
+        };
         let verdict = access::judge(vhost, deed, ip, page);
         if verdict != Verdict::Allowed {
             return verdict;
