@@ -8,7 +8,7 @@ use crate::{
 use std::{
     fs, io,
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -90,16 +90,7 @@ impl Host {
         sys::pin_child(&mut command, options.server_cpus.0.clone());
         let mut host =
             Self { process: Tied::start(&mut command)?, rtmp, http, https, cpus: options.cpus.clone(), folder };
-        let deadline = Instant::now() + START;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, rtmp)).is_err() {
-            if let Some(status) = host.process.ended()? {
-                return Err(HostError::Ended(options.server.clone(), status));
-            }
-            if Instant::now() > deadline {
-                return Err(HostError::Late(options.server.clone()));
-            }
-            thread::sleep(LOOK_UP);
-        }
+        wait_for(&mut host.process, &options.server, rtmp)?;
         Ok(host)
     }
 
@@ -128,6 +119,21 @@ impl Host {
     pub fn publish_many(&self, url: &str, kbps: u32, more: &[&str]) -> Result<Tied, ChildError> {
         publish(&self.cpus, url, kbps, more)
     }
+}
+
+/// Waits until `process`, of `program`, listens at `port`.
+pub fn wait_for(process: &mut Tied, program: &Path, port: u16) -> Result<(), HostError> {
+    let deadline = Instant::now() + START;
+    while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+        if let Some(status) = process.ended()? {
+            return Err(HostError::Ended(program.into(), status));
+        }
+        if Instant::now() > deadline {
+            return Err(HostError::Late(program.into()));
+        }
+        thread::sleep(LOOK_UP);
+    }
+    Ok(())
 }
 
 /// A stream at `url`, of `kbps` with its sound.

@@ -126,12 +126,11 @@ impl Look {
 impl<'a> Audience<'a> {
     fn new(options: &'a Options) -> Result<Self, PlayError> {
         let numbers = 1..=options.number as usize;
-        let fill = seconds(options.fill)?;
         Ok(Self {
             stand: &options.stand,
             endpoints: numbers.map(|number| Endpoint::numbered(&options.url, number)).collect::<Result<_, _>>()?,
             ramp: options.ramp.map(seconds).transpose()?,
-            fill,
+            fill: seconds(options.fill)?,
             settle: seconds(options.settle)?,
             duration: options.duration.map(seconds).transpose()?,
             checked: options.check.min(options.number) as usize,
@@ -141,7 +140,7 @@ impl<'a> Audience<'a> {
             epoll: Epoll::new()?,
             began: Instant::now(),
             filling: None,
-            filled: fill.is_zero(),
+            filled: false,
             settled: None,
             before: Look::new(&options.stand)?,
             few: None,
@@ -184,7 +183,7 @@ impl<'a> Audience<'a> {
     /// The viewers that are due by now.
     fn start(&mut self, now: Instant) -> io::Result<()> {
         let (all, there) = (self.endpoints.len(), self.viewers.len());
-        let most = if self.filled { all } else { all.min(FIRST_VIEWERS) };
+        let most = if self.filled || self.fill.is_zero() { all } else { all.min(FIRST_VIEWERS) };
         if there == most {
             return Ok(());
         }

@@ -148,18 +148,13 @@ impl Options {
 
 fn viewers(options: &Options, row: &Row) -> Result<Value, ReportError> {
     let number = if row.whole { row.number } else { options.number(row.number) };
-    let mut figures = {
-        let host = Host::start(&options.host, row.window)?;
-        let _publisher = host.publish(row.kbps)?;
-        let mut arguments = host::viewers(&host, row.way, number, options.duration);
-        arguments.extend(["--stall".into(), (number * row.stalled / 100).to_string()]);
-        arguments.extend(["--fill".into(), if row.whole { 0 } else { FILL_S }.to_string()]);
-        Measurement::start("play", &arguments, true)?.wait()?
-    };
+    let stalled = (number * row.stalled / 100).to_string();
+    let fill = if row.whole { 0 } else { FILL_S }.to_string();
+    let mut figures = at(options, row.way, number, row, &["--stall", &stalled, "--fill", &fill])?;
     figures["stream_kbps"] = row.kbps.into();
     figures["window_ms"] = row.window.into();
     if row.way == "https" {
-        let plain = at(options, "http", number, row.kbps, row.window)?;
+        let plain = at(options, "http", number, row, &[])?;
         figures["of_plain"] = ratio(&figures, &plain);
         figures["plain"] = plain;
     }
@@ -173,11 +168,13 @@ fn viewers(options: &Options, row: &Row) -> Result<Value, ReportError> {
     Ok(figures)
 }
 
-/// `number` viewers of one stream over `way`.
-fn at(options: &Options, way: &str, number: u32, kbps: u32, window: Option<u32>) -> Result<Value, ReportError> {
-    let host = Host::start(&options.host, window)?;
-    let _publisher = host.publish(kbps)?;
-    Ok(Measurement::start("play", &host::viewers(&host, way, number, options.duration), true)?.wait()?)
+/// `number` viewers over `way` of a stream as `row` has it.
+fn at(options: &Options, way: &str, number: u32, row: &Row, more: &[&str]) -> Result<Value, ReportError> {
+    let host = Host::start(&options.host, row.window)?;
+    let _publisher = host.publish(row.kbps)?;
+    let mut arguments = host::viewers(&host, way, number, options.duration);
+    arguments.extend(more.iter().map(|word| (*word).to_owned()));
+    Ok(Measurement::start("play", &arguments, true)?.wait()?)
 }
 
 /// What a viewer costs in `these`, as a share of `those`.
@@ -189,7 +186,7 @@ fn ratio(these: &Value, those: &Value) -> Value {
 /// The same viewers of ours and of nginx-rtmp with its defaults.
 fn rival(options: &Options) -> Result<Value, ReportError> {
     let number = options.number(RIVAL_NUMBER);
-    let mut figures = at(options, "rtmp", number, FIXED.kbps, FIXED.window)?;
+    let mut figures = at(options, "rtmp", number, &FIXED, &[])?;
     let rival = Rival::start(&options.host)?.ok_or(ReportError::NoRival)?;
     let _publisher = host::publish(&options.host.cpus, &rival.url(), FIXED.kbps, &[])?;
     let arguments = host::arguments(&rival.url(), rival.pid(), number, options.duration, &options.host.cpus);

@@ -7,17 +7,12 @@ use crate::{
 };
 use std::{
     fs,
-    net::{Ipv4Addr, TcpStream},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 const PROGRAM: &str = "/usr/sbin/nginx";
 const MODULE: &str = "/usr/lib/nginx/modules/ngx_rtmp_module.so";
-const START: Duration = Duration::from_secs(10);
-const LOOK_UP: Duration = Duration::from_millis(20);
 
 pub struct Rival {
     process: Tied,
@@ -48,16 +43,7 @@ impl Rival {
         command.arg("-c").arg(&conf).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         sys::pin_child(&mut command, options.server_cpus.0.clone());
         let mut rival = Self { process: Tied::start(&mut command)?, port, folder };
-        let deadline = Instant::now() + START;
-        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
-            if let Some(status) = rival.process.ended()? {
-                return Err(HostError::Ended(PROGRAM.into(), status));
-            }
-            if Instant::now() > deadline {
-                return Err(HostError::Late(PROGRAM.into()));
-            }
-            thread::sleep(LOOK_UP);
-        }
+        host::wait_for(&mut rival.process, Path::new(PROGRAM), port)?;
         Ok(Some(rival))
     }
 
