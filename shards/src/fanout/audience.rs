@@ -152,7 +152,7 @@ impl Audience {
         self.greeted = 0;
         while let Some(viewer) = self.newcomers.pop_front() {
             // It may have left again.
-            if self.viewers.get(viewer.place.get()).is_some_and(|there| there.number == viewer.number) {
+            if self.has(&viewer) {
                 self.hurry(&viewer);
             }
             if Instant::now() >= until {
@@ -161,10 +161,16 @@ impl Audience {
         }
     }
 
+    fn has(&self, viewer: &Connection) -> bool {
+        self.viewers.get(viewer.place.get()).is_some_and(|there| there.number == viewer.number)
+    }
+
     /// `None` where it was not here.
     fn remove(&mut self, viewer: &Connection) -> Option<Rc<Connection>> {
+        if !self.has(viewer) {
+            return None;
+        }
         let place = viewer.place.get();
-        self.viewers.get(place).filter(|there| there.number == viewer.number)?;
         let viewer = self.viewers.swap_remove(place);
         if let Some(moved) = self.viewers.get(place) {
             moved.place.set(place);
@@ -174,6 +180,8 @@ impl Audience {
         }
         if self.viewers.is_empty() {
             self.empty_since = Some(Instant::now());
+            // No tick comes that would look at them, and let go of their sockets.
+            self.newcomers.clear();
         }
         Some(viewer)
     }
