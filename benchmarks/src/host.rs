@@ -6,7 +6,8 @@ use crate::{
     sys,
 };
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket},
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
@@ -37,12 +38,14 @@ pub struct Options {
 pub enum HostError {
     #[error(transparent)]
     Child(#[from] ChildError),
-    #[error("no free port: {0}")]
-    Port(#[from] io::Error),
+    #[error("socket: {0}")]
+    Io(#[from] io::Error),
     #[error("{0} ended with {1} before it served")]
     Ended(PathBuf, ExitStatus),
     #[error("{0} does not serve within {START:?}")]
     Late(PathBuf),
+    #[error("the server has no metric {0}")]
+    Metric(String),
 }
 
 pub struct Host {
@@ -50,6 +53,7 @@ pub struct Host {
     rtmp: u16,
     http: u16,
     https: u16,
+    api: u16,
     cpus: Cpus,
     /// Holds its certificate and its pid file.
     folder: PathBuf,
@@ -89,7 +93,7 @@ impl Host {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         sys::pin_child(&mut command, options.server_cpus.0.clone());
         let mut host =
-            Self { process: Tied::start(&mut command)?, rtmp, http, https, cpus: options.cpus.clone(), folder };
+            Self { process: Tied::start(&mut command)?, rtmp, http, https, api, cpus: options.cpus.clone(), folder };
         wait_for(&mut host.process, &options.server, rtmp)?;
         Ok(host)
     }
@@ -109,6 +113,16 @@ impl Host {
 
     pub fn rtmp(&self, stream: &str) -> String {
         format!("rtmp://127.0.0.1:{}/{stream}", self.rtmp)
+    }
+
+    /// What the server says of a metric without labels.
+    pub fn metric(&self, name: &str) -> Result<f64, HostError> {
+        let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.api))?;
+        socket.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer)?;
+        let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
+        value.ok_or_else(|| HostError::Metric(name.into()))
     }
 
     /// One stream, of `kbps` with its sound, 25 pictures a second and a keyframe every two.

@@ -5,7 +5,7 @@ use crate::{
     stand::{Stand, StandError, counted, listed, percents, row, seconds},
     sys::{self, Epoll, Ready},
     usage::Usage,
-    viewer::{Manner, Meter, Viewer},
+    viewer::{Manner, Meter, Viewer, ViewerError},
 };
 use serde_json::{Value, json};
 use std::{
@@ -45,6 +45,15 @@ pub struct Options {
     /// Seconds from when all are there until the measurement
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0)]
     settle: f64,
+    /// Measure from the first viewer on, while the others come
+    #[arg(long)]
+    from_start: bool,
+    /// Whom a full server turns away is counted, and is no failure
+    #[arg(long)]
+    admission: bool,
+    /// Count the viewers of whose read gaps more than one in a hundred is longer
+    #[arg(long, value_name = "MS")]
+    gap_bound: Option<u64>,
     /// So many viewers read and check all they get; the others throw it away unread after their first frame
     #[arg(long, value_name = "VIEWERS", default_value_t = 100)]
     check: u32,
@@ -87,6 +96,7 @@ struct Audience<'a> {
     fill: Duration,
     settle: Duration,
     duration: Option<Duration>,
+    admission: bool,
     checked: usize,
     stalled: usize,
     viewers: Vec<Viewer>,
@@ -111,6 +121,7 @@ struct Measured {
     bytes: Vec<u64>,
 }
 
+#[derive(Clone, Copy)]
 struct Look {
     at: Instant,
     server: Option<Usage>,
@@ -126,6 +137,8 @@ impl Look {
 impl<'a> Audience<'a> {
     fn new(options: &'a Options) -> Result<Self, PlayError> {
         let numbers = 1..=options.number as usize;
+        let before = Look::new(&options.stand)?;
+        let gap_bound = options.gap_bound.map_or(Duration::MAX, Duration::from_millis);
         Ok(Self {
             stand: &options.stand,
             endpoints: numbers.map(|number| Endpoint::numbered(&options.url, number)).collect::<Result<_, _>>()?,
@@ -133,18 +146,19 @@ impl<'a> Audience<'a> {
             fill: seconds(options.fill)?,
             settle: seconds(options.settle)?,
             duration: options.duration.map(seconds).transpose()?,
+            admission: options.admission,
             checked: options.check.min(options.number) as usize,
             stalled: options.stall.min(options.number) as usize,
             viewers: Vec::new(),
-            meter: Meter::default(),
+            meter: Meter { on: options.from_start, gap_bound, ..Meter::default() },
             epoll: Epoll::new()?,
             began: Instant::now(),
             filling: None,
             filled: false,
             settled: None,
-            before: Look::new(&options.stand)?,
             few: None,
-            measured: None,
+            measured: options.from_start.then(|| Measured { from: before, bytes: Vec::new() }),
+            before,
         })
     }
 
@@ -229,8 +243,8 @@ impl<'a> Audience<'a> {
             let bytes = self.viewers.iter().map(|viewer| viewer.tally.bytes).collect();
             self.measured = Some(Measured { from: Look::new(self.stand)?, bytes });
         }
-        let over = |measured: &Measured| self.duration.is_some_and(|duration| now >= measured.from.at + duration);
-        Ok(self.measured.as_ref().is_some_and(over))
+        let since = self.measured.as_ref().zip(self.settled).map(|(measured, settled)| measured.from.at.max(settled));
+        Ok(since.zip(self.duration).is_some_and(|(since, duration)| now >= since + duration))
     }
 
     fn tell(&self, now: Instant) -> Result<(), StandError> {
@@ -262,8 +276,13 @@ impl<'a> Audience<'a> {
     }
 
     fn failed(&self) -> usize {
-        self.viewers.iter().filter(|viewer| viewer.tally.error.is_some()).count() + self.endpoints.len()
-            - self.viewers.len()
+        let errors = self.viewers.iter().filter(|viewer| viewer.tally.error.is_some()).count();
+        errors - self.refused() + self.endpoints.len() - self.viewers.len()
+    }
+
+    fn refused(&self) -> usize {
+        let refused = |viewer: &&Viewer| viewer.tally.error.as_ref().is_some_and(ViewerError::is_refusal);
+        if self.admission { self.viewers.iter().filter(refused).count() } else { 0 }
     }
 
     fn figures(&self) -> Result<Value, StandError> {
@@ -274,13 +293,18 @@ impl<'a> Audience<'a> {
         };
         let lasted = to.at.saturating_duration_since(from.at).as_secs_f64().max(1e-3);
         let got = |nth: usize, viewer: &Viewer| viewer.tally.bytes - before.get(nth).copied().unwrap_or_default();
+        let there = |viewer: &Viewer| {
+            to.at.saturating_duration_since(viewer.started.max(from.at)).as_secs_f64().max(1e-3)
+        };
         let of = |manner: Manner| self.viewers.iter().filter(move |viewer| viewer.manner() == manner);
         let plays = |viewer: &Viewer| viewer.tally.error.is_none() && viewer.manner() != Manner::Stalls;
         let playing = || self.viewers.iter().enumerate().filter(|(_, viewer)| plays(viewer));
-        let kbps = sorted(playing().map(|(nth, viewer)| got(nth, viewer) as f64 * 8e-3 / lasted));
+        let rate = |nth: usize, viewer: &Viewer| got(nth, viewer) as f64 * 8e-3 / there(viewer);
+        let kbps = sorted(playing().map(|(nth, viewer)| rate(nth, viewer)));
         let usual = quantile(&kbps, 0.5);
-        let least = usual * (1.0 - SHORT.as_secs_f64() / lasted);
-        let short = kbps.iter().filter(|kbps| **kbps < least).count();
+        let lacks = |nth: usize, viewer: &Viewer| (usual - rate(nth, viewer)) * there(viewer);
+        let short = playing().filter(|(nth, viewer)| lacks(*nth, viewer) > usual * SHORT.as_secs_f64()).count();
+        let often_late = |viewer: &Viewer| viewer.tally.long_gaps * 100 > viewer.tally.gaps;
         let bytes: u64 = self.viewers.iter().enumerate().map(|(nth, viewer)| got(nth, viewer)).sum();
         let first = sorted(self.viewers.iter().filter_map(|v| Some(v.tally.first_frame?.as_secs_f64() * 1e3)));
         let checking = || of(Manner::Checks).map(|viewer| &viewer.tally);
@@ -288,7 +312,7 @@ impl<'a> Audience<'a> {
         let errors = counted(self.viewers.iter().filter_map(|viewer| viewer.tally.error.as_ref()));
         let server = to.server.zip(from.server).map(|(now, then)| {
             let spent = now.since(&then);
-            let viewer_seconds = spent.lasted.as_secs_f64() * kbps.len().max(1) as f64;
+            let viewer_seconds = playing().map(|(_, viewer)| there(viewer)).sum::<f64>().max(1e-3);
             let more = self.viewers.len().saturating_sub(FIRST_VIEWERS);
             let few = self.few.filter(|_| more > 0);
             let each = |of: fn(&Usage) -> u64| few.map(|few| (of(&now) as f64 - of(&few) as f64) / more as f64);
@@ -309,11 +333,16 @@ impl<'a> Audience<'a> {
             "viewers": self.endpoints.len(),
             "playing": kbps.len(),
             "failed": self.failed(),
+            "refused": self.admission.then(|| self.refused()),
             "stalled": of(Manner::Stalls).count(),
             "short_of_data": short,
             "measured_s": self.measured.is_some().then_some(lasted),
             "first_frame_ms": spread(&first),
             "read_gap_ms": { "p50": p50, "p99": p99, "max": max },
+            "gaps_above_bound": (self.meter.gap_bound < Duration::MAX).then(|| json!({
+                "bound_ms": self.meter.gap_bound.as_millis() as u64,
+                "viewers": playing().filter(|(_, viewer)| often_late(viewer)).count(),
+            })),
             "delay_ms": (self.meter.delays.count() > 0).then(|| json!({
                 "p50": delay_p50, "p99": delay_p99, "max": delay_max, "pictures": self.meter.delays.count(),
             })),
@@ -357,9 +386,10 @@ fn table(figures: &Value) -> String {
         (
             "viewers",
             format!(
-                "{} playing, {} failed, {} stalled, {} short of data",
+                "{} playing, {} failed, {} refused, {} stalled, {} short of data",
                 n("/playing"),
                 n("/failed"),
+                n("/refused"),
                 n("/stalled"),
                 n("/short_of_data")
             ),
@@ -370,7 +400,10 @@ fn table(figures: &Value) -> String {
         Some(measured) => rows.push(("measured", format!("{measured:.1} s"))),
         None => rows.push(("measured", "since the start, as not all viewers were there".into())),
     }
-    rows.push(("read gaps", ms("/read_gap_ms")));
+    let late = figures["gaps_above_bound"].as_object().map_or(String::new(), |late| {
+        format!("; p99 above {} ms of {} viewers", late["bound_ms"], late["viewers"])
+    });
+    rows.push(("read gaps", ms("/read_gap_ms") + &late));
     if figures["delay_ms"].is_object() {
         rows.push(("delay", format!("{} of {} pictures", ms("/delay_ms"), n("/delay_ms/pictures"))));
     }

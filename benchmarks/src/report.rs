@@ -22,7 +22,7 @@ use std::{
 const PUBLISHERS_COME: Duration = Duration::from_secs(60);
 const LOOK_UP: Duration = Duration::from_millis(100);
 
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// All viewers and publishers that the bars are set for; a quarter without it
     #[arg(long)]
@@ -92,6 +92,10 @@ const ROWS: [Row; 11] = [
 const FILL_S: u32 = 12;
 const RIVAL: &str = "rtmp-nginx";
 const RIVAL_NUMBER: u32 = 1000;
+/// More than one core can send, so that admission has to end it.
+const RAMP: Row = Row { name: "http-ramp", number: 12_000, kbps: 4000, whole: true, ..FIXED };
+const RAMP_S: u32 = 60;
+const TWO: Row = Row { name: "http-two-shards", number: 1000, ..FIXED };
 const CROWD: &str = "http-crowd";
 const CROWD_NUMBER: u32 = 2000;
 const PUBLISHERS: &str = "publishers";
@@ -115,7 +119,7 @@ pub fn run(options: &Options) -> Result<(), ReportError> {
         "failed/short"
     );
     let wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-    let names = ROWS.iter().map(|row| row.name).chain([RIVAL, CROWD, PUBLISHERS, CHURN]).filter(|name| wanted(name));
+    let names = ROWS.iter().map(|row| row.name).chain([RIVAL, CROWD, RAMP.name, TWO.name, PUBLISHERS, CHURN]).filter(|name| wanted(name));
     let (mut rows, mut failed) = (0, 0);
     for name in names.take_while(|_| !sys::stop_requested()) {
         rows += 1;
@@ -123,6 +127,8 @@ pub fn run(options: &Options) -> Result<(), ReportError> {
             Some(row) => viewers(options, row),
             None if name == RIVAL => rival(options),
             None if name == CROWD => crowd(options),
+            None if name == RAMP.name => ramp(options),
+            None if name == TWO.name => two_shards(options),
             None if name == PUBLISHERS => publishers(options),
             None => churn(options),
         };
@@ -203,6 +209,30 @@ fn crowd(options: &Options) -> Result<Value, ReportError> {
     Ok(crowd::measure(&host, options.number(CROWD_NUMBER), options.duration)?)
 }
 
+/// Viewers come evenly until long after the core is full: what those notice who were let in. Bound is two windows.
+fn ramp(options: &Options) -> Result<Value, ReportError> {
+    let bound = (2 * RAMP.window.unwrap_or_default()).to_string();
+    let ramp = RAMP_S.to_string();
+    let more = ["--ramp", &ramp, "--from-start", "--admission", "--gap-bound", &bound];
+    let mut figures = at(options, RAMP.way, RAMP.number, &RAMP, &more)?;
+    figures["stream_kbps"] = RAMP.kbps.into();
+    figures["window_ms"] = RAMP.window.into();
+    Ok(figures)
+}
+
+/// The same viewers of one shard, and of two of which the second has the tool's CPU.
+fn two_shards(options: &Options) -> Result<Value, ReportError> {
+    let number = options.number(TWO.number);
+    let one = at(options, TWO.way, number, &TWO, &[])?;
+    let mut host = options.host.clone();
+    host.server_cpus.0.extend(&options.host.cpus.0);
+    let two = Options { host, ..options.clone() };
+    let mut figures = at(&two, TWO.way, number, &TWO, &[])?;
+    figures["of_one"] = ratio(&figures, &one);
+    figures["one"] = one;
+    Ok(figures)
+}
+
 /// The do-nothing loop, on the server's CPUs.
 fn limit_in_child(options: &Options, number: u32, kbps: u32, window: u32) -> Result<Value, ReportError> {
     let pairs = [
@@ -237,12 +267,15 @@ fn publishers(options: &Options) -> Result<Value, ReportError> {
     thread::sleep(Duration::from_secs(3));
     let from = Usage::of(host.pid())?;
     thread::sleep(Duration::from_secs_f64(options.duration));
-    let to = Usage::of(host.pid())?;
+    let (to, rings) = (Usage::of(host.pid())?, host.metric("shardcast_ring_bytes")?);
     let spent = to.since(&from);
     let mut server = percents(&spent);
     let seconds = spent.lasted.as_secs_f64() * f64::from(number);
     server["us_per_publisher_second"] = (spent.cpu.as_secs_f64() * 1e6 / seconds).into();
-    server["resident_bytes_per_publisher"] = ((to.resident as f64 - empty.resident as f64) / f64::from(number)).into();
+    // Frames are kept for a time, so what the rings hold is the streams', not their publishers'.
+    let beyond = to.resident as f64 - empty.resident as f64 - rings;
+    server["ring_bytes_per_publisher"] = (rings / f64::from(number)).into();
+    server["resident_bytes_per_publisher"] = (beyond / f64::from(number)).into();
     Ok(json!({ "publishers": number, "stream_kbps": PUBLISHERS_KBPS, "server": server }))
 }
 
@@ -281,7 +314,7 @@ fn line(name: &str, figures: &Value) -> String {
         cell("/server/cpu_percent", 1, 1.0),
         first(&["/server/us_per_viewer_second", "/server/us_per_publisher_second", "/server/cpu_us_per_cycle"], 1, 1.0),
         cell("/server/cpu_s_per_gb", 3, 1.0),
-        first(&["/of_plain", "/of_rival", "/of_limit"], 2, 1.0),
+        first(&["/of_plain", "/of_rival", "/of_one", "/of_limit"], 2, 1.0),
         format!("{}/{}", cell("/delay_ms/p50", 1, 1.0), cell("/delay_ms/p99", 1, 1.0)),
         cell("/read_gap_ms/p99", 0, 1.0),
         first(&["/server/resident_bytes_per_viewer", "/server/resident_bytes_per_publisher"], 1, 1e3),

@@ -70,7 +70,8 @@ pub enum ViewerError {
 pub struct Viewer {
     state: State,
     manner: Manner,
-    started: Instant,
+    /// When it dialled.
+    pub started: Instant,
     heard: Instant,
     /// How often it was sent elsewhere.
     redirects: u32,
@@ -96,6 +97,9 @@ pub struct Tally {
     pub frames: u64,
     /// Pictures that did not come, of a stream with marks.
     pub lost: u64,
+    /// Times from one read to the next that were measured, and those longer than the meter's bound.
+    pub gaps: u32,
+    pub long_gaps: u32,
     last_dts: [Option<Timestamp>; 2],
     last_mark: Option<Mark>,
     pub error: Option<ViewerError>,
@@ -108,9 +112,11 @@ pub struct Meter {
     pub on: bool,
     /// From one read to the next.
     pub gaps: Histogram,
+    /// A gap that is longer counts as long.
+    pub gap_bound: Duration,
     /// From a picture's mark to its reading.
     pub delays: Histogram,
-    buffer: Vec<u8>,
+    pub buffer: Vec<u8>,
 }
 
 enum State {
@@ -131,6 +137,17 @@ enum Protocol {
     Rtmp(Client),
     Flv { answer: Answer, reader: FlvReader, tags: TagReader, clock_ms: i64 },
     Tcp,
+}
+
+impl ViewerError {
+    /// The server is full, and says so.
+    pub fn is_refusal(&self) -> bool {
+        match self {
+            Self::Http(HttpError::Status(status)) => status.starts_with("503"),
+            Self::Client(ClientError::Refused { code, .. }) => code == "NetStream.Play.Failed",
+            _ => false,
+        }
+    }
 }
 
 impl Viewer {
@@ -198,7 +215,10 @@ impl Viewer {
         if self.tally.bytes > before {
             let now = Instant::now();
             if meter.on {
-                meter.gaps.record(now.saturating_duration_since(self.heard));
+                let gap = now.saturating_duration_since(self.heard);
+                meter.gaps.record(gap);
+                self.tally.gaps += 1;
+                self.tally.long_gaps += u32::from(gap > meter.gap_bound);
             }
             self.heard = now;
         }

@@ -3,7 +3,7 @@
 use super::{
     Control,
     api::Asked,
-    http::{Answer, text},
+    http::{Answer, redirect, text},
     snapshot,
 };
 use crate::{
@@ -17,7 +17,10 @@ use crate::{
     query::value,
     shard::random_id,
 };
-use hyper::StatusCode;
+use hyper::{
+    StatusCode,
+    header::{HeaderValue, RETRY_AFTER},
+};
 use shardcast_engine::key::StreamKey;
 use shardcast_protocols::session::{Client, Request, Verdict};
 use std::{
@@ -76,10 +79,18 @@ impl Control {
             return entry;
         }
         let ip = request.told.unwrap_or(request.ip).to_canonical();
+        let refused = || metrics::counter!("shardcast_viewers_refused_total", "protocol" => "hls").increment(1);
+        if self.board.are_all_full() {
+            refused();
+            info!("viewer {ip} of {key} refused: all shards are full");
+            let elsewhere = &self.config().circuit_breaker.redirect_http;
+            let other = |base| redirect(StatusCode::FOUND, &format!("{base}{}", request.path), request.query);
+            return Entry::Refused(elsewhere.as_ref().map_or_else(unavailable, other));
+        }
         if self.viewers.len() >= VIEWERS {
-            metrics::counter!("shardcast_viewers_refused_total", "protocol" => "hls").increment(1);
+            refused();
             warn!("viewer {ip} of {key} refused: {VIEWERS} play by HLS");
-            return Entry::Refused(text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable"));
+            return Entry::Refused(unavailable());
         }
         let id = brought.clone().unwrap_or_else(random_id);
         let asked = Request {
@@ -236,6 +247,12 @@ impl Viewer {
 /// What who was kicked gets, in SRS's words.
 pub fn over(id: &str) -> Answer {
     text(StatusCode::NOT_FOUND, format!("HLS stream {id} is EOF"))
+}
+
+fn unavailable() -> Answer {
+    let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable");
+    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    answer
 }
 
 /// Fit for a log and a playlist.

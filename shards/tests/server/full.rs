@@ -22,6 +22,7 @@ const CONF: &str = "
     circuit_breaker { late_threshold 0; }
     vhost __defaultVhost__ {
         http_remux { enabled on; }
+        hls { enabled on; hls_fragment 1; }
         srt { enabled on; }
         rtc { enabled on; }
     }
@@ -38,12 +39,19 @@ fn a_full_server_refuses_viewers_and_welcomes_publishers() {
     let _publisher = Publisher::looping(&server, name, Media::Plain);
     server.wait_until_live(name);
     assert_eq!(full_shards(&server), 0.0);
+    let playlist = |target: &str| http::request(server.ports.http, "GET", target, &[]);
+    let master = until("there is a playlist", || Some(playlist("/live/full.m3u8")).filter(|a| a.status == 200));
     let viewer = Viewer::open(server.ports.http, name);
     server.wait_for_log(&["shard 0 is full"]);
 
     let answer = http::request(server.ports.http, "GET", "/live/full.flv", &[]);
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
     assert_eq!(http::request(server.ports.http, "GET", "/live/full.ts", &[]).status, 503);
+    let answer = playlist("/live/full.m3u8");
+    assert_eq!((answer.status, answer.header("retry-after")), (503, Some("5")));
+    let text = String::from_utf8_lossy(&master.body).into_owned();
+    let own = text.lines().find(|line| line.contains("hls_ctx=")).expect("a playlist of its own");
+    assert_eq!(playlist(own).status, 200, "one who was there goes on");
     let refused = refusal::of(&server, Client::play(&server.rtmp(name), [7; 32]).expect("an RTMP URL"));
     let ClientError::Refused { code, description } = refused else { panic!("{refused}") };
     assert_eq!((code.as_str(), description.contains("full")), ("NetStream.Play.Failed", true), "{description}");
@@ -52,7 +60,7 @@ fn a_full_server_refuses_viewers_and_welcomes_publishers() {
     let srt = Probe::seconds(&server.srt(name), 1.0);
     server.wait_for_log(&["SRT caller", "refused: too many connections"]);
     drop(srt);
-    for (protocol, count) in [("http", 2.0), ("rtmp", 1.0), ("rtc", 1.0)] {
+    for (protocol, count) in [("http", 2.0), ("hls", 1.0), ("rtmp", 1.0), ("rtc", 1.0)] {
         assert_eq!(server.total("shardcast_viewers_refused_total", &format!("protocol=\"{protocol}\"")), count);
     }
 
@@ -75,8 +83,19 @@ fn a_full_server_sends_viewers_elsewhere_where_it_knows_another() {
     let conf =
         CONF.replace("late_threshold 0;", "late_threshold 0; redirect http://other.example:81/ rtmp://other.example;");
     let server = Server::of_conf(&conf, 1);
-    let _viewer = Viewer::open(server.ports.http, "live/full");
+    let name = "live/full";
+    let _publisher = Publisher::looping(&server, name, Media::Plain);
+    server.wait_until_live(name);
+    let playlist = "/live/full.m3u8?token=x";
+    let begun = || http::request(server.ports.http, "GET", playlist, &[]).status == 200;
+    until("there is a playlist", || begun().then_some(()));
+    let _viewer = Viewer::open(server.ports.http, name);
     server.wait_for_log(&["shard 0 is full"]);
+    let answer = http::request(server.ports.http, "GET", playlist, &[]);
+    assert_eq!(
+        (answer.status, answer.header("location")),
+        (302, Some("http://other.example:81/live/full.m3u8?token=x"))
+    );
     let answer = http::request(server.ports.http, "GET", "/live/a%20b.flv?token=x", &[]);
     assert_eq!(
         (answer.status, answer.header("location")),
