@@ -319,7 +319,10 @@ mod tests {
     use super::*;
     use shardcast_engine::{codec::Kind, frame::Media};
     use shardcast_protocols::{
-        rtmp::server::{Server, ServerConfig},
+        rtmp::{
+            reply::Identity,
+            server::{Server, ServerConfig},
+        },
         session::{Event, Output, Refusal, Session, Verdict},
     };
     use std::{
@@ -330,7 +333,7 @@ mod tests {
 
     /// Serves one connection until it closes, and gives back what was published.
     fn serve(mut socket: TcpStream, verdict: &Verdict) -> Vec<Media> {
-        let mut server = Server::new(Instant::now(), ServerConfig::default());
+        let mut server = Server::new(Instant::now(), Identity::default(), [0; 32], ServerConfig::default());
         let (mut media, mut buffer) = (Vec::new(), [0; 4096]);
         while let Ok(len @ 1..) = socket.read(&mut buffer) {
             let mut result = server.input(Instant::now(), &buffer[..len]);

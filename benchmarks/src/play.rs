@@ -293,9 +293,8 @@ impl<'a> Audience<'a> {
         };
         let lasted = to.at.saturating_duration_since(from.at).as_secs_f64().max(1e-3);
         let got = |nth: usize, viewer: &Viewer| viewer.tally.bytes - before.get(nth).copied().unwrap_or_default();
-        let there = |viewer: &Viewer| {
-            to.at.saturating_duration_since(viewer.started.max(from.at)).as_secs_f64().max(1e-3)
-        };
+        let there =
+            |viewer: &Viewer| to.at.saturating_duration_since(viewer.started.max(from.at)).as_secs_f64().max(1e-3);
         let of = |manner: Manner| self.viewers.iter().filter(move |viewer| viewer.manner() == manner);
         let plays = |viewer: &Viewer| viewer.tally.error.is_none() && viewer.manner() != Manner::Stalls;
         let playing = || self.viewers.iter().enumerate().filter(|(_, viewer)| plays(viewer));
@@ -400,9 +399,9 @@ fn table(figures: &Value) -> String {
         Some(measured) => rows.push(("measured", format!("{measured:.1} s"))),
         None => rows.push(("measured", "since the start, as not all viewers were there".into())),
     }
-    let late = figures["gaps_above_bound"].as_object().map_or(String::new(), |late| {
-        format!("; p99 above {} ms of {} viewers", late["bound_ms"], late["viewers"])
-    });
+    let late = figures["gaps_above_bound"]
+        .as_object()
+        .map_or(String::new(), |late| format!("; p99 above {} ms of {} viewers", late["bound_ms"], late["viewers"]));
     rows.push(("read gaps", ms("/read_gap_ms") + &late));
     if figures["delay_ms"].is_object() {
         rows.push(("delay", format!("{} of {} pictures", ms("/delay_ms"), n("/delay_ms/pictures"))));

@@ -119,7 +119,11 @@ pub fn run(options: &Options) -> Result<(), ReportError> {
         "failed/short"
     );
     let wanted = |name: &str| options.only.as_ref().is_none_or(|only| name.contains(only.as_str()));
-    let names = ROWS.iter().map(|row| row.name).chain([RIVAL, CROWD, RAMP.name, TWO.name, PUBLISHERS, CHURN]).filter(|name| wanted(name));
+    let names = ROWS
+        .iter()
+        .map(|row| row.name)
+        .chain([RIVAL, CROWD, RAMP.name, TWO.name, PUBLISHERS, CHURN])
+        .filter(|name| wanted(name));
     let (mut rows, mut failed) = (0, 0);
     for name in names.take_while(|_| !sys::stop_requested()) {
         rows += 1;

@@ -12,8 +12,9 @@ use crate::{
     proxy, rtmp,
     rtmp::{
         chunk::{ChunkReader, Limits},
-        handshake::{PACKET, ServerHandshake},
+        handshake::{PACKET, Seed, ServerHandshake},
         message::{Control, Message, kind},
+        reply::Identity,
         server::{Server, ServerConfig},
     },
     session::{Event, Output, Session, Verdict},
@@ -148,7 +149,8 @@ fn proxy(bytes: &[u8], _: &mut Random) {
 /// A whole connection whose driver says yes to all.
 fn sessions(bytes: &[u8], random: &mut Random) {
     let now = Instant::now();
-    let mut server = Server::new(now, ServerConfig { max_message: MESSAGE, ..ServerConfig::default() });
+    let config = ServerConfig { max_message: MESSAGE, ..ServerConfig::default() };
+    let mut server = Server::new(now, Identity::default(), Seed::default(), config);
     for piece in random.pieces(bytes) {
         let mut result = server.input(now, piece);
         while let Some(output) = server.poll() {

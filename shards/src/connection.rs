@@ -7,7 +7,6 @@ use crate::{
     net::link::Link,
     stream::Wire,
 };
-use bytes::Bytes;
 use shardcast_engine::{
     fanout::{Cursor, Step, Tape, cursor::SLICES},
     key::StreamKey,
@@ -17,6 +16,7 @@ use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice},
     net::SocketAddr,
+    ops::RangeInclusive,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -46,18 +46,15 @@ pub struct Connection {
     /// It ends when it has got everything, these bytes at last: its stream is over.
     pub ending: Cell<Option<&'static [u8]>>,
     /// What it is told when it has got all that it wanted,
-    pub finale: Cell<Option<Bytes>>,
+    pub finale: Cell<Option<Box<[u8]>>>,
     /// and when the server begins to end.
-    pub parting: Cell<Option<Bytes>>,
+    pub parting: Cell<Option<Box<[u8]>>>,
     /// Its place in its audience.
     pub place: Cell<usize>,
     /// It is on its audience's list for every tick.
     pub hurried: Cell<bool>,
-    /// The hand need not look at it before this tick.
-    pub retry_tick: Cell<u64>,
-    backoff: Cell<u64>,
-    /// Since when the kernel takes nothing.
-    blocked_since: Cell<Option<Instant>>,
+    /// Since when the kernel takes nothing, and when it is to be asked again.
+    blocked: Cell<Option<(Instant, Instant)>>,
     /// Its socket lives on elsewhere.
     handed_over: Cell<bool>,
     /// Who follows is told of what it does.
@@ -73,7 +70,7 @@ pub const METER_STEP: usize = 3;
 #[derive(Clone, Debug)]
 pub struct Part {
     pub key: StreamKey,
-    pub request: Request,
+    pub request: Arc<Request>,
     pub publishes: bool,
     /// Of a viewer that has a place on a tape.
     pub wire: Option<Wire>,
@@ -102,8 +99,10 @@ pub enum Flow {
 
 /// A viewer that takes nothing for so long, while there is something for it, is gone.
 const STALL: Duration = Duration::from_secs(30);
-/// The longest pause of a blocked connection, in ticks: 1.28 s, after one as long in which it took nothing.
-const LONGEST_BACKOFF: u64 = 128;
+/// A blocked connection is asked again when it has been so for another so many parts of that time,
+const PATIENCE: u32 = 4;
+/// within these bounds.
+const PAUSE: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(1_280);
 
 impl Connection {
     pub fn new(id: String, number: u64, peer: SocketAddr, socket: Link, feed: Feed) -> Self {
@@ -126,9 +125,7 @@ impl Connection {
             parting: Cell::default(),
             place: Cell::default(),
             hurried: Cell::default(),
-            retry_tick: Cell::default(),
-            backoff: Cell::new(1),
-            blocked_since: Cell::default(),
+            blocked: Cell::default(),
             handed_over: Cell::default(),
             feed,
             closed: RefCell::default(),
@@ -170,8 +167,7 @@ impl Connection {
             match self.socket.send(slices) {
                 Ok(sent) => {
                     cursor.advance(tape, sent);
-                    self.backoff.set(1);
-                    self.blocked_since.set(None);
+                    self.blocked.set(None);
                     self.sent.set(self.sent.get() + sent as u64);
                     if sent < wanted {
                         return Flow::Blocked;
@@ -214,16 +210,19 @@ impl Connection {
         }
     }
 
-    /// The kernel took nothing: leaves it alone for some ticks, for longer each time.
-    pub fn back_off(&self, tick: u64) {
-        let pause = self.backoff.get();
-        let since = self.blocked_since.get().unwrap_or_else(Instant::now);
-        self.blocked_since.set(Some(since));
-        if since.elapsed() > STALL {
+    /// The kernel took less than there was: leaves it alone for a while, for longer the longer it takes nothing.
+    pub fn back_off(&self, now: Instant) {
+        let since = self.blocked.get().map_or(now, |(since, _)| since);
+        let blocked = now.saturating_duration_since(since);
+        if blocked > STALL {
             self.close(format!("took nothing for {} s", STALL.as_secs()));
         }
-        self.retry_tick.set(tick + pause);
-        self.backoff.set((pause * 2).min(LONGEST_BACKOFF));
+        self.blocked.set(Some((since, now + (blocked / PATIENCE).clamp(*PAUSE.start(), *PAUSE.end()))));
+    }
+
+    /// The hand need not look at it yet.
+    pub fn is_resting(&self, now: Instant) -> bool {
+        self.blocked.get().is_some_and(|(_, until)| until > now)
     }
 
     /// Ends the connection; the task that reads it wakes and sees why. The first reason stays.

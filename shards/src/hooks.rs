@@ -83,34 +83,30 @@ pub struct Client {
     pub id: String,
     pub ip: IpAddr,
     pub key: StreamKey,
-    /// As [`name`] has it.
-    pub stream: String,
-    /// With its `?`, but of SRT and WHIP without, as SRS has it.
-    pub param: String,
-    pub tc_url: String,
-    pub page_url: String,
+    pub request: Arc<Request>,
 }
 
 impl Client {
-    pub fn new(id: &str, ip: IpAddr, key: StreamKey, request: &Request) -> Self {
-        let param = match request.client {
-            Kind::SrtPlay | Kind::SrtPublish => request.param.trim_start_matches('?'),
-            _ => &request.param,
-        };
-        Self {
-            id: id.to_owned(),
-            ip: ip.to_canonical(),
-            stream: name(&key, request).to_owned(),
-            key,
-            param: param.to_owned(),
-            tc_url: request.tc_url.clone(),
-            page_url: request.page_url.clone(),
+    pub fn new(id: &str, ip: IpAddr, key: StreamKey, request: Arc<Request>) -> Self {
+        Self { id: id.to_owned(), ip: ip.to_canonical(), key, request }
+    }
+
+    /// As [`name`] has it.
+    pub fn stream(&self) -> &str {
+        name(&self.key, &self.request)
+    }
+
+    /// With its `?`, but of SRT without, as SRS has it.
+    pub fn param(&self) -> &str {
+        match self.request.client {
+            Kind::SrtPlay | Kind::SrtPublish => self.request.param.trim_start_matches('?'),
+            _ => &self.request.param,
         }
     }
 
     pub fn of(publication: &Publication) -> Self {
         let Publication { id, ip, key, request, .. } = publication;
-        Self::new(id, *ip, key.clone(), request)
+        Self::new(id, *ip, key.clone(), request.clone())
     }
 }
 
@@ -126,8 +122,10 @@ pub struct Call {
 
 /// Tells of events, from any thread, without waiting.
 #[derive(Clone)]
-pub struct Herald {
-    config: Arc<RwLock<Arc<Config>>>,
+pub struct Herald(Arc<Inner>);
+
+struct Inner {
+    config: RwLock<Arc<Config>>,
     calls: SyncSender<Call>,
 }
 
@@ -135,17 +133,17 @@ impl Herald {
     /// With what the control shard is to take from it.
     pub fn new(config: Arc<Config>) -> (Self, Receiver<Call>) {
         let (calls, inbox) = sync_channel(QUEUE);
-        (Self { config: Arc::new(RwLock::new(config)), calls }, inbox)
+        (Self(Arc::new(Inner { config: RwLock::new(config), calls })), inbox)
     }
 
     /// Another configuration is in force.
     pub fn configure(&self, config: Arc<Config>) {
-        *self.config.write().unwrap_or_else(PoisonError::into_inner) = config;
+        *self.0.config.write().unwrap_or_else(PoisonError::into_inner) = config;
     }
 
     /// Somebody wants to know.
     pub fn is_wanted(&self, event: &Event, client: &Client) -> bool {
-        let config = self.config.read().unwrap_or_else(PoisonError::into_inner);
+        let config = self.0.config.read().unwrap_or_else(PoisonError::into_inner);
         config.vhost(client.key.vhost()).is_some_and(|vhost| wants(vhost, event))
     }
 
@@ -154,7 +152,7 @@ impl Herald {
             return;
         }
         let action = event.action();
-        if self.calls.try_send(Call { event, client: client.clone() }).is_err() {
+        if self.0.calls.try_send(Call { event, client: client.clone() }).is_err() {
             metrics::counter!("shardcast_hooks_failed_total", "event" => action).increment(1);
             warn!(cid = %client.id, "{action} is not told: too many calls wait");
         }

@@ -46,7 +46,7 @@ pub struct Publication {
     /// The connection's id, as logs and the API name it.
     pub id: String,
     pub ip: IpAddr,
-    pub request: Request,
+    pub request: Arc<Request>,
 }
 
 impl Publication {
@@ -648,7 +648,7 @@ mod tests {
                 session: 7,
                 id: "cid".into(),
                 ip: [127, 0, 0, 1].into(),
-                request: Request { client: Client::FmlePublish, ..Request::default() },
+                request: Arc::new(Request { client: Client::FmlePublish, ..Request::default() }),
             };
             stream.publish(publication, rtc, &mesh).unwrap();
             act(&mut stream, 7, &mesh);

@@ -28,7 +28,6 @@ use std::{
 
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
-    pub identity: Identity,
     /// Of what is sent, once connected; 1..=2^31-1.
     pub chunk_size: u32,
     /// After how many bytes the peer is to acknowledge.
@@ -42,8 +41,6 @@ pub struct ServerConfig {
     /// From the start of publishing to the first media message, and from one to the next.
     pub first_packet_timeout: Duration,
     pub normal_timeout: Duration,
-    /// From the system's random generator.
-    pub seed: Seed,
 }
 
 /// Longest message of a peer that may not publish yet: commands are short.
@@ -52,7 +49,6 @@ const COMMAND_BYTES: usize = 64 << 10;
 impl Default for ServerConfig {
     fn default() -> Self {
         Self {
-            identity: Identity::default(),
             chunk_size: 60_000,
             ack_window: 2_500_000,
             max_message: Limits::default().message,
@@ -60,7 +56,6 @@ impl Default for ServerConfig {
             idle_timeout: Duration::from_secs(180),
             first_packet_timeout: Duration::from_secs(20),
             normal_timeout: Duration::from_secs(5),
-            seed: [0; 32],
         }
     }
 }
@@ -93,7 +88,8 @@ pub struct Server {
     phase: Phase,
     /// The question that the driver has not answered yet; parsing waits for it.
     asked: Option<Question>,
-    handshake: ServerHandshake,
+    /// Until the answer to connect.
+    opening: Option<Box<Opening>>,
     reader: ChunkReader,
     writer: ChunkWriter,
     outputs: VecDeque<Output>,
@@ -114,6 +110,12 @@ pub struct Server {
     tracks: Tracks,
     /// While it publishes.
     publishing: Option<Box<Publishing>>,
+}
+
+/// What only the way to the answer to connect needs: thousands of players need not keep it.
+struct Opening {
+    handshake: ServerHandshake,
+    identity: Identity,
 }
 
 #[derive(Default)]
@@ -205,8 +207,7 @@ impl Session for Server {
         let mut out = Vec::new();
         match question {
             Question::Connect { transaction, object_encoding, enhanced } => {
-                // It is said once, and thousands of players need not keep it.
-                let identity = std::mem::take(&mut self.config.identity);
+                let identity = self.opening.take().map(|opening| opening.identity).unwrap_or_default();
                 let ServerConfig { ack_window, chunk_size, .. } = &self.config;
                 reply::connected(
                     &mut self.writer,
@@ -241,12 +242,13 @@ impl Session for Server {
 }
 
 impl Server {
-    pub fn new(now: Instant, config: ServerConfig) -> Self {
+    /// `seed`: from the system's random generator.
+    pub fn new(now: Instant, identity: Identity, seed: Seed, config: ServerConfig) -> Self {
         let limits = Limits { message: config.max_message.min(COMMAND_BYTES), ..Limits::default() };
         let mut server = Self {
             phase: Phase::Handshake,
             asked: None,
-            handshake: ServerHandshake::new(config.seed),
+            opening: Some(Box::new(Opening { handshake: ServerHandshake::new(seed), identity })),
             reader: ChunkReader::new(limits),
             writer: ChunkWriter::default(),
             outputs: VecDeque::new(),
@@ -279,7 +281,7 @@ impl Server {
     }
 
     /// What a player is told that has got all it wanted.
-    pub fn finale(&self) -> Bytes {
+    pub fn finale(&self) -> Box<[u8]> {
         let mut out = Vec::new();
         reply::play_complete(&self.writer, &mut out);
         out.into()
@@ -287,7 +289,7 @@ impl Server {
 
     /// What the peer is told when the server ends and waits for it to go; none where it would not know what that is.
     /// `to`: where a player finds its stream then.
-    pub fn parting(&self, to: Option<&Elsewhere>) -> Option<Bytes> {
+    pub fn parting(&self, to: Option<&Elsewhere>) -> Option<Box<[u8]>> {
         self.reconnects.then(|| {
             let mut out = Vec::new();
             reply::reconnect_request(&self.writer, to, &mut out);
@@ -295,9 +297,9 @@ impl Server {
         })
     }
 
-    /// The client's address as a proxy in front of us stated it.
+    /// The client's address as a proxy in front of us stated it; asked before the answer to connect.
     pub fn proxied_for(&self) -> Option<Ipv4Addr> {
-        self.handshake.proxied_for()
+        self.opening.as_ref()?.handshake.proxied_for()
     }
 
     /// Parses `input` up to a question, and holds what follows that.
@@ -317,9 +319,9 @@ impl Server {
     fn parse(&mut self, now: Instant, input: &mut &[u8]) -> Result<(), ServerError> {
         while self.asked.is_none() {
             let before = input.len();
-            if self.phase == Phase::Handshake {
+            if let (Phase::Handshake, Some(opening)) = (self.phase, &mut self.opening) {
                 let mut out = Vec::new();
-                let done = self.handshake.input(input, &mut out);
+                let done = opening.handshake.input(input, &mut out);
                 self.send(out);
                 if !done.map_err(|source| ServerError::Handshake { at: self.parsed, source })? {
                     self.parsed += (before - input.len()) as u64;

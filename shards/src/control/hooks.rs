@@ -252,10 +252,10 @@ impl Control {
         let path = |path: &Path| Value::from(path.to_string_lossy());
         for name in members {
             body[*name] = match (*name, event) {
-                ("stream", _) => client.stream.as_str().into(),
-                ("tcUrl", _) => client.tc_url.as_str().into(),
-                ("param", _) => client.param.as_str().into(),
-                ("pageUrl", _) => client.page_url.as_str().into(),
+                ("stream", _) => client.stream().into(),
+                ("tcUrl", _) => client.request.tc_url.as_str().into(),
+                ("param", _) => client.param().into(),
+                ("pageUrl", _) => client.request.page_url.as_str().into(),
                 ("stream_url", _) => client.key.to_string().into(),
                 ("stream_id", _) => stream::id(&client.key).into(),
                 ("clients", _) => clients.into(),
@@ -292,7 +292,7 @@ impl Control {
             .replace("[app]", client.key.app())
             .replace("[stream]", client.key.stream())
             .replace("[ts_url]", &segment.url)
-            .replace("[param]", &client.param)
+            .replace("[param]", client.param())
     }
 }
 

@@ -102,7 +102,7 @@ impl From<OfferError> for Fault {
 /// What an offer is for.
 struct Wanted {
     /// `param` is the query; of WHIP and WHEP without its `?`, as SRS has it.
-    request: Request,
+    request: Arc<Request>,
     offer: String,
     ice: Option<(String, String)>,
 }
@@ -151,7 +151,7 @@ pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: Soc
     };
     let made = match wanted {
         Ok(wanted) => {
-            let Request { app, stream, .. } = &wanted.request;
+            let Request { app, stream, .. } = &*wanted.request;
             let what = format!("{} {app}/{stream}", if wanted.plays() { "play" } else { "publish" });
             let plays = wanted.plays();
             make(control, wanted, &query, &host, [peer.ip(), told.unwrap_or(peer.ip())])
@@ -206,7 +206,7 @@ fn client(plays: bool) -> Client {
 
 fn wanted_by_sdp(offer: String, plays: bool, query: &str, host: &str, page_url: String) -> Wanted {
     let named = |key: &str, default: &str| value(query, key).unwrap_or_else(|| default.to_owned());
-    let request = Request {
+    let request = Arc::new(Request {
         vhost: vhost_name(host, query).to_owned(),
         app: named("app", "live"),
         stream: named("stream", "livestream"),
@@ -214,7 +214,7 @@ fn wanted_by_sdp(offer: String, plays: bool, query: &str, host: &str, page_url: 
         page_url,
         client: client(plays),
         ..Request::default()
-    };
+    });
     Wanted { request, offer, ice: value(query, "ice-ufrag").zip(value(query, "ice-pwd")) }
 }
 
@@ -231,7 +231,7 @@ fn wanted_by_json(body: &str, plays: bool, page_url: String) -> Result<Wanted, F
         // As SRS has it, for hooks.
         param.push_str(if param.is_empty() { "?upstream=rtc" } else { "&upstream=rtc" });
     }
-    let request = Request { param, page_url, client: client(plays), ..target.request(url) };
+    let request = Arc::new(Request { param, page_url, client: client(plays), ..target.request(url) });
     Ok(Wanted { request, offer: offer.to_owned(), ice: None })
 }
 
@@ -282,7 +282,7 @@ async fn make(
     }
     let key = seat::key(vhost, request);
     let id = random_id();
-    let client = Arc::new(hooks::Client::new(&id, ip, key.clone(), request));
+    let client = Arc::new(hooks::Client::new(&id, ip, key.clone(), request.clone()));
     let (start, end) = deed.events();
     let sessions = &control.rtc;
     if sessions.waiting() >= WAITING {
@@ -328,7 +328,13 @@ async fn make(
 }
 
 /// Asks the stream's home; the publisher's number.
-async fn publish(control: &Control, key: &StreamKey, id: &str, request: Request, ip: IpAddr) -> Result<u64, Fault> {
+async fn publish(
+    control: &Control,
+    key: &StreamKey,
+    id: &str,
+    request: Arc<Request>,
+    ip: IpAddr,
+) -> Result<u64, Fault> {
     let mut number = 0;
     let asked = control.verdicts.ask(VERDICT_TIME, |session| {
         let publication =

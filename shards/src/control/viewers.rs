@@ -93,7 +93,7 @@ impl Control {
             return Entry::Refused(unavailable());
         }
         let id = brought.clone().unwrap_or_else(random_id);
-        let asked = Request {
+        let asked = Arc::new(Request {
             vhost: vhost.name.clone(),
             app: key.app().to_owned(),
             stream: format!("{}.m3u8", key.stream()),
@@ -102,8 +102,8 @@ impl Control {
             page_url: request.page.to_owned(),
             client: Client::HlsPlay,
             ..Request::default()
-        };
-        let client = Arc::new(hooks::Client::new(&id, ip, key.clone(), &asked));
+        });
+        let client = Arc::new(hooks::Client::new(&id, ip, key.clone(), asked.clone()));
         let (start, end) = Deed::Play.events();
         if let Verdict::Refused(why) = self.consult(&Call { event: start, client: client.clone() }).await {
             info!(cid = %id, "{ip} may not play {key} by HLS: {why}");

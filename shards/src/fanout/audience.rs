@@ -54,8 +54,6 @@ const BURST: usize = 4096;
 /// One move of the hand.
 #[derive(Clone, Copy)]
 pub struct Turn {
-    /// Counts the ticks of the shard.
-    pub tick: u64,
     /// Since the tick before; zero between two ticks, where frames came.
     pub elapsed: Duration,
     pub now: Instant,
@@ -223,7 +221,7 @@ impl Audience {
 
     /// Moves the hand on. Returns how many viewers it served.
     pub fn tick(&mut self, ring: &Ring, turn: Turn) -> usize {
-        let Turn { tick, elapsed, now, law, greet_until } = turn;
+        let Turn { elapsed, now, law, greet_until } = turn;
         let window = self.window.under(law);
         let at_once = window <= TICK;
         if elapsed.is_zero() && (!at_once || now.saturating_duration_since(self.served) < law) {
@@ -245,11 +243,11 @@ impl Audience {
         for _ in 0..turns {
             self.hand = (self.hand + 1) % count;
             let viewer = &self.viewers[self.hand];
-            if viewer.retry_tick.get() > tick {
+            if viewer.is_resting(now) {
                 continue;
             }
             match viewer.flush(Some(&self.tape)) {
-                Flow::Blocked => viewer.back_off(tick),
+                Flow::Blocked => viewer.back_off(now),
                 Flow::Over => {}
                 Flow::Drained | Flow::Closed => continue,
             }
@@ -257,7 +255,7 @@ impl Audience {
         }
         let tape = &self.tape;
         self.hurried.retain(|viewer| {
-            if viewer.retry_tick.get() > tick {
+            if viewer.is_resting(now) {
                 return true;
             }
             let mut flow = viewer.flush(Some(tape));
@@ -269,7 +267,7 @@ impl Audience {
                 flow = viewer.flush(Some(tape));
             }
             match flow {
-                Flow::Blocked => viewer.back_off(tick),
+                Flow::Blocked => viewer.back_off(now),
                 Flow::Drained if viewer.ending.get().is_some() => viewer.close("stream ended".into()),
                 Flow::Over => match viewer.finale.take() {
                     Some(last) => viewer.say(&last),

@@ -11,9 +11,9 @@ use std::{
 /// How often the hand moves while it has work.
 pub const TICK: Duration = Duration::from_millis(10);
 /// The longest time between two moves, where all windows are long: each wakes the executor, at the price of some sends.
-const LONGEST_TICK: Duration = Duration::from_millis(25);
+const LONGEST_TICK: Duration = Duration::from_millis(50);
 /// Parts of a window in which viewers are served, so that they are no burst.
-const PHASES: u32 = 16;
+const PHASES: u32 = 8;
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Runs for ever.

@@ -85,7 +85,7 @@ pub fn welcome(shard: &Rc<Shard>, door: Door, stream: TcpStream, peer: SocketAdd
     };
     let socket = Socket::new(stream)?;
     let link = match door.endpoint.tls {
-        true => Link::Tls(Secure::new(socket, tls::session(&secured.config)?)),
+        true => Link::Tls(Box::new(Secure::new(socket, tls::session(&secured.config)?))),
         false => Link::Tcp(socket),
     };
     if let Some(connection) = shard.admit(link, peer) {

@@ -22,6 +22,7 @@ use std::{
     borrow::Cow,
     net::{IpAddr, SocketAddr},
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tracing::info;
@@ -311,7 +312,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
 }
 
 /// The stream that a request asks for, where the vhost serves it over HTTP.
-fn live<'c>(config: &'c Config, head: &Head) -> Option<(&'c Vhost, Request, Body)> {
+fn live<'c>(config: &'c Config, head: &Head) -> Option<(&'c Vhost, Arc<Request>, Body)> {
     if !matches!(&*head.method, "GET" | "HEAD") {
         return None;
     }
@@ -319,7 +320,7 @@ fn live<'c>(config: &'c Config, head: &Head) -> Option<(&'c Vhost, Request, Body
     let name = vhost_name(&head.host, &head.query);
     let vhost = config.vhost(name).filter(|vhost| vhost.http_remux.enabled)?;
     let (app, stream) = mounted(&mount(&vhost.http_remux.mount, body)?, &vhost.name, &head.path)?;
-    let request = Request {
+    let request = Arc::new(Request {
         vhost: name.to_owned(),
         tc_url: format!("rtmp://{}/{app}", vhost.name),
         app,
@@ -328,7 +329,7 @@ fn live<'c>(config: &'c Config, head: &Head) -> Option<(&'c Vhost, Request, Body
         page_url: head.page.clone(),
         client: Client::FlvPlay,
         ..Request::default()
-    };
+    });
     Some((vhost, request, body))
 }
 

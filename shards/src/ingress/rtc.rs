@@ -24,6 +24,7 @@ use std::{
     collections::HashMap,
     net::{SocketAddr, UdpSocket},
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tracing::{error, info};
@@ -47,7 +48,7 @@ pub struct Prepared {
     pub id: String,
     pub ufrag: String,
     pub key: StreamKey,
-    pub request: Request,
+    pub request: Arc<Request>,
     pub session: Session,
     pub told: Farewell,
 }

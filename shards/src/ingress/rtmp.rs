@@ -20,6 +20,7 @@ use shardcast_protocols::{
 };
 use std::{
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tracing::{info, warn};
@@ -36,10 +37,9 @@ pub async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>) {
         server_ip: connection.socket.local_ip(),
         pid: std::process::id().to_string(),
     };
-    let config = ServerConfig { identity, seed: seed(), ..ServerConfig::default() };
     let mut driver = Driver {
         seat: Seat::new(shard, connection),
-        session: Box::new(Server::new(Instant::now(), config)),
+        session: Box::new(Server::new(Instant::now(), identity, seed(), ServerConfig::default())),
         cue: None,
     };
     if let Err(error) = driver.run().await {
@@ -60,7 +60,7 @@ struct Driver<'s> {
     /// In a box, so that neither block is much larger than what is in it.
     session: Box<Server>,
     /// A play that is allowed and not yet answered.
-    cue: Option<Box<Request>>,
+    cue: Option<Arc<Request>>,
 }
 
 impl Driver<'_> {
@@ -152,11 +152,12 @@ impl Driver<'_> {
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
             },
             Event::Publish(request) => match config.vhost(&request.vhost) {
-                Some(vhost) => self.seat.publish(vhost, request).await,
+                Some(vhost) => self.seat.publish(vhost, Arc::new(request)).await,
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
             },
             Event::Play(request) => match config.vhost(&request.vhost) {
                 Some(vhost) => {
+                    let request = Arc::new(request);
                     let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
                     let verdict = match self.seat.shard.room("rtmp", self.seat.connection.peer.get()) {
                         Ok(()) => self.seat.admit(vhost, Deed::Play, &request).await,
@@ -165,7 +166,7 @@ impl Driver<'_> {
                             None => refusal,
                         }),
                     };
-                    self.cue = (verdict == Verdict::Allowed).then(|| Box::new(request));
+                    self.cue = (verdict == Verdict::Allowed).then_some(request);
                     verdict
                 }
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),

@@ -37,10 +37,10 @@ impl<'s> Seat<'s> {
     }
 
     /// May it? What it did before has ended.
-    pub async fn admit(&mut self, vhost: &Vhost, deed: Deed, request: &Request) -> Verdict {
+    pub async fn admit(&mut self, vhost: &Vhost, deed: Deed, request: &Arc<Request>) -> Verdict {
         self.stop();
         let ip = self.connection.peer.get().ip();
-        let client = Arc::new(Client::new(&self.connection.id, ip, key(vhost, request), request));
+        let client = Arc::new(Client::new(&self.connection.id, ip, key(vhost, request), request.clone()));
         // The time until the answer is not the peer's.
         self.connection.deadline.set(None);
         let (over_srt, over_http) = match request.client {
@@ -76,7 +76,7 @@ impl<'s> Seat<'s> {
         hooks::Event::Close { sent: self.connection.sent.get(), received: self.connection.received.get() }
     }
 
-    pub async fn publish(&mut self, vhost: &Vhost, request: Request) -> Verdict {
+    pub async fn publish(&mut self, vhost: &Vhost, request: Arc<Request>) -> Verdict {
         let admitted = self.admit(vhost, Deed::Publish, &request).await;
         if admitted != Verdict::Allowed {
             return admitted;
@@ -124,7 +124,7 @@ impl<'s> Seat<'s> {
     }
 
     /// Plays, as it was admitted to.
-    pub fn play(&mut self, vhost: &Vhost, request: &Request, wire: Wire) {
+    pub fn play(&mut self, vhost: &Vhost, request: &Arc<Request>, wire: Wire) {
         let key = key(vhost, request);
         if self.shard.is_full(&key) {
             return self.connection.close("this server has too many streams".into());

@@ -23,6 +23,7 @@ use std::{
     collections::HashMap,
     net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket},
     rc::Rc,
+    sync::Arc,
     time::{Duration, Instant},
 };
 use tracing::{error, info};
@@ -156,7 +157,7 @@ impl Port {
         self.send(&answer, caller.from);
         self.callers.borrow_mut().insert((caller.from, caller.socket), id);
         self.sessions.borrow_mut().insert(id, Member { outlet, socket: caller.socket, answer });
-        spawn_local(guard(self.shard.clone(), connection, mode, request)).detach();
+        spawn_local(guard(self.shard.clone(), connection, mode, Arc::new(request))).detach();
         Ok(())
     }
 
@@ -191,7 +192,7 @@ impl Port {
 }
 
 /// Serves a session to its end; a panic ends it and nothing else.
-async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, mode: Mode, request: Request) {
+async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, mode: Mode, request: Arc<Request>) {
     info!(cid = %connection.id, "SRT connection from {}", connection.peer.get());
     if let Some(Err(why)) = guarded(&connection, serve(&shard, &connection, mode, request)).await {
         metrics::counter!("shardcast_session_errors_total", "protocol" => "srt").increment(1);
@@ -200,7 +201,12 @@ async fn guard(shard: Rc<Shard>, connection: Rc<Connection>, mode: Mode, request
     connection.socket.shutdown();
 }
 
-async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, mode: Mode, request: Request) -> Result<(), String> {
+async fn serve(
+    shard: &Rc<Shard>,
+    connection: &Rc<Connection>,
+    mode: Mode,
+    request: Arc<Request>,
+) -> Result<(), String> {
     let mut seat = Seat::new(shard, connection);
     let config = shard.config();
     let vhost = config.vhost(&request.vhost).ok_or("its vhost is gone")?;

@@ -15,7 +15,8 @@ use std::{
 
 pub enum Link {
     Tcp(Socket),
-    Tls(Secure),
+    /// In a box: it is half as large again as a socket alone.
+    Tls(Box<Secure>),
     Srt(Rc<Outlet>),
     /// Has no stream of bytes: whoever serves it holds the peer too.
     Rtc(Rc<Peer>),

@@ -261,7 +261,6 @@ mod tests {
         key::DEFAULT_VHOST,
         track::{Picture, Shape, Sound, Track},
     };
-    use shardcast_protocols::session::Request;
     use std::{path::Path, time::Duration};
 
     fn prologue(config: &'static [u8]) -> Arc<Prologue> {
@@ -300,7 +299,7 @@ mod tests {
             wait_keyframe: true,
         };
         let key = StreamKey::new(DEFAULT_VHOST, "live", "a");
-        let client = Client::new("cid", [127, 0, 0, 1].into(), key.clone(), &Request::default());
+        let client = Client::new("cid", [127, 0, 0, 1].into(), key.clone(), Arc::default());
         Recorder::new(key, Arc::new(client), Rc::new(dvr), disk.clone(), 0)
     }
 

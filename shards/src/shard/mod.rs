@@ -94,8 +94,7 @@ pub struct Shard {
     passed: Cell<u64>,
     /// Writes recordings; there once one was wanted.
     disk: RefCell<Option<Rc<Disk>>>,
-    /// Ticks of the hand so far, and how short a window they allow.
-    ticks: Cell<u64>,
+    /// How short a window its viewers allow.
     law: RefCell<Law>,
     /// There may be something for the hand to do.
     awake: RefCell<Option<LocalSender<()>>>,
@@ -153,7 +152,6 @@ impl Shard {
             board: common.board,
             passed: Cell::default(),
             disk: RefCell::default(),
-            ticks: Cell::default(),
             law: RefCell::default(),
             awake: RefCell::default(),
             quit: RefCell::default(),

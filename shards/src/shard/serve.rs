@@ -22,7 +22,6 @@ const GREETING: Duration = Duration::from_millis(4);
 impl Shard {
     /// One turn: tapes, viewers, subscribers. How long the hand may rest; `None` where there is nobody to serve.
     pub fn tick(&self, elapsed: Duration) -> Option<Duration> {
-        self.ticks.set(self.ticks.get() + 1);
         let now = Instant::now();
         let busy = self.mesh.flush() | self.rtc.tick(now) | self.reads.are_many();
         let mut pace = busy.then_some(TICK);
@@ -76,7 +75,7 @@ impl Shard {
     /// Moves the hands of audiences on, and measures what that costs.
     pub(super) fn serve<'s>(&self, elapsed: Duration, now: Instant, streams: impl Iterator<Item = &'s mut Stream>) {
         let law = self.law.borrow().window();
-        let turn = Turn { tick: self.ticks.get(), elapsed, now, law, greet_until: now + GREETING };
+        let turn = Turn { elapsed, now, law, greet_until: now + GREETING };
         let before = sys::thread_time();
         let mut turns = 0;
         for Stream { key, ring, audiences, .. } in streams {

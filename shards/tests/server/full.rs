@@ -74,7 +74,8 @@ fn a_full_server_refuses_viewers_and_welcomes_publishers() {
     drop(viewer);
     server.wait_for_log(&["shard 0 takes viewers again"]);
     let _next = Viewer::open(server.ports.http, name);
-    server.wait_for_clients(name, 2);
+    // With the publisher and the one by HLS.
+    server.wait_for_clients(name, 3);
     server.stop();
 }
 

@@ -3,7 +3,11 @@
 use super::raw::{Raw, simple_handshake};
 use crate::{
     codec::hostile::hex,
-    rtmp::server::{Server, ServerConfig},
+    rtmp::{
+        handshake::Seed,
+        reply::Identity,
+        server::{Server, ServerConfig},
+    },
     session::{self, Event, Output, Request, Session, Verdict},
 };
 use std::time::Instant;
@@ -33,7 +37,7 @@ const RTMPDUMP_PLAY: &str = "030000000000c61400000000020007636f6e6e656374003ff00
 fn serve(recorded: &str) -> (Request, Request, Vec<String>) {
     let now = Instant::now();
     let mut raw = Raw::new(ServerConfig::default());
-    raw.server = Server::new(now, ServerConfig::default());
+    raw.server = Server::new(now, Identity::default(), Seed::default(), ServerConfig::default());
     let bytes = [simple_handshake(), hex(recorded)].concat();
     let mut requests = Vec::new();
     let mut answers = Vec::new();

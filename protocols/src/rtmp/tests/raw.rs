@@ -6,6 +6,7 @@ use crate::{
     rtmp::{
         chunk::{ChunkError, ChunkReader, ChunkWriter, Header, Limits},
         command::{Command, object},
+        handshake::Seed,
         message::{Message, csid, event, kind, user_control},
         reply::Identity,
         server::{Server, ServerConfig, ServerError},
@@ -25,8 +26,12 @@ pub struct Raw {
 
 impl Raw {
     pub fn new(config: ServerConfig) -> Self {
+        Self::of(Identity::default(), config)
+    }
+
+    fn of(identity: Identity, config: ServerConfig) -> Self {
         let now = Instant::now();
-        let server = Server::new(now, config);
+        let server = Server::new(now, identity, Seed::default(), config);
         let (writer, reader) = (ChunkWriter::default(), ChunkReader::new(Limits::default()));
         let mut raw = Self { now, server, writer, reader };
         raw.server.input(now, &simple_handshake()).unwrap();
@@ -124,11 +129,8 @@ pub fn connect_arguments() -> Vec<Value> {
 
 #[test]
 fn connect_is_answered_as_srs_does() {
-    let config = ServerConfig {
-        identity: Identity { id: "a1b2c3".into(), server_ip: "10.0.0.1".into(), pid: "7".into() },
-        ..ServerConfig::default()
-    };
-    let mut raw = Raw::new(config);
+    let identity = Identity { id: "a1b2c3".into(), server_ip: "10.0.0.1".into(), pid: "7".into() };
+    let mut raw = Raw::of(identity, ServerConfig::default());
     raw.command("connect", 1.0, connect_arguments()).unwrap();
     let Event::Connect(request) = raw.event() else { panic!() };
     assert_eq!((&*request.app, &*request.stream, &*request.page_url), ("live", "", "http://p/"));
@@ -414,7 +416,7 @@ fn slow_peers_meet_their_deadlines() {
     let timeout = |waited_for, s| Err(ServerError::Timeout { waited_for, within: secs(s) });
 
     let now = Instant::now();
-    let mut server = Server::new(now, ServerConfig::default());
+    let mut server = Server::new(now, Identity::default(), Seed::default(), ServerConfig::default());
     for (n, byte) in (0..29).zip(simple_handshake()) {
         server.input(now + secs(n), &[byte]).unwrap();
     }
