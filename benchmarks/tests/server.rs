@@ -49,6 +49,17 @@ impl Server {
         Self::start_with(name, "")
     }
 
+    /// Viewers of `url`, with whom both shards are full where any tick is late enough.
+    fn fill(&self, url: &str) -> Running {
+        let viewers = Running::start(&mut bench(&["play", url, "-n", "8", "--for", "60"]));
+        let deadline = Instant::now() + PATIENCE;
+        while [0, 1].iter().any(|shard| !self.log().contains(&format!("shard {shard} is full"))) {
+            assert!(Instant::now() < deadline, "both are full");
+            thread::sleep(LOOK);
+        }
+        viewers
+    }
+
     /// `more`: of its conf.
     fn start_with(name: &str, more: &str) -> Self {
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -179,15 +190,39 @@ fn viewers_go_where_a_full_server_sends_them() {
     let urls = [&other, &full].map(|server| server.rtmp("live/a"));
     let publish = |url| Running::start(&mut bench(&["publish", url, "--size", "320x180", "--kbps", "300", "--fill"]));
     let _publishers = urls.each_ref().map(|url| publish(url));
-    let _first = Running::start(&mut bench(&["play", &urls[1], "-n", "8", "--for", "60"]));
-    let deadline = Instant::now() + PATIENCE;
-    while [0, 1].iter().any(|shard| !full.log().contains(&format!("shard {shard} is full"))) {
-        assert!(Instant::now() < deadline, "both are full");
-        thread::sleep(LOOK);
-    }
+    let _first = full.fill(&urls[1]);
     let figures = other.figures("redirected", &["play", &urls[1], "-n", "20", "--for", "2"]);
     assert_eq!((&figures["playing"], &figures["failed"]), (&20.into(), &0.into()), "{figures:#}");
     assert!(other.log().matches("plays /live/a by Rtmp").count() >= 20);
+}
+
+#[test]
+fn whom_a_full_server_turns_away_is_counted() {
+    let full = Server::start_with("refuses", "circuit_breaker { late_threshold 0; }");
+    let stream = full.rtmp("live/a");
+    let _publisher = Running::start(&mut bench(&["publish", &stream, "--size", "320x180", "--kbps", "300", "--fill"]));
+    let _first = full.fill(&stream);
+    for (way, url) in [("rtmp", stream), ("http", format!("http://127.0.0.1:{}/live/a.flv", full.http))] {
+        let figures = full.figures(way, &["play", &url, "-n", "20", "--for", "1", "--admission", "--from-start"]);
+        let counts = ["playing", "refused", "failed"].map(|name| figures[name].as_u64());
+        assert_eq!(counts, [0, 20, 0].map(Some), "{way}: {figures:#}");
+    }
+}
+
+#[test]
+fn gaps_are_counted_from_the_first_viewer_on() {
+    let server = Server::start("gaps");
+    let stream = server.rtmp("live/a");
+    let _publisher = Running::start(&mut bench(&["publish", &stream, "--size", "320x180", "--kbps", "300", "--fill"]));
+    let play = |name: &str, bound: &str| {
+        let ramp = ["play", &stream, "-n", "10", "--ramp", "1", "--for", "1", "--from-start", "--gap-bound", bound];
+        let figures = server.figures(name, &ramp);
+        assert!(figures["measured_s"].as_f64() > Some(1.9), "{figures:#}");
+        assert_eq!(figures["failed"], 0, "{figures:#}");
+        figures["gaps_above_bound"]["viewers"].as_u64()
+    };
+    // Frames come 70 times a second.
+    assert_eq!((play("short", "1"), play("long", "10000")), (Some(10), Some(0)));
 }
 
 #[test]

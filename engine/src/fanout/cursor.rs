@@ -216,7 +216,7 @@ impl Cursor {
             let from = *position;
             *position += sent as u64;
             self.within = !tape.is_boundary(*position);
-            self.blind &= !tape.shows_keyframe(from, *position);
+            self.blind = self.blind && !tape.shows_keyframe(from, *position);
         }
     }
 

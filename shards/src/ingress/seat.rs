@@ -40,7 +40,8 @@ impl<'s> Seat<'s> {
     pub async fn admit(&mut self, vhost: &Vhost, deed: Deed, request: &Arc<Request>) -> Verdict {
         self.stop();
         let ip = self.connection.peer.get().ip();
-        let client = Arc::new(Client::new(&self.connection.id, ip, key(vhost, request), request.clone()));
+        let key = self.shard.shared(key(vhost, request));
+        let client = Arc::new(Client::new(&self.connection.id, ip, key, request.clone()));
         // The time until the answer is not the peer's.
         self.connection.deadline.set(None);
         let (over_srt, over_http) = match request.client {

@@ -325,6 +325,11 @@ impl Shard {
         }
     }
 
+    /// The same key as the stream has that is here, so that its viewers share one.
+    pub fn shared(&self, key: StreamKey) -> StreamKey {
+        self.streams.borrow().get(&key).map_or(key, |stream| stream.key.clone())
+    }
+
     fn with_known(&self, key: &StreamKey, act: impl FnOnce(&mut Stream)) {
         if let Some(stream) = self.streams.borrow_mut().get_mut(key) {
             act(stream);
