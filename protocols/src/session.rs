@@ -8,6 +8,7 @@ use bytes::Bytes;
 use shardcast_engine::frame::Media;
 use std::{
     fmt,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -40,11 +41,11 @@ pub enum Output {
 #[derive(Debug)]
 pub enum Event {
     /// The peer names app and host. Wants a verdict.
-    Connect(Request),
+    Connect(Arc<Request>),
     /// The peer wants to publish. Wants a verdict; media follow.
-    Publish(Request),
+    Publish(Arc<Request>),
     /// The peer wants to play. Wants a verdict; then the driver feeds it from a tape.
-    Play(Request),
+    Play(Arc<Request>),
     /// From a publisher.
     Media(Media),
     /// What the log should say of the peer.

@@ -23,6 +23,7 @@ use bytes::{Bytes, BytesMut};
 use std::{
     collections::VecDeque,
     net::Ipv4Addr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -99,8 +100,8 @@ pub struct Server {
     /// Bytes parsed.
     parsed: u64,
     deadline: Option<Deadline>,
-    /// What connect said.
-    connect: Request,
+    /// What it asked for last; URL and pages are those of its connect.
+    request: Arc<Request>,
     /// It knows what a request to reconnect is.
     reconnects: bool,
     /// What the commands so far tell of the client that may publish.
@@ -256,7 +257,7 @@ impl Server {
             acks: Acks::default(),
             parsed: 0,
             deadline: None,
-            connect: Request::default(),
+            request: Arc::default(),
             reconnects: false,
             client: Client::Unknown,
             stream_created: false,
@@ -400,7 +401,7 @@ impl Server {
                 self.stop(now);
                 self.client = if known == Client::Unknown { Client::FlashPublish } else { known };
                 let request = self.stream_request("publish", self.client, command)?;
-                self.ask(Question::Publish, Event::Publish(request));
+                self.ask(Question::Publish, Event::Publish, request);
             }
             (_, "play") => {
                 self.stop(now);
@@ -409,7 +410,7 @@ impl Server {
                 let duration = command.arguments.get(3).and_then(Value::as_f64).filter(|ms| *ms > 0.0);
                 request.duration = duration.map(|ms| Duration::from_millis(ms as u64));
                 request.tracks = self.tracks;
-                self.ask(Question::Play, Event::Play(request));
+                self.ask(Question::Play, Event::Play, request);
             }
             (Phase::Publishing, "FCUnpublish") => {
                 self.stop(now);
@@ -463,14 +464,14 @@ impl Server {
         if tc_url.is_empty() {
             tc_url = format!("rtmp:///{}", text("app"));
         }
-        self.connect =
+        let request =
             Request { page_url: text("pageUrl"), swf_url: text("swfUrl"), ..url::parse(&tc_url, "").request(&tc_url) };
         let object_encoding = field("objectEncoding").and_then(Value::as_f64).unwrap_or_default();
         self.reconnects = field("capsEx").and_then(Value::as_f64).is_some_and(|caps| caps as u8 & CAN_RECONNECT != 0);
         let enhanced = ["fourCcList", "videoFourCcInfoMap", "audioFourCcInfoMap", "capsEx"];
         let enhanced = enhanced.into_iter().any(|name| field(name).is_some());
         let question = Question::Connect { transaction: command.transaction, object_encoding, enhanced };
-        self.ask(question, Event::Connect(self.connect.clone()));
+        self.ask(question, Event::Connect, request);
     }
 
     /// What a publish or play asks for.
@@ -480,19 +481,15 @@ impl Server {
         client: Client,
         command: &Command,
     ) -> Result<Request, ServerError> {
-        let tc_url = &self.connect.tc_url;
+        let last = self.request.clone();
+        let Request { tc_url, page_url, swf_url, .. } = &*last;
         let target = url::parse(tc_url, command.text(1).unwrap_or_default()).guess_stream();
         if target.stream.is_empty() {
             let code = if name == "play" { "NetStream.Play.StreamNotFound" } else { "NetStream.Publish.BadName" };
             self.say(|writer, out| reply::failed(writer, code, "the stream has no name", out));
             return Err(ServerError::NoStream { at: self.parsed, command: name });
         }
-        Ok(Request {
-            client,
-            page_url: self.connect.page_url.clone(),
-            swf_url: self.connect.swf_url.clone(),
-            ..target.request(tc_url)
-        })
+        Ok(Request { client, page_url: page_url.clone(), swf_url: swf_url.clone(), ..target.request(tc_url) })
     }
 
     /// Ends publishing or playing; the connection may go on to another stream.
@@ -507,10 +504,11 @@ impl Server {
     }
 
     /// The time until the verdict is the server's own and not counted.
-    fn ask(&mut self, question: Question, event: Event) {
+    fn ask(&mut self, question: Question, event: fn(Arc<Request>) -> Event, request: Request) {
         self.deadline = None;
         self.asked = Some(question);
-        self.outputs.push_back(Output::Event(event));
+        self.request = Arc::new(request);
+        self.outputs.push_back(Output::Event(event(self.request.clone())));
     }
 
     fn refuse(&mut self, question: Question, refusal: &Refusal) {

@@ -149,15 +149,14 @@ impl Driver<'_> {
                     self.session.set_timeouts(vhost.first_packet_timeout, vhost.normal_timeout);
                     access::connect(vhost, &request.page_url)
                 }
-                None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
+                None => Verdict::Refused(Refusal::NoVhost(request.vhost.clone())),
             },
             Event::Publish(request) => match config.vhost(&request.vhost) {
-                Some(vhost) => self.seat.publish(vhost, Arc::new(request)).await,
-                None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
+                Some(vhost) => self.seat.publish(vhost, request).await,
+                None => Verdict::Refused(Refusal::NoVhost(request.vhost.clone())),
             },
             Event::Play(request) => match config.vhost(&request.vhost) {
                 Some(vhost) => {
-                    let request = Arc::new(request);
                     let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
                     let verdict = match self.seat.shard.room("rtmp", self.seat.connection.peer.get()) {
                         Ok(()) => self.seat.admit(vhost, Deed::Play, &request).await,
@@ -169,7 +168,7 @@ impl Driver<'_> {
                     self.cue = (verdict == Verdict::Allowed).then_some(request);
                     verdict
                 }
-                None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
+                None => Verdict::Refused(Refusal::NoVhost(request.vhost.clone())),
             },
             Event::Media(_) => return Ok(()),
             Event::Note(note) => {

@@ -180,9 +180,9 @@ fn what_is_published_arrives() {
             tc_url: "rtmp://h.io:1936/live".into(),
             ..Request::default()
         };
-        assert_eq!(*connect, expected);
+        assert_eq!(**connect, expected);
         let client = session::Client::FmlePublish;
-        assert_eq!(*publish, Request { stream: "cam".into(), param: "?k=v".into(), client, ..expected });
+        assert_eq!(**publish, Request { stream: "cam".into(), param: "?k=v".into(), client, ..expected });
 
         send_all(&mut pair.client, &prologue, &frames);
         pair.settle();

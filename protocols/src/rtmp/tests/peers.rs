@@ -48,7 +48,7 @@ fn serve(recorded: &str) -> (Request, Request, Vec<String>) {
                 Output::Send(bytes) if bytes.len() == simple_handshake().len() => {}
                 Output::Send(bytes) => answers.extend(raw.names(&bytes)),
                 Output::Event(Event::Connect(request) | Event::Publish(request) | Event::Play(request)) => {
-                    requests.push(request);
+                    requests.push(Request::clone(&request));
                     raw.server.verdict(now, Verdict::Allowed).unwrap();
                 }
                 Output::Event(other) => panic!("{other:?}"),
