@@ -517,13 +517,13 @@ impl Server {
             (Question::Connect { transaction, .. }, _) => {
                 reply::connect_refused(writer, transaction, &description, out);
             }
+            (Question::Publish | Question::Play, Refusal::Elsewhere(to)) => reply::redirected(writer, to, out),
             (Question::Publish, Refusal::StreamBusy(_)) => {
                 reply::failed(writer, "NetStream.Publish.BadName", &description, out);
             }
             (Question::Publish, _) => {
                 reply::failed(writer, "NetStream.Publish.Denied", &description, out);
             }
-            (Question::Play, Refusal::Elsewhere(to)) => reply::redirected(writer, to, out),
             (Question::Play, Refusal::NoVhost(_)) => {
                 reply::failed(writer, "NetStream.Play.StreamNotFound", &description, out);
             }
