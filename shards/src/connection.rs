@@ -156,7 +156,7 @@ impl Connection {
                 Step::Lost => {
                     let lag = tape.map_or(0, |tape| cursor.lag(tape).as_ms());
                     drop(cursor);
-                    self.close(format!("reads too slowly: lost its place {lag} ms behind"));
+                    self.give_up(format!("reads too slowly: lost its place {lag} ms behind"));
                     return Flow::Closed;
                 }
             }
@@ -210,7 +210,7 @@ impl Connection {
     /// Queues control bytes and sends what goes at once.
     pub fn say(&self, bytes: &[u8]) {
         if !self.cursor.borrow_mut().say(bytes) {
-            self.close("asks much and reads nothing".into());
+            self.give_up("asks much and reads nothing".into());
         }
     }
 
@@ -220,7 +220,7 @@ impl Connection {
         let since = self.blocked_since.get().unwrap_or_else(Instant::now);
         self.blocked_since.set(Some(since));
         if since.elapsed() > STALL {
-            self.close(format!("took nothing for {} s", STALL.as_secs()));
+            self.give_up(format!("took nothing for {} s", STALL.as_secs()));
         }
         self.retry_tick.set(tick + pause);
         self.backoff.set((pause * 2).min(LONGEST_BACKOFF));
@@ -229,6 +229,12 @@ impl Connection {
     /// Ends the connection; the task that reads it wakes and sees why. The first reason stays.
     pub fn close(&self, why: String) {
         self.end(Closed::Because(why));
+    }
+
+    /// Closes one that does not read what it is sent.
+    pub fn give_up(&self, why: String) {
+        metrics::counter!("shardcast_viewers_given_up_total").increment(1);
+        self.close(why);
     }
 
     pub fn expire(&self) {

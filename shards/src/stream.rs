@@ -206,7 +206,11 @@ pub struct Stream {
 
 pub enum Role {
     Home(Box<Home>),
-    Mirror { home: usize },
+    Mirror {
+        home: usize,
+        /// It has asked for frames, and was not told that there is no place for it.
+        subscribed: bool,
+    },
 }
 
 #[derive(Default)]

@@ -1,6 +1,6 @@
 //! Driving one RTMP session.
 
-use super::seat::Seat;
+use super::seat::{self, Seat};
 use crate::{
     access::{self, Deed},
     connection::{Closed, Connection, Flow},
@@ -158,7 +158,8 @@ impl Driver<'_> {
             Event::Play(request) => match config.vhost(&request.vhost) {
                 Some(vhost) => {
                     let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
-                    let verdict = match self.seat.shard.room("rtmp", self.seat.connection.peer.get()) {
+                    let (key, peer) = (seat::key(vhost, &request), self.seat.connection.peer.get());
+                    let verdict = match self.seat.shard.room("rtmp", &key, peer) {
                         Ok(()) => self.seat.admit(vhost, Deed::Play, &request).await,
                         Err(refusal) => Verdict::Refused(match &config.circuit_breaker.redirect_rtmp {
                             Some(base) => Refusal::Elsewhere(url::elsewhere(base, &vhost.name, &request)),
