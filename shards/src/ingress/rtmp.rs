@@ -166,7 +166,11 @@ impl Driver<'_> {
                             None => refusal,
                         }),
                     };
-                    self.cue = (verdict == Verdict::Allowed).then(|| Box::new(request));
+                    if verdict == Verdict::Allowed {
+                        // A reload may have changed it since the player connected, or since the tape was made.
+                        self.session.set_chunk_size(self.seat.shard.chunk_size(&key, vhost));
+                        self.cue = Some(Box::new(request));
+                    }
                     verdict
                 }
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost)),
