@@ -233,8 +233,10 @@ impl Connection {
 
     /// Closes one that does not read what it is sent.
     pub fn give_up(&self, why: String) {
-        metrics::counter!("shardcast_viewers_given_up_total").increment(1);
-        self.close(why);
+        if self.closed().is_none() {
+            metrics::counter!("shardcast_viewers_given_up_total").increment(1);
+            self.close(why);
+        }
     }
 
     pub fn expire(&self) {

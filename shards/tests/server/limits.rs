@@ -40,7 +40,7 @@ fn tests_keys_and_counters_of_the_page_are_there() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let read = |path: &str| fs::read_to_string(root.join(path)).expect(path);
     let mut files = Vec::new();
-    for part in ["engine/src", "protocols/src", "shards/src", "shards/tests", "benchmarks/tests"] {
+    for part in ["engine/src", "protocols/src", "shards/src", "shards/tests", "benchmarks/src"] {
         sources(&root.join(part), &mut files);
     }
     let (page, keys, metrics) = (read("docs/limits.md"), read("docs/config.md"), read("shards/src/launch/metrics.rs"));
@@ -107,6 +107,7 @@ fn who_stands_still_is_ended() {
     within(Duration::from_secs(50), "the viewer is ended", || {
         (!server.log().with(&["took nothing for 30 s"]).is_empty()).then_some(())
     });
+    assert_eq!(server.total("shardcast_viewers_given_up_total", ""), 1.0);
     drop(publisher);
     until("its stream is forgotten", || (server.total("shardcast_streams", "") == 0.0).then_some(()));
     server.stop();

@@ -98,7 +98,7 @@ fn an_address_cannot_take_all_places_of_offers() {
     let asks = |address: [u8; 4]| {
         let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
         socket.bind(&SocketAddr::from((address, 0)).into()).expect("bind");
-        socket.connect(&SocketAddr::from(local(server.ports.api)).into()).expect("connect");
+        socket.connect(&local(server.ports.api).into()).expect("connect");
         let mut socket = TcpStream::from(socket);
         let head = "POST /rtc/v1/whep/?app=live&stream=a HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n";
         write!(socket, "{head}Content-Length: {}\r\n\r\n{offer}", offer.len()).expect("send");
