@@ -1,8 +1,9 @@
 //! One published stream: dials, publishes, and dials again when the connection breaks.
 
 use crate::{
-    endpoint::Endpoint,
+    endpoint::{Endpoint, EndpointError},
     sys::Epoll,
+    viewer::REDIRECTS,
     wire::{Wire, WireError},
 };
 use bytes::Bytes;
@@ -30,6 +31,8 @@ pub enum OutletError {
     Client(#[from] ClientError),
     #[error(transparent)]
     Url(#[from] UrlError),
+    #[error(transparent)]
+    Endpoint(#[from] EndpointError),
     #[error("no random bytes: {0}")]
     Seed(io::Error),
     #[error("the server did not take the stream within {0:?}")]
@@ -46,6 +49,8 @@ pub struct Outlet {
     /// When the server last said that it is ready.
     ready_at: Option<Instant>,
     was_live: bool,
+    /// How often it was sent on since it was last taken.
+    redirects: u32,
     quiet: bool,
     /// How often its connection broke.
     pub broken: u32,
@@ -118,6 +123,7 @@ impl Outlet {
             back_off: BACK_OFF_MIN,
             ready_at: None,
             was_live: false,
+            redirects: 0,
             quiet: false,
             broken: 0,
             error: None,
@@ -134,7 +140,9 @@ impl Outlet {
     /// What time brings: dials, and gives up.
     pub fn step(&mut self, now: Instant) {
         let next = match &self.state {
-            State::Waiting { until } if now >= *until => self.open().map(|link| State::Opening { link, since: now }),
+            State::Waiting { until } if now >= *until => {
+                open(&self.endpoint).map(|link| State::Opening { link, since: now })
+            }
             State::Opening { since, .. } if now.saturating_duration_since(*since) > OPENING_TIMEOUT => {
                 Err(OutletError::Silent(OPENING_TIMEOUT))
             }
@@ -171,6 +179,15 @@ impl Outlet {
                     }
                     self.state = State::Ready(link);
                     self.ready_at = Some(now);
+                    self.redirects = 0;
+                }
+            }
+            // "RTMP 302". When the connection breaks, whoever sent it on is asked again.
+            Err(OutletError::Client(ClientError::Redirected { url })) if self.redirects < REDIRECTS => {
+                self.redirects += 1;
+                match url.parse().map_err(OutletError::from).and_then(|endpoint| open(&endpoint)) {
+                    Ok(link) => self.state = State::Opening { link, since: now },
+                    Err(error) => self.broke(now, error),
                 }
             }
             Err(error) => self.broke(now, error),
@@ -228,11 +245,6 @@ impl Outlet {
         matches!(self.state, State::Failed)
     }
 
-    fn open(&self) -> Result<Link, OutletError> {
-        let client = Client::publish(&self.endpoint.url, seed().map_err(OutletError::Seed)?)?;
-        Ok(Link { wire: Wire::dial(&self.endpoint)?, client })
-    }
-
     fn broke(&mut self, now: Instant, error: OutletError) {
         let url = &self.endpoint.url;
         let lived = self.ready_at.take().map(|at| now.saturating_duration_since(at));
@@ -243,7 +255,8 @@ impl Outlet {
         }
         // A new stream that is refused stays refused. One that was live may have been cut off, and its
         // server may not have noticed yet.
-        let refused = matches!(&error, OutletError::Client(_) | OutletError::Url(_)) && !self.was_live;
+        let refused =
+            matches!(&error, OutletError::Client(_) | OutletError::Url(_) | OutletError::Endpoint(_)) && !self.was_live;
         let left = self.patience.saturating_sub(now.saturating_duration_since(self.away_since));
         let over = refused || left.is_zero();
         if !self.quiet && over {
@@ -274,6 +287,11 @@ impl Outlet {
             _ => None,
         }
     }
+}
+
+fn open(endpoint: &Endpoint) -> Result<Link, OutletError> {
+    let client = Client::publish(&endpoint.url, seed().map_err(OutletError::Seed)?)?;
+    Ok(Link { wire: Wire::dial(endpoint)?, client })
 }
 
 impl Link {
@@ -323,7 +341,7 @@ mod tests {
             reply::Identity,
             server::{Server, ServerConfig},
         },
-        session::{Event, Output, Refusal, Session, Verdict},
+        session::{Elsewhere, Event, Output, Refusal, Session, Verdict},
     };
     use std::{
         io::Write,
@@ -423,6 +441,33 @@ mod tests {
         drive(&mut outlet, Outlet::has_failed);
         drop(outlet);
         assert!(server.join().unwrap().is_empty());
+    }
+
+    #[test]
+    fn goes_where_it_is_sent_but_not_for_ever() {
+        let [first, second] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+        let tc_url = |listener: &TcpListener| format!("rtmp://{}/live", listener.local_addr().unwrap());
+        let to = |listener| Elsewhere { tc_url: tc_url(listener), url: format!("{}/b", tc_url(listener)) };
+        let [on, back] = [&second, &first].map(|to_it| Verdict::Refused(Refusal::Elsewhere(to(to_it))));
+        let mut outlet = outlet(&first, Duration::from_secs(3600));
+        let server = thread::spawn(move || {
+            serve(first.accept().unwrap().0, &on);
+            serve(second.accept().unwrap().0, &Verdict::Allowed);
+            // Its connection is closed: it comes again, and is sent to and fro.
+            for _ in 0..2 {
+                serve(first.accept().unwrap().0, &on);
+                serve(second.accept().unwrap().0, &back);
+            }
+        });
+        drive(&mut outlet, Outlet::is_taken);
+        outlet.state = State::Waiting { until: Instant::now() };
+        drive(&mut outlet, Outlet::has_failed);
+        assert!(
+            matches!(outlet.error, Some(OutletError::Client(ClientError::Redirected { .. }))),
+            "{:?}",
+            outlet.error
+        );
+        server.join().unwrap();
     }
 
     #[test]

@@ -29,7 +29,7 @@ use std::{
 /// From the dial to the first frame, and from one read to the next.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// Times that it goes where a server sends it.
-const REDIRECTS: u32 = 3;
+pub const REDIRECTS: u32 = 3;
 const TAG_BYTES_MAX: usize = 16 << 20;
 const READ_BYTES: usize = 64 * 1024;
 /// Reads of one viewer before the others have their turn.

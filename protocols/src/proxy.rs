@@ -7,7 +7,6 @@
 //! SRS: | 0xf3 | length (2), 4 | IPv4 address |
 //! ```
 
-use crate::rtmp::handshake::PROXY;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// What the bytes of a header that have come say.
@@ -29,12 +28,17 @@ pub enum ProxyError {
     Word { word: usize },
     #[error("PROXY header has version and command {0:#04x}")]
     Command(u8),
+    #[error("PROXY-IP header carries {len} bytes, expected the 4 of an IPv4 address")]
+    Ip { len: u16 },
     #[error("PROXY header of family {family:#04x} has {len} bytes of addresses")]
     Addresses { family: u8, len: usize },
 }
 
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 const LINE: &[u8] = b"PROXY ";
+/// The first byte of SRS's PROXY-IP, and how long that is.
+pub const IP: u8 = 0xf3;
+pub const IP_LEN: usize = 7;
 /// The shortest header, `PROXY UNKNOWN` and its end. No more may be read before it is known which one it is.
 const SHORTEST: usize = 15;
 const LONGEST_LINE: usize = 107;
@@ -47,8 +51,11 @@ impl Header {
         let starts = |with: &[u8]| bytes.iter().zip(with).all(|(byte, wanted)| byte == wanted);
         if bytes.is_empty() {
             Ok(Header::More(1))
-        } else if starts(&[PROXY]) {
-            proxy_ip(bytes)
+        } else if starts(&[IP]) {
+            match bytes.first_chunk() {
+                Some(header) => Ok(Header::Client(Some(SocketAddr::new(client_ip(header)?.into(), 0)))),
+                None => Ok(Header::More(IP_LEN - bytes.len())),
+            }
         } else if starts(SIGNATURE) {
             binary(bytes)
         } else if starts(LINE) {
@@ -59,11 +66,12 @@ impl Header {
     }
 }
 
-fn proxy_ip(bytes: &[u8]) -> Result<Header, ProxyError> {
-    match *bytes {
-        [_, 0, 4, a, b, c, d, ..] => Ok(Header::Client(Some(SocketAddr::from(([a, b, c, d], 0))))),
-        [_, 0, 4, ..] | [_, 0] | [_] => Ok(Header::More(7 - bytes.len())),
-        _ => Err(ProxyError::Addresses { family: PROXY, len: bytes.len() }),
+/// The client of a whole PROXY-IP header.
+pub fn client_ip(header: &[u8; IP_LEN]) -> Result<Ipv4Addr, ProxyError> {
+    let [_, high, low, a, b, c, d] = *header;
+    match u16::from_be_bytes([high, low]) {
+        4 => Ok(Ipv4Addr::new(a, b, c, d)),
+        len => Err(ProxyError::Ip { len }),
     }
 }
 
@@ -172,7 +180,7 @@ mod tests {
             Err(ProxyError::TooLong { len: 108, max: 107 })
         );
         assert_eq!(read(&version_2(0x21, 0x11, &[1; 8])).0, Err(ProxyError::Addresses { family: 0x11, len: 8 }));
-        assert_eq!(read(&[0xf3, 0, 16, 1, 2, 3, 4]).0, Err(ProxyError::Addresses { family: 0xf3, len: 7 }));
+        assert_eq!(read(&[0xf3, 0, 16, 1, 2, 3, 4]).0, Err(ProxyError::Ip { len: 16 }));
         assert_eq!(read(&version_2(0x31, 0x11, &[1; 12])).0, Err(ProxyError::Command(0x31)));
         let long = [SIGNATURE, &[0x21, 0x11, 0xff, 0xff][..]].concat();
         assert_eq!(read(&long).0, Err(ProxyError::TooLong { len: 65_535, max: 2048 }));

@@ -1,4 +1,4 @@
-//! How many connections each address has in the whole process.
+//! How many connections, or other places, each address has in the whole process.
 
 use std::{
     collections::HashMap,
@@ -8,9 +8,15 @@ use std::{
 
 /// Shared by all shards; locked when a connection comes and goes, never for media.
 #[derive(Clone, Default)]
-pub struct Addresses(Arc<Mutex<HashMap<IpAddr, usize>>>);
+pub struct Addresses(Arc<Mutex<Counts>>);
 
-/// One connection of its address, while it lives.
+#[derive(Default)]
+struct Counts {
+    by_place: HashMap<IpAddr, usize>,
+    total: usize,
+}
+
+/// One of its address, while it lives.
 pub struct Counted {
     of: Addresses,
     place: IpAddr,
@@ -19,16 +25,27 @@ pub struct Counted {
 impl Addresses {
     /// Counts one more of `ip`, unless it has `most`. A client with IPv6 has a whole /64, which counts as one.
     pub fn enter(&self, ip: IpAddr, most: usize) -> Option<Counted> {
+        self.enter_under(ip, |_| most)
+    }
+
+    /// Counts one more of `ip` among `most` of all addresses, unless `ip` has as many as are free: one alone can take
+    /// half of them, and leaves something to who comes next.
+    pub fn share(&self, ip: IpAddr, most: usize) -> Option<Counted> {
+        self.enter_under(ip, |total| most.saturating_sub(total))
+    }
+
+    /// `bound` gets the count of all.
+    fn enter_under(&self, ip: IpAddr, bound: impl FnOnce(usize) -> usize) -> Option<Counted> {
         let place = match ip.to_canonical() {
             IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
             four => four,
         };
         let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.entry(place).or_default();
-        if *count >= most {
+        if counts.by_place.get(&place).copied().unwrap_or_default() >= bound(counts.total) {
             return None;
         }
-        *count += 1;
+        *counts.by_place.entry(place).or_default() += 1;
+        counts.total += 1;
         Some(Counted { of: self.clone(), place })
     }
 }
@@ -36,10 +53,11 @@ impl Addresses {
 impl Drop for Counted {
     fn drop(&mut self) {
         let mut counts = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = counts.get_mut(&self.place) {
+        counts.total -= 1;
+        if let Some(count) = counts.by_place.get_mut(&self.place) {
             *count -= 1;
             if *count == 0 {
-                counts.remove(&self.place);
+                counts.by_place.remove(&self.place);
             }
         }
     }
@@ -62,6 +80,19 @@ mod tests {
         let six = [enter("2001:db8::1"), enter("2001:db8::2"), enter("2001:db8::3"), enter("2001:db8:0:1::1")];
         assert_eq!(six.each_ref().map(Option::is_some), [true, true, false, true]);
         drop((second, third, six));
-        assert!(addresses.0.lock().unwrap().is_empty());
+        let counts = addresses.0.lock().unwrap();
+        assert_eq!((counts.by_place.len(), counts.total), (0, 0));
+    }
+
+    #[test]
+    fn no_address_has_more_than_are_free() {
+        let addresses = Addresses::default();
+        let enter = |ip: &str| (0..16).map_while(|_| addresses.share(ip.parse().unwrap(), 8)).collect::<Vec<_>>();
+        let four = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "2001:db8::1"].map(enter);
+        assert_eq!(four.each_ref().map(Vec::len), [4, 2, 1, 1]);
+        assert!(enter("192.0.2.5").is_empty(), "all are taken");
+        let [first, ..] = four;
+        drop(first);
+        assert_eq!(enter("192.0.2.5").len(), 2);
     }
 }

@@ -153,7 +153,7 @@ impl Connection {
                 Step::Lost => {
                     let lag = tape.map_or(0, |tape| cursor.lag(tape).as_ms());
                     drop(cursor);
-                    self.close(format!("reads too slowly: lost its place {lag} ms behind"));
+                    self.give_up(format!("reads too slowly: lost its place {lag} ms behind"));
                     return Flow::Closed;
                 }
             }
@@ -206,7 +206,7 @@ impl Connection {
     /// Queues control bytes and sends what goes at once.
     pub fn say(&self, bytes: &[u8]) {
         if !self.cursor.borrow_mut().say(bytes) {
-            self.close("asks much and reads nothing".into());
+            self.give_up("asks much and reads nothing".into());
         }
     }
 
@@ -215,7 +215,7 @@ impl Connection {
         let since = self.blocked.get().map_or(now, |(since, _)| since);
         let blocked = now.saturating_duration_since(since);
         if blocked > STALL {
-            self.close(format!("took nothing for {} s", STALL.as_secs()));
+            self.give_up(format!("took nothing for {} s", STALL.as_secs()));
         }
         self.blocked.set(Some((since, now + (blocked / PATIENCE).clamp(*PAUSE.start(), *PAUSE.end()))));
     }
@@ -228,6 +228,14 @@ impl Connection {
     /// Ends the connection; the task that reads it wakes and sees why. The first reason stays.
     pub fn close(&self, why: String) {
         self.end(Closed::Because(why));
+    }
+
+    /// Closes one that does not read what it is sent.
+    pub fn give_up(&self, why: String) {
+        if self.closed().is_none() {
+            metrics::counter!("shardcast_viewers_given_up_total").increment(1);
+            self.close(why);
+        }
     }
 
     pub fn expire(&self) {

@@ -153,6 +153,13 @@ struct Shared {
     lost: AtomicU64,
 }
 
+impl Shared {
+    fn lose(&self, lines: u64) {
+        self.lost.fetch_add(lines, Relaxed);
+        metrics::counter!("shardcast_log_lines_lost_total").increment(lines);
+    }
+}
+
 /// The end of the log that makes lines of events.
 struct Lines {
     queue: SyncSender<Mail>,
@@ -173,7 +180,7 @@ impl<S: Subscriber> Layer<S> for Lines {
         event.record(&mut fields);
         let line = line(SystemTime::now(), *event.metadata().level(), &fields, self.form);
         if self.queue.try_send(Mail::Line(line)).is_err() {
-            self.shared.lost.fetch_add(1, Relaxed);
+            self.shared.lose(1);
         }
     }
 }
@@ -373,7 +380,7 @@ fn write_lines(lines: &Receiver<Mail>, mut out: Out, shared: &Shared, form: Form
         }
         match out.write_all(&batch).and_then(|()| out.flush()) {
             Ok(()) => told = lost,
-            Err(_) => drop(shared.lost.fetch_add(count, Relaxed)),
+            Err(_) => shared.lose(count),
         }
     }
 }

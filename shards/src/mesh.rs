@@ -61,6 +61,10 @@ pub enum Mail {
         key: StreamKey,
         from: usize,
     },
+    /// From the home to one that would subscribe: it has too many streams.
+    NoPlace {
+        key: StreamKey,
+    },
     /// From the home to a subscriber.
     Units {
         key: StreamKey,
@@ -194,6 +198,7 @@ impl Mail {
             | Mail::Unpublish { key, .. }
             | Mail::Subscribe { key, .. }
             | Mail::Unsubscribe { key, .. }
+            | Mail::NoPlace { key }
             | Mail::Units { key, .. }
             | Mail::Published { key }
             | Mail::Unpublished { key, .. }
@@ -358,5 +363,45 @@ impl Link {
                 Err(_) => outbox.clear(),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::launch;
+    use std::sync::mpsc;
+
+    #[test]
+    fn media_stop_where_a_shard_does_not_look_into_its_mail() {
+        let mut ends = ends(2);
+        let (other, one) = (ends.remove(1), ends.remove(0));
+        let (done, sent) = mpsc::channel::<()>();
+        let run = |name: &str| launch::executor::executor(name, None, 64);
+        let other = run("other").spawn(move || async move {
+            let (_mesh, receivers) = Mesh::connect(1, other).await;
+            // Meanwhile it does nothing.
+            let _ = sent.recv();
+            let mut mails = 0;
+            while receivers[0].recv().await.is_some() {
+                mails += 1;
+            }
+            mails
+        });
+        let one = run("one").spawn(move || async move {
+            let (mesh, _receivers) = Mesh::connect(0, one).await;
+            let post = || mesh.post(1, Mail::Keyframe { number: 7 });
+            let posted = (0..).take_while(|_| !mesh.congested(1)).map(|_| post()).count();
+            // Other mail is never refused.
+            post();
+            drop(done);
+            while mesh.flush() {
+                sleep(Duration::from_millis(1)).await;
+            }
+            assert!(!mesh.congested(1));
+            posted
+        });
+        let (posted, mails) = (one.unwrap().join().unwrap(), other.unwrap().join().unwrap());
+        assert_eq!((posted, mails), (CHANNEL + CONGESTED + 1, posted + 1));
     }
 }

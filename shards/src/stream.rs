@@ -160,9 +160,10 @@ impl Wire {
         flv.then(|| flv::run(time) + RUN + RUN - Timestamp::from_ms(2_000))
     }
 
-    pub fn format(self, vhost: &Vhost) -> Box<dyn Format> {
+    /// `chunk_size` is RTMP's.
+    pub fn format(self, chunk_size: u32) -> Box<dyn Format> {
         let flv = Flv::default();
-        let rtmp = |audio, video| Box::new(Rtmp { chunk_size: vhost.chunk_size, tracks: Tracks { audio, video } });
+        let rtmp = |audio, video| Box::new(Rtmp { chunk_size, tracks: Tracks { audio, video } });
         match self {
             Self::Rtmp => rtmp(true, true),
             Self::RtmpAudio => rtmp(true, false),
@@ -188,6 +189,8 @@ pub struct Stream {
     pub ring: Ring,
     /// In boxes: most are not there.
     pub audiences: [Option<Box<Audience>>; WIRES],
+    /// Of its RTMP tapes.
+    pub chunk_size: u32,
     /// The viewers by WebRTC.
     pub rtp: Option<RtpAudience>,
     pub role: Role,
@@ -206,7 +209,11 @@ pub struct Stream {
 
 pub enum Role {
     Home(Box<Home>),
-    Mirror { home: usize },
+    Mirror {
+        home: usize,
+        /// It has asked for frames, and was not told that there is no place for it.
+        subscribed: bool,
+    },
 }
 
 #[derive(Default)]
@@ -247,6 +254,7 @@ impl Stream {
             key,
             ring: Ring::new(policy),
             audiences: [const { None }; WIRES],
+            chunk_size: 0,
             rtp: None,
             role,
             live: false,
@@ -273,6 +281,13 @@ impl Stream {
 
     pub fn prologue(&self) -> &Arc<Prologue> {
         &self.prologue
+    }
+
+    /// Of its next RTMP tape: all that are there at a time have one, so that a player may go from one to another.
+    pub fn chunk_size(&self, vhost: &Vhost) -> u32 {
+        let tapes = [Wire::Rtmp, Wire::RtmpAudio, Wire::RtmpVideo, Wire::RtmpNothing];
+        let are_there = tapes.iter().any(|wire| self.audiences[*wire as usize].is_some());
+        if are_there { self.chunk_size } else { vhost.chunk_size }
     }
 
     /// At home: gives the stream to a publisher, or tells who has it.

@@ -1,8 +1,8 @@
 """Plays a stream with the server's page in Chromium, or publishes one, and prints what a person sees and hears,
 as JSON.
 
-Usage: page.py CHROMIUM URL plays what the page at URL shows; page.py CHROMIUM URL SOURCE publishes from it, until
-SIGTERM. Waits on conditions with deadlines; what does not happen in time is missing from the answer, and the test
+Usage: page.py CHROMIUM URL [SECONDS] plays what the page at URL shows; page.py CHROMIUM URL SOURCE publishes from it,
+until SIGTERM. Waits on conditions with deadlines; what does not happen in time is missing from the answer, and the test
 that called says so.
 """
 
@@ -67,7 +67,7 @@ LISTEN = """() => {
 }"""
 
 
-def main(chromium, url, source=None):
+def main(chromium, url, what="3"):
     errors = []
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium, args=FLAGS)
@@ -77,17 +77,20 @@ def main(chromium, url, source=None):
             page.on("pageerror", lambda error: errors.append(f"exception: {error}"))
             page.on("requestfailed", lambda r: None if "/live/" in r.url else errors.append(f"failed: {r.url}"))
             page.goto(url)
-            answer = publish(page, source) if source else play(page)
+            answer = play(page, int(what)) if what.isdigit() else publish(page, what)
         finally:
             browser.close()
     print(json.dumps(answer | {"errors": errors}))
 
 
-def play(page):
+def play(page, seconds):
     first = wait(lambda: page.evaluate(LOOK), lambda s: s["state"] == "playing" and s["frames"] > 0)
     later = wait(
         lambda: page.evaluate(LOOK),
-        lambda s: s["time"] > first["time"] + 3 and s["frames"] > first["frames"] + 50 and s["stats"]["fps"] > 0,
+        lambda s: s["time"] > first["time"] + seconds
+        and s["frames"] > first["frames"] + 17 * seconds
+        and s["stats"]["fps"] > 0,
+        PATIENCE_S + seconds,
     )
     return {
         "first": first,
@@ -120,9 +123,9 @@ def publish(page, source):
     return {"begun": begun, "later": later, "ended": ended, "listed": names, "left": left, "flv": flv}
 
 
-def wait(look, good):
+def wait(look, good, patience=PATIENCE_S):
     """The first answer of `look` that is good, or the last one before the deadline."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + patience
     while True:
         seen = look()
         if good(seen) or time.monotonic() > deadline:

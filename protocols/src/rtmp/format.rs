@@ -6,7 +6,6 @@
 use super::{
     chunk::{ChunkWriter, Header},
     message::{csid, kind},
-    reply,
 };
 use crate::{flv, session::Tracks};
 use shardcast_engine::{codec::Kind, fanout::Format, frame::Frame, prologue::Prologue, time::Timestamp, track::Track};
@@ -16,6 +15,7 @@ pub const STREAM: u32 = 1;
 
 #[derive(Clone, Copy, Debug)]
 pub struct Rtmp {
+    /// Which the session has told the player before.
     pub chunk_size: u32,
     /// What its players get.
     pub tracks: Tracks,
@@ -28,9 +28,6 @@ impl Format for Rtmp {
 
     fn prologue(&self, prologue: &Prologue, at: Timestamp, out: &mut Vec<u8>) {
         let writer = ChunkWriter { chunk_size: self.chunk_size };
-        // A reload may have changed it since the player connected, or since the tape was made. (Replies of the session
-        // keep the one that it told, which matters to none where both are 256 or more.)
-        reply::control(&writer, kind::SET_CHUNK_SIZE, &self.chunk_size.to_be_bytes(), out);
         // At zero wherever it stands: ffmpeg takes metadata of any other time for a track of text.
         write_metadata(writer, STREAM, prologue, Timestamp::ZERO, out);
         for track in prologue.tracks().filter(|track| self.takes(prologue, track.kind())) {

@@ -13,6 +13,7 @@
 //! 2:     | random (1504)                        | signature (32)      |
 //! ```
 
+use crate::proxy::{self, ProxyError};
 use hmac::{Hmac, Mac};
 use sha2::{Digest, Sha256};
 use std::net::Ipv4Addr;
@@ -28,8 +29,8 @@ pub type Seed = [u8; 32];
 pub enum HandshakeError {
     #[error("handshake version {0:#04x}, expected 0x03")]
     Version(u8),
-    #[error("PROXY-IP header carries {len} bytes, expected the 4 of an IPv4 address")]
-    ProxyLength { len: u16 },
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
 }
 
 /// The accepting side.
@@ -61,7 +62,7 @@ impl ServerHandshake {
         loop {
             let want = match self.state {
                 ServerState::Version => 1,
-                ServerState::Proxy => 6,
+                ServerState::Proxy => proxy::IP_LEN,
                 ServerState::C1 | ServerState::C2 => PACKET,
                 ServerState::Done => return Ok(true),
             };
@@ -70,16 +71,17 @@ impl ServerHandshake {
             }
             self.state = match (self.state, self.pending.as_slice()) {
                 (ServerState::Version, [3]) => ServerState::C1,
-                (ServerState::Version, [PROXY]) if self.proxied_for.is_none() => ServerState::Proxy,
+                (ServerState::Version, [proxy::IP]) if self.proxied_for.is_none() => {
+                    self.state = ServerState::Proxy;
+                    // It belongs to the header.
+                    continue;
+                }
                 (ServerState::Version, [version, ..]) => {
                     return Err(HandshakeError::Version(*version));
                 }
-                (ServerState::Proxy, [0, 4, a, b, c, d]) => {
-                    self.proxied_for = Some(Ipv4Addr::new(*a, *b, *c, *d));
+                (ServerState::Proxy, header) => {
+                    self.proxied_for = header.first_chunk().map(proxy::client_ip).transpose()?;
                     ServerState::Version
-                }
-                (ServerState::Proxy, [high, low, ..]) => {
-                    return Err(HandshakeError::ProxyLength { len: u16::from_be_bytes([*high, *low]) });
                 }
                 (ServerState::C1, c1) => {
                     answer(c1, &self.seed, out);
@@ -100,9 +102,6 @@ impl ServerHandshake {
         self.proxied_for
     }
 }
-
-/// What a proxy puts before C0: this byte, a 16-bit length, the client's IPv4 address.
-pub const PROXY: u8 = 0xf3;
 
 /// S0, S1 and S2 for a C1.
 fn answer(c1: &[u8], seed: &Seed, out: &mut Vec<u8>) {
@@ -371,7 +370,7 @@ mod tests {
     #[test]
     fn wrong_openings_are_refused() {
         assert_eq!(run(&[6], 1).err(), Some(HandshakeError::Version(6)));
-        assert_eq!(run(&[0xf3, 0, 16, 1, 2, 3, 4], 7).err(), Some(HandshakeError::ProxyLength { len: 16 }));
+        assert_eq!(run(&[0xf3, 0, 16, 1, 2, 3, 4], 7).err(), Some(HandshakeError::Proxy(ProxyError::Ip { len: 16 })));
         assert_eq!(run(&[0xf3, 0, 4, 1, 2, 3, 4, 0xf3], 8).err(), Some(HandshakeError::Version(0xf3)));
     }
 }

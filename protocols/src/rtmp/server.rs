@@ -269,10 +269,15 @@ impl Server {
         server
     }
 
-    /// Sets the chunk size of what is sent. Of use until the verdict on `Connect`: with it the peer is
-    /// told.
+    /// Sets the chunk size of what is sent. The peer is told with the verdict on `Connect`, and later at once.
     pub fn set_chunk_size(&mut self, chunk_size: u32) {
         self.config.chunk_size = chunk_size.clamp(1, 0x7fff_ffff);
+        let is_told = matches!(self.phase, Phase::Idle | Phase::Publishing | Phase::Playing);
+        if is_told && self.writer.chunk_size != self.config.chunk_size {
+            let size = self.config.chunk_size;
+            self.say(|writer, out| reply::control(writer, kind::SET_CHUNK_SIZE, &size.to_be_bytes(), out));
+            self.writer.chunk_size = size;
+        }
     }
 
     /// How long a publisher may keep silent: before its first media message, and from one to the next.
@@ -517,13 +522,13 @@ impl Server {
             (Question::Connect { transaction, .. }, _) => {
                 reply::connect_refused(writer, transaction, &description, out);
             }
+            (Question::Publish | Question::Play, Refusal::Elsewhere(to)) => reply::redirected(writer, to, out),
             (Question::Publish, Refusal::StreamBusy(_)) => {
                 reply::failed(writer, "NetStream.Publish.BadName", &description, out);
             }
             (Question::Publish, _) => {
                 reply::failed(writer, "NetStream.Publish.Denied", &description, out);
             }
-            (Question::Play, Refusal::Elsewhere(to)) => reply::redirected(writer, to, out),
             (Question::Play, Refusal::NoVhost(_)) => {
                 reply::failed(writer, "NetStream.Play.StreamNotFound", &description, out);
             }

@@ -69,6 +69,8 @@ pub struct Config {
     pub max_connections: Option<usize>,
     /// Of one address, or one /64 of IPv6.
     pub max_connections_per_ip: usize,
+    /// Mirrors included.
+    pub max_streams_per_shard: usize,
     /// Who comes to the ports of RTMP is a proxy that says whose connection it brings.
     pub proxy_protocol: bool,
     /// Empty only where the environment alone is asked and says nothing.
@@ -480,6 +482,7 @@ impl Config {
             shards: root.number("shards")?.map(to_usize),
             max_connections: root.number("max_connections")?.map(to_usize),
             max_connections_per_ip: root.number("max_connections_per_ip")?.map_or(usize::MAX, to_usize),
+            max_streams_per_shard: to_usize(root.number("max_streams_per_shard")?.unwrap_or_default()),
             proxy_protocol: rtmp.flag("proxy_protocol"),
             rtmp_listen: match holder("listen") {
                 rtmp if source == Source::EnvOnly && rtmp.given("listen").is_none() => Vec::new(),

@@ -37,6 +37,7 @@ pub static SECTIONS: &[Section] = &[
         accepted("is_full", Bool, "off").no_env(),
         acts("shards", Number(1, 1_024, ""), "").env(&["SHARDCAST_SHARDS"]).at_start(),
         acts("max_connections_per_ip", Number(1, 10_000_000, ""), "").env(&["SHARDCAST_MAX_CONNECTIONS_PER_IP"]),
+        acts("max_streams_per_shard", Number(1, 1_000_000, ""), "20000").env(&["SHARDCAST_MAX_STREAMS_PER_SHARD"]),
         acts("grace_sessions_wait", Number(0, 604_800_000, "ms"), "").env(&["SHARDCAST_GRACE_SESSIONS_WAIT"]),
         acts("log_json", Bool, "off").env(&["SHARDCAST_LOG_JSON"]).at_start(),
         block("rtmp"),

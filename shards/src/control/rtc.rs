@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     access::{self, Deed},
+    addresses::{Addresses, Counted},
     hooks::{self, Call},
     ingress::{
         candidates::{self, Asked},
@@ -51,7 +52,7 @@ const BODY_BYTES: usize = 64 << 10;
 const BODY_TIME: Duration = Duration::from_secs(15);
 /// A home that does not answer in this time has no room for a publisher.
 const VERDICT_TIME: Duration = Duration::from_secs(5);
-/// Sessions that wait for their peers.
+/// Sessions that wait for their peers, shared between the addresses of connections.
 const WAITING: usize = 10_000;
 
 /// All sessions of the process.
@@ -59,6 +60,7 @@ const WAITING: usize = 10_000;
 pub struct Sessions {
     by_number: RefCell<HashMap<u64, Place>>,
     by_ufrag: RefCell<HashMap<String, u64>>,
+    waiting: Addresses,
 }
 
 struct Place {
@@ -70,7 +72,11 @@ struct Place {
 
 enum At {
     /// Here, until then.
-    Here(Box<Prepared>, Instant),
+    Here {
+        prepared: Box<Prepared>,
+        until: Instant,
+        _counted: Counted,
+    },
     Shard(usize),
 }
 
@@ -285,10 +291,10 @@ async fn make(
     let client = Arc::new(hooks::Client::new(&id, ip, key.clone(), request.clone()));
     let (start, end) = deed.events();
     let sessions = &control.rtc;
-    if sessions.waiting() >= WAITING {
-        let why = format!("{WAITING} sessions wait for their peers");
+    let Some(counted) = sessions.waiting.share(peer, WAITING) else {
+        let why = "too many sessions wait for their peers, of this address too";
         return Err(Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", why));
-    }
+    };
     let exposed: Vec<_> = ["eip", "candidate"].iter().filter_map(|name| value(query, name)).collect();
     let exposed: Vec<_> = exposed.iter().map(String::as_str).collect();
     let candidates = candidates::discover(&config.rtc_server, Asked { wanted: &exposed, host }).await;
@@ -323,7 +329,7 @@ async fn make(
     let token = format!("{}{}", random_id(), random_id());
     let prepared =
         Box::new(Prepared { number, id, ufrag: ufrag.clone(), key, request: request.clone(), session, told });
-    sessions.add(prepared, token.clone(), now + vhost.rtc.stun_timeout);
+    sessions.add(prepared, token.clone(), now + vhost.rtc.stun_timeout, counted);
     Ok((Made { answer, ufrag, token }, wanted))
 }
 
@@ -406,10 +412,12 @@ fn delete(control: &Control, query: &str) -> Answer {
 }
 
 impl Sessions {
-    fn add(&self, prepared: Box<Prepared>, token: String, until: Instant) {
+    fn add(&self, prepared: Box<Prepared>, token: String, until: Instant, counted: Counted) {
         let (number, ufrag) = (prepared.number, prepared.ufrag.clone());
         self.by_ufrag.borrow_mut().insert(ufrag.clone(), number);
-        self.by_number.borrow_mut().insert(number, Place { ufrag, token, at: At::Here(prepared, until) });
+        self.by_number
+            .borrow_mut()
+            .insert(number, Place { ufrag, token, at: At::Here { prepared, until, _counted: counted } });
     }
 
     fn remove(&self, number: u64) -> Option<Place> {
@@ -418,14 +426,10 @@ impl Sessions {
         Some(place)
     }
 
-    fn waiting(&self) -> usize {
-        self.by_number.borrow().values().filter(|place| matches!(place.at, At::Here(..))).count()
-    }
-
     fn shard(&self, number: u64) -> Option<usize> {
         match self.by_number.borrow().get(&number)?.at {
             At::Shard(shard) => Some(shard),
-            At::Here(..) => None,
+            At::Here { .. } => None,
         }
     }
 }
@@ -438,11 +442,11 @@ impl Control {
         let mut places = self.rtc.by_number.borrow_mut();
         let Some(place) = places.get_mut(&number) else { return };
         match &place.at {
-            At::Here(prepared, _) => {
+            At::Here { prepared, .. } => {
                 if !prepared.session.accepts(Instant::now(), source, &bytes) {
                     return;
                 }
-                if let At::Here(prepared, _) = std::mem::replace(&mut place.at, At::Shard(from)) {
+                if let At::Here { prepared, .. } = std::mem::replace(&mut place.at, At::Shard(from)) {
                     self.mesh.post(from, Mail::Settle { prepared, socket, source, bytes });
                 }
             }
@@ -480,7 +484,7 @@ impl Control {
     pub fn sweep_rtc(&self, now: Instant) {
         let late: Vec<u64> = {
             let places = self.rtc.by_number.borrow();
-            let is_late = |place: &Place| matches!(place.at, At::Here(_, until) if until <= now);
+            let is_late = |place: &Place| matches!(place.at, At::Here { until, .. } if until <= now);
             places.iter().filter(|(_, place)| is_late(place)).map(|(number, _)| *number).collect()
         };
         for number in late {
@@ -491,7 +495,7 @@ impl Control {
     }
 
     fn give_up(&self, place: Place, why: &str) {
-        let At::Here(prepared, _) = place.at else { return };
+        let At::Here { prepared, .. } = place.at else { return };
         warn!(cid = %prepared.id, "WebRTC session for {} is dropped: {why}", prepared.key);
         if matches!(prepared.session, Session::Publisher(_)) {
             self.unpublish(&prepared.key, prepared.number);

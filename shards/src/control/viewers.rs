@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     access::Deed,
+    addresses::{Addresses, Counted},
     config::{Config, Vhost},
     connection::{METER_STEP, Part},
     feed::Feed,
@@ -34,8 +35,8 @@ use tracing::{info, warn};
 
 /// The member of a query with the id.
 pub const NAME: &str = "hls_ctx";
-/// At a time.
-const VIEWERS: usize = 50_000;
+/// At a time, shared between the addresses of connections: those that a proxy tells of cost it nothing to invent.
+const VIEWERS: usize = 100_000;
 /// The longest id that a player may bring.
 const LONGEST: usize = 32;
 /// One that has its id is to use it within this time.
@@ -44,6 +45,7 @@ const FIRST: Duration = Duration::from_secs(10);
 #[derive(Default)]
 pub struct Viewers {
     by_id: RefCell<HashMap<String, Viewer>>,
+    addresses: Addresses,
     sweeps: Cell<usize>,
 }
 
@@ -57,6 +59,7 @@ struct Viewer {
     meter: Meter<METER_STEP>,
     /// Told when it is gone; `None`: it was kicked, and its id is of no use any more.
     told: Option<Farewell>,
+    _counted: Counted,
 }
 
 /// Who asks for a playlist.
@@ -87,11 +90,11 @@ impl Control {
             let other = |base| redirect(StatusCode::FOUND, &format!("{base}{}", request.path), request.query);
             return Entry::Refused(elsewhere.as_ref().map_or_else(unavailable, other));
         }
-        if self.viewers.len() >= VIEWERS {
+        let Some(counted) = self.viewers.addresses.share(request.ip, VIEWERS) else {
             refused();
-            warn!("viewer {ip} of {key} refused: {VIEWERS} play by HLS");
+            warn!("viewer {ip} of {key} refused: {} play by HLS, too many of them from there", self.viewers.len());
             return Entry::Refused(unavailable());
-        }
+        };
         let id = brought.clone().unwrap_or_else(random_id);
         let asked = Arc::new(Request {
             vhost: vhost.name.clone(),
@@ -124,6 +127,7 @@ impl Control {
             sent: 0,
             meter: Meter::default(),
             told: Some(self.herald.farewell(end, &client)),
+            _counted: counted,
         };
         self.viewers.by_id.borrow_mut().insert(id.clone(), viewer);
         info!(cid = %id, "{ip} plays {key} by HLS, viewer {}", self.viewers.of(key));

@@ -117,7 +117,7 @@ impl Audience {
     pub fn leave(&mut self, viewer: &Connection) -> bool {
         let Some(viewer) = self.remove(viewer) else { return false };
         if !viewer.cursor.borrow_mut().leave(&self.tape) {
-            viewer.close("reads too slowly to finish what it was sent".into());
+            viewer.give_up("reads too slowly to finish what it was sent".into());
         }
         true
     }
@@ -127,7 +127,7 @@ impl Audience {
         let Some(viewer) = self.remove(viewer) else { return };
         other.tape.catch_up(ring);
         if !viewer.cursor.borrow_mut().switch(&self.tape, &other.tape) {
-            viewer.close("asks for other tracks again and again, or reads too slowly to get them".into());
+            viewer.give_up("asks for other tracks again and again, or reads too slowly to get them".into());
         }
         other.add(viewer);
     }

@@ -1,7 +1,7 @@
 //! The HTTP port of a media shard: live streams are served here, in bodies or in WebSocket frames; all else goes to
 //! the control shard.
 
-use super::seat::Seat;
+use super::seat::{self, Seat};
 use crate::{
     access::{self, Deed},
     config::{Config, Vhost},
@@ -98,7 +98,7 @@ async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'
         }
         return None;
     };
-    if head.method != "HEAD" && shard.room("http", connection.peer.get()).is_err() {
+    if head.method != "HEAD" && shard.room("http", &seat::key(vhost, &request), connection.peer.get()).is_err() {
         return refuse(
             connection,
             &match &config.circuit_breaker.redirect_http {

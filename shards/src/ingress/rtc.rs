@@ -324,3 +324,20 @@ async fn serve(shard: &Rc<Shard>, connection: &Rc<Connection>, peer: &Rc<Peer>, 
         yield_if_needed().await;
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_strangers_are_asked_about_each_once_in_a_while() {
+        let (port, now) = (Port::default(), Instant::now());
+        let claim = |n: usize, now| port.may_claim(now, SocketAddr::from(([192, 0, 2, 1], n as u16)));
+        assert!((0..CLAIMS).all(|n| claim(n, now)));
+        assert!(!claim(0, now) && !claim(CLAIMS, now));
+        let later = now + CLAIM_TIME;
+        assert!(claim(0, later) && !claim(CLAIMS, later));
+        port.sweep(later);
+        assert!(claim(CLAIMS, later) && !claim(0, later));
+    }
+}

@@ -1,6 +1,6 @@
 //! Driving one RTMP session.
 
-use super::seat::Seat;
+use super::seat::{self, Seat};
 use crate::{
     access::{self, Deed},
     connection::{Closed, Connection, Flow},
@@ -158,14 +158,19 @@ impl Driver<'_> {
             Event::Play(request) => match config.vhost(&request.vhost) {
                 Some(vhost) => {
                     let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
-                    let verdict = match self.seat.shard.room("rtmp", self.seat.connection.peer.get()) {
+                    let (key, peer) = (seat::key(vhost, &request), self.seat.connection.peer.get());
+                    let verdict = match self.seat.shard.room("rtmp", &key, peer) {
                         Ok(()) => self.seat.admit(vhost, Deed::Play, &request).await,
                         Err(refusal) => Verdict::Refused(match &config.circuit_breaker.redirect_rtmp {
                             Some(base) => Refusal::Elsewhere(url::elsewhere(base, &vhost.name, &request)),
                             None => refusal,
                         }),
                     };
-                    self.cue = (verdict == Verdict::Allowed).then_some(request);
+                    if verdict == Verdict::Allowed {
+                        // A reload may have changed it since the player connected, or since the tape was made.
+                        self.session.set_chunk_size(self.seat.shard.chunk_size(&key, vhost));
+                        self.cue = Some(request);
+                    }
                     verdict
                 }
                 None => Verdict::Refused(Refusal::NoVhost(request.vhost.clone())),

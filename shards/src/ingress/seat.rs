@@ -127,7 +127,7 @@ impl<'s> Seat<'s> {
     /// Plays, as it was admitted to.
     pub fn play(&mut self, vhost: &Vhost, request: &Arc<Request>, wire: Wire) {
         let key = key(vhost, request);
-        if self.shard.is_full(&key) {
+        if !self.shard.has_place(&key) {
             return self.connection.close("this server has too many streams".into());
         }
         self.connection.cursor.borrow_mut().want(request.duration.map(Timestamp::from));
@@ -163,7 +163,7 @@ impl<'s> Seat<'s> {
     pub fn watch(&mut self, part: Part, peer: &Rc<Peer>, told: Farewell) {
         self.told = Some(told);
         let (key, config) = (part.key.clone(), self.shard.config());
-        let Some(vhost) = config.vhost(key.vhost()).filter(|_| !self.shard.is_full(&key)) else {
+        let Some(vhost) = config.vhost(key.vhost()).filter(|_| self.shard.has_place(&key)) else {
             return self.connection.close("this server has too many streams".into());
         };
         self.shard.watch(self.connection, peer, &key, vhost);

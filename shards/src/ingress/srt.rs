@@ -1,6 +1,9 @@
 //! The SRT port of a media shard: its sessions, publishers and viewers alike.
 
-use super::{guarded, seat::Seat};
+use super::{
+    guarded,
+    seat::{self, Seat},
+};
 use crate::{
     access::Deed,
     connection::Connection,
@@ -144,11 +147,11 @@ impl Port {
             .map_err(|error| Rejection::BadRequest(error.to_string()))?;
         request.tc_url = format!("srt://{}/{}", self.host, request.app);
         request.client = if mode == Mode::Publish { Client::SrtPublish } else { Client::SrtPlay };
-        if !config.vhost(&request.vhost).is_some_and(|vhost| vhost.srt_enabled) {
+        let Some(vhost) = config.vhost(&request.vhost).filter(|vhost| vhost.srt_enabled) else {
             return Err(Rejection::Forbidden(format!("vhost {:?} serves no SRT", request.vhost)));
-        }
+        };
         if mode == Mode::Play {
-            self.shard.room("srt", caller.from).map_err(|_| Rejection::Overload)?;
+            self.shard.room("srt", &seat::key(vhost, &request), caller.from).map_err(|_| Rejection::Overload)?;
         }
         let id = self.next_id();
         let (session, answer) = self.listener.accept(now, caller, id)?;

@@ -4,7 +4,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing::warn;
 
 /// Those that end in `_total` count, the others go up and down.
-const METRICS: [(&str, &str); 55] = [
+const METRICS: [(&str, &str); 58] = [
     ("shardcast_access_denied_total", "Clients that security or refer kept out."),
     ("shardcast_address_refusals_total", "Connections of addresses that had max_connections_per_ip."),
     ("shardcast_api_denied_total", "API requests without the right credentials."),
@@ -22,6 +22,7 @@ const METRICS: [(&str, &str); 55] = [
     ("shardcast_hooks_failed_total", "HTTP callbacks that were not answered with a yes."),
     ("shardcast_hooks_total", "HTTP callbacks, by event."),
     ("shardcast_lateness_seconds", "How late the shard's ticks come by its own work, in the mean of a second."),
+    ("shardcast_log_lines_lost_total", "Lines of the log that found its queue full, or could not be written."),
     ("shardcast_mesh_frames_total", "Frames sent to other shards."),
     ("shardcast_mesh_skips_total", "Skips on the way to another shard."),
     ("shardcast_publishers", "Publishers of streams whose home the shard is."),
@@ -51,6 +52,7 @@ const METRICS: [(&str, &str); 55] = [
     ("shardcast_sound_bad_frames_total", "Frames of sound that could not be transcoded."),
     ("shardcast_sound_dropped_total", "Frames of sound that transcoding was too slow for."),
     ("shardcast_streams", "Streams that the shard knows, mirrors included."),
+    ("shardcast_streams_refused_total", "Publishers and viewers of streams that a shard had no place for."),
     ("shardcast_tls_handshakes_total", "TLS handshakes, by result."),
     ("shardcast_tls_reloads_total", "Changes of certificate files, by result."),
     ("shardcast_track_switches_total", "Viewers that went on with other tracks of their stream."),
@@ -58,6 +60,7 @@ const METRICS: [(&str, &str); 55] = [
     ("shardcast_transcoders", "Streams whose sound is being transcoded, by what it becomes."),
     ("shardcast_viewer_skips_total", "Skips of viewers that were too far behind."),
     ("shardcast_viewers", "Viewers on the shard, those by HLS not among them."),
+    ("shardcast_viewers_given_up_total", "Viewers closed because they did not read what they were sent."),
     ("shardcast_viewers_refused_total", "Viewers that a full server refused, by protocol."),
     ("shardcast_window_seconds", "How long frames gather at the least, as the shard has time for."),
 ];

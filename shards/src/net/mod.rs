@@ -3,6 +3,7 @@
 pub mod certificates;
 pub mod datagram;
 pub mod doors;
+pub mod inbox;
 pub mod link;
 pub mod listener;
 pub mod outlet;

@@ -1,24 +1,22 @@
 //! The socket-like face of one SRT session: what a connection reads from it and sends to it.
 
+use super::inbox::{Full, Inbox};
 use bytes::{Bytes, BytesMut};
 use shardcast_protocols::srt::Session;
 use socket2::SockRef;
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     future::poll_fn,
     io::{self, IoSlice},
     net::{SocketAddr, UdpSocket},
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    task::{Poll, Waker},
+    task::Poll,
     time::{Duration, Instant},
 };
 
 /// Seven packets of MPEG-TS: what fits an Ethernet frame, and what every SRT peer expects.
 const PAYLOAD: usize = 7 * 188;
-/// Payloads of a publisher that wait for its task.
-const WAITING: usize = 8192;
 /// How long what was sent may take to arrive after the end.
 const PARTING: Duration = Duration::from_secs(2);
 
@@ -26,8 +24,7 @@ pub struct Outlet {
     udp: Rc<UdpSocket>,
     peer: SocketAddr,
     session: RefCell<Session>,
-    received: RefCell<VecDeque<Bytes>>,
-    reader: RefCell<Option<Waker>>,
+    received: Inbox<Bytes>,
     /// Less than a payload.
     rest: RefCell<BytesMut>,
     /// We end it, at the latest then.
@@ -41,8 +38,7 @@ impl Outlet {
             udp,
             peer,
             session: RefCell::new(session),
-            received: RefCell::default(),
-            reader: RefCell::default(),
+            received: Inbox::default(),
             rest: RefCell::default(),
             parting: Cell::default(),
             failed: Cell::default(),
@@ -83,12 +79,11 @@ impl Outlet {
             if self.parting.get().is_some() {
                 return Poll::Ready(Ok(None));
             }
-            let next = self.received.borrow_mut().pop_front();
-            match next {
+            match self.received.pop() {
                 Some(payload) => Poll::Ready(Ok(Some(parse(&payload)))),
                 None if self.is_done() => Poll::Ready(Ok(None)),
                 None => {
-                    *self.reader.borrow_mut() = Some(cx.waker().clone());
+                    self.received.wait(cx);
                     Poll::Pending
                 }
             }
@@ -139,7 +134,7 @@ impl Outlet {
                 session.close(now);
             });
         }
-        self.wake();
+        self.received.wake();
     }
 
     /// Lets the session act, then moves what came out of it. The crate below panics at some input that it
@@ -153,32 +148,24 @@ impl Outlet {
             metrics::counter!("shardcast_session_panics_total").increment(1);
             self.failed.set(Some("internal error"));
             drop(session);
-            self.wake();
+            self.received.wake();
             return None;
         };
         while let Some(packet) = session.packet() {
             // What the kernel does not take is lost as on any other way; SRT asks for it again.
             let _ = SockRef::from(&*self.udp).send_to_with_flags(&packet, &self.peer.into(), libc::MSG_DONTWAIT);
         }
-        let mut received = self.received.borrow_mut();
         while let Some(payload) = session.payload() {
-            if received.len() >= WAITING {
-                self.failed.set(Some("the way to its stream is congested"));
+            if self.received.push(payload).is_err() {
+                self.failed.set(Some(Full::WHY));
                 break;
             }
-            received.push_back(payload);
         }
-        let news = !received.is_empty() || session.is_over() || self.failed.get().is_some();
-        drop((received, session));
+        let news = !self.received.is_empty() || session.is_over() || self.failed.get().is_some();
+        drop(session);
         if news {
-            self.wake();
+            self.received.wake();
         }
         Some(result)
-    }
-
-    fn wake(&self) {
-        if let Some(reader) = self.reader.borrow_mut().take() {
-            reader.wake();
-        }
     }
 }

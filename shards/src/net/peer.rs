@@ -1,24 +1,24 @@
 //! The socket-like face of one WebRTC session: a publisher's media come out of it, a viewer's packets go in.
 
-use super::sys::{self, SEGMENTS_MAX};
+use super::{
+    inbox::{Full, Inbox},
+    sys::{self, SEGMENTS_MAX},
+};
 use shardcast_engine::frame::Media;
 use shardcast_protocols::rtc::{Output, Player, Publisher, Session};
 use socket2::SockRef;
 use std::{
     cell::{Cell, RefCell},
-    collections::VecDeque,
     future::poll_fn,
     io::{self, IoSlice},
     net::{SocketAddr, UdpSocket},
     os::fd::AsFd,
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
-    task::{Poll, Waker},
+    task::Poll,
     time::{Duration, Instant},
 };
 
-/// Media of a publisher that wait for its task.
-const WAITING: usize = 8192;
 /// So long ICE and DTLS may take.
 const HANDSHAKE_TIME: Duration = Duration::from_secs(30);
 /// What one system call may carry, bytes.
@@ -27,8 +27,7 @@ const RUN_BYTES: usize = 64_000;
 pub struct Peer {
     udp: Rc<UdpSocket>,
     session: RefCell<Session>,
-    media: RefCell<VecDeque<Media>>,
-    reader: RefCell<Option<Waker>>,
+    media: Inbox<Media>,
     made: Instant,
     /// When it was last heard of.
     heard: Cell<Instant>,
@@ -50,8 +49,7 @@ impl Peer {
         Self {
             udp,
             session: RefCell::new(session),
-            media: RefCell::default(),
-            reader: RefCell::default(),
+            media: Inbox::default(),
             made: now,
             heard: Cell::new(now),
             silence,
@@ -110,11 +108,11 @@ impl Peer {
     /// Waits for media of the publisher; none at the end of the session.
     pub async fn media(&self) -> Vec<Media> {
         poll_fn(|cx| {
-            let batch: Vec<Media> = self.media.borrow_mut().drain(..).collect();
+            let batch = self.media.take();
             if !batch.is_empty() || self.is_over() {
                 return Poll::Ready(batch);
             }
-            *self.reader.borrow_mut() = Some(cx.waker().clone());
+            self.media.wait(cx);
             Poll::Pending
         })
         .await
@@ -153,7 +151,7 @@ impl Peer {
             session.close(now);
             Ok(())
         });
-        self.fail(why.into());
+        self.finish(why.into());
     }
 
     pub fn shutdown(&self) {
@@ -161,14 +159,15 @@ impl Peer {
     }
 
     fn fail(&self, why: String) {
-        self.over.borrow_mut().get_or_insert(why);
-        self.wake();
+        if !self.is_over() {
+            metrics::counter!("shardcast_session_errors_total", "protocol" => "rtc").increment(1);
+        }
+        self.finish(why);
     }
 
-    fn wake(&self) {
-        if let Some(reader) = self.reader.borrow_mut().take() {
-            reader.wake();
-        }
+    fn finish(&self, why: String) {
+        self.over.borrow_mut().get_or_insert(why);
+        self.media.wake();
     }
 
     /// Lets the session act, then moves what came out of it. A panic below ends this session.
@@ -178,7 +177,7 @@ impl Peer {
         }
         let mut session = self.session.borrow_mut();
         let acted = catch_unwind(AssertUnwindSafe(|| act(&mut session)));
-        let ended = match acted {
+        let mut ended = match acted {
             Ok(Ok(())) => None,
             Ok(Err(why)) => Some(why),
             Err(_) => {
@@ -192,7 +191,9 @@ impl Peer {
             match output {
                 Output::Send { to, bytes } => run.push(to, bytes),
                 Output::Media(media) => {
-                    self.media.borrow_mut().push_back(media);
+                    if let Err(Full) = self.media.push(media) {
+                        ended.get_or_insert(Full::WHY.into());
+                    }
                     news = true;
                 }
                 Output::Connected => {
@@ -209,10 +210,8 @@ impl Peer {
         drop(session);
         if let Some(why) = ended {
             self.fail(why);
-        } else if self.media.borrow().len() > WAITING {
-            self.fail("the way to its stream is congested".into());
         } else if news || self.is_over() {
-            self.wake();
+            self.media.wake();
         }
     }
 
@@ -274,5 +273,35 @@ impl<'p> Run<'p> {
         }
         self.datagrams.clear();
         self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shardcast_protocols::rtc::Settings;
+
+    /// Of ffmpeg 9.0.
+    const OFFER: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/../protocols/src/rtc/offer/ffmpeg.sdp"));
+
+    fn peer(silence: Duration) -> Peer {
+        let now = Instant::now();
+        let settings = Settings { candidates: vec![("127.0.0.1".into(), 8000)], ice: None };
+        let (publisher, _) = Publisher::answer(now, OFFER, &settings).unwrap();
+        let udp = Rc::new(UdpSocket::bind("127.0.0.1:0").unwrap());
+        Peer::new(udp, Session::Publisher(Box::new(publisher)), silence)
+    }
+
+    #[test]
+    fn keys_are_to_be_agreed_on_and_something_heard_in_time() {
+        for (silence, within, why) in
+            [(60, 30, "no keys were agreed on in 30 s"), (10, 10, "nothing was heard of it for 10 s")]
+        {
+            let peer = peer(Duration::from_secs(silence));
+            peer.tick(peer.made + Duration::from_secs(within) - Duration::from_millis(1));
+            assert_eq!(peer.over(), None);
+            peer.tick(peer.made + Duration::from_secs(within));
+            assert_eq!(peer.over().as_deref(), Some(why));
+        }
     }
 }

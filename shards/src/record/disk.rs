@@ -152,3 +152,42 @@ fn fail(cid: &str, failed: &AtomicBool, wrong: &impl std::fmt::Display) {
     metrics::counter!("shardcast_recording_errors_total").increment(1);
     failed.store(true, Ordering::Relaxed);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Env};
+    use shardcast_engine::key::{DEFAULT_VHOST, StreamKey};
+    use std::{fs, process::Command};
+
+    #[test]
+    fn so_much_waits_for_a_disk_that_stands_still() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.flv");
+        // Who opens a pipe to write waits for its reader.
+        let pipe = folder.path().join("a.flv.tmp");
+        assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let (herald, _calls) = Herald::new(Arc::new(Config::built_in(&Env::default()).unwrap()));
+        let disk = Disk::start("disk".into(), herald).unwrap();
+        let key = StreamKey::new(DEFAULT_VHOST, "live", "a");
+        let client = Arc::new(Client::new("cid", [127, 0, 0, 1].into(), key, Arc::default()));
+        let failed = Arc::<AtomicBool>::default();
+        let number = disk.open(path.clone(), client, failed.clone());
+        let megabytes = (0..100).take_while(|_| {
+            let has_room = disk.has_room();
+            if has_room {
+                disk.write(number, vec![7; 1 << 20]);
+            }
+            has_room
+        });
+        assert_eq!(megabytes.count(), 32);
+        let reader = thread::spawn(move || fs::read(pipe).unwrap().len());
+        disk.close(number, Ending::Nothing);
+        disk.end();
+        assert_eq!(reader.join().unwrap(), 32 << 20);
+        while !disk.has_ended() {
+            thread::yield_now();
+        }
+        assert!(disk.has_room() && !failed.load(Ordering::Relaxed) && path.exists());
+    }
+}

@@ -9,7 +9,7 @@ use crate::{
     ingress::{accept, rtc},
     mesh::{Ask, Change, Handover, Mail},
     net::sys,
-    stream::{Stream, Wire},
+    stream::{Role, Stream, Wire},
 };
 use shardcast_engine::key::StreamKey;
 use shardcast_protocols::session::Client as Kind;
@@ -62,10 +62,18 @@ impl Shard {
             }
             Mail::Subscribe { key, from } => {
                 let config = self.config();
-                let Some(vhost) = config.vhost(key.vhost()).filter(|_| !self.is_full(&key)) else { return };
+                let Some(vhost) = config.vhost(key.vhost()).filter(|_| self.has_place(&key)) else {
+                    return self.post(from, Mail::NoPlace { key });
+                };
                 self.with_stream(&key, vhost, |stream| stream.subscribe(from, &self.mesh));
                 self.wake();
             }
+            Mail::NoPlace { key } => self.with_known(&key, |stream| {
+                if let Role::Mirror { subscribed, .. } = &mut stream.role {
+                    *subscribed = false;
+                }
+                stream.viewers().for_each(|viewer| viewer.close("its home shard has too many streams".into()));
+            }),
             Mail::Unsubscribe { key, from } => {
                 self.with_known(&key, |stream| stream.unsubscribe(from));
                 self.forget_unused(&key);

@@ -51,8 +51,6 @@ use tracing::{info, warn};
 
 /// Payload bytes that one stream's ring, and each of its tapes, may hold.
 const STREAM_BYTES: usize = 64 << 20;
-/// Streams that one shard may have, mirrors included.
-const STREAMS: usize = 20_000;
 /// A stream without publisher, viewers and subscribers is forgotten after this; a tape without viewers too.
 const IDLE: Duration = Duration::from_secs(5);
 
@@ -227,13 +225,15 @@ impl Shard {
         self.post(to, Mail::Accepted { door, fd, peer });
     }
 
-    /// Whether another viewer, by `protocol`, finds time here; one that does not is counted and told.
-    pub fn room(&self, protocol: &'static str, peer: SocketAddr) -> Result<(), Refusal> {
-        if !self.board.is_full(self.index()) {
+    /// Whether another viewer, by `protocol`, finds time here, and its stream a place; one that does not is counted
+    /// and told.
+    pub fn room(&self, protocol: &'static str, key: &StreamKey, peer: SocketAddr) -> Result<(), Refusal> {
+        if self.board.is_full(self.index()) {
+            info!("viewer {peer} refused: shard {} is full, its ticks are {} ms late", self.index(), self.late_ms());
+        } else if self.has_place(key) {
             return Ok(());
         }
         metrics::counter!("shardcast_viewers_refused_total", "protocol" => protocol).increment(1);
-        info!("viewer {peer} refused: shard {} is full, its ticks are {} ms late", self.index(), self.late_ms());
         Err(Refusal::Full)
     }
 
@@ -303,10 +303,15 @@ impl Shard {
         *self.quit.borrow_mut() = Some(sender);
     }
 
-    /// No room for another stream than those that are here.
-    pub fn is_full(&self, key: &StreamKey) -> bool {
-        let streams = self.streams.borrow();
-        streams.len() >= STREAMS && !streams.contains_key(key)
+    /// The stream is here or may be; one that may not is counted and told.
+    pub fn has_place(&self, key: &StreamKey) -> bool {
+        let (streams, most) = (self.streams.borrow(), self.config().max_streams_per_shard);
+        let has = streams.len() < most || streams.contains_key(key);
+        if !has {
+            metrics::counter!("shardcast_streams_refused_total").increment(1);
+            warn!("{key} refused: max_streams_per_shard of {most} reached on shard {}", self.index());
+        }
+        has
     }
 
     /// Drops a stream that nobody uses and that never had a frame: names are cheap to invent.
@@ -320,7 +325,7 @@ impl Shard {
 
     /// Tells the home of a mirror that goes.
     fn part_from(&self, stream: &Stream) {
-        if let Role::Mirror { home } = stream.role {
+        if let Role::Mirror { home, .. } = stream.role {
             self.mesh.post(home, Mail::Unsubscribe { key: stream.key.clone(), from: self.index() });
         }
     }
@@ -344,11 +349,15 @@ impl Shard {
             let role = if home == self.index() {
                 Role::Home(Box::default())
             } else {
-                self.mesh.post(home, Mail::Subscribe { key: key.clone(), from: self.index() });
-                Role::Mirror { home }
+                Role::Mirror { home, subscribed: false }
             };
             Stream::new(key.clone(), policy(vhost), role)
         });
+        if let Role::Mirror { home, subscribed } = &mut stream.role
+            && !std::mem::replace(subscribed, true)
+        {
+            self.mesh.post(*home, Mail::Subscribe { key: key.clone(), from: self.index() });
+        }
         act(stream)
     }
 

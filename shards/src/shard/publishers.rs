@@ -93,9 +93,7 @@ impl Shard {
         let config = self.config();
         let verdict = match config.vhost(publication.key.vhost()) {
             None => Verdict::Refused(Refusal::NoVhost(publication.key.vhost().into())),
-            Some(_) if self.is_full(&publication.key) => {
-                Verdict::Refused(Refusal::Other("the server has too many streams".into()))
-            }
+            Some(_) if !self.has_place(&publication.key) => Verdict::Refused(Refusal::Full),
             Some(vhost) => self.with_stream(&publication.key.clone(), vhost, |stream| {
                 let client = Arc::new(Client::of(&publication));
                 match stream.publish(publication, vhost.rtc, &self.mesh) {

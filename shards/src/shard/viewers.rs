@@ -23,7 +23,9 @@ impl Shard {
         let plays = self.with_stream(key, vhost, |stream| {
             let wire = wire.at(stream.ring.oldest_time());
             let state = stream.state();
-            let audience = audience(&mut stream.audiences[wire as usize], &stream.ring, wire, vhost);
+            stream.chunk_size = stream.chunk_size(vhost);
+            let size = stream.chunk_size;
+            let audience = audience(&mut stream.audiences[wire as usize], &stream.ring, wire, vhost, size);
             audience.join(connection.clone(), &stream.ring);
             info!(
                 cid = %connection.id,
@@ -38,11 +40,16 @@ impl Shard {
         plays
     }
 
+    /// The chunk size that a player of `key` by RTMP gets.
+    pub fn chunk_size(&self, key: &StreamKey, vhost: &Vhost) -> u32 {
+        self.streams.borrow().get(key).map_or(vhost.chunk_size, |stream| stream.chunk_size(vhost))
+    }
+
     /// The viewer of `key` by `from` goes on by `to`, which has other tracks of it.
     pub fn switch(&self, viewer: &Rc<Connection>, key: &StreamKey, from: Wire, to: Wire, vhost: &Vhost) {
-        self.with_known(key, |Stream { audiences, ring, .. }| {
+        self.with_known(key, |Stream { audiences, ring, chunk_size, .. }| {
             let Some(mut old) = audiences[from as usize].take() else { return };
-            old.give(viewer, audience(&mut audiences[to as usize], ring, to, vhost), ring);
+            old.give(viewer, audience(&mut audiences[to as usize], ring, to, vhost, *chunk_size), ring);
             audiences[from as usize] = Some(old);
             metrics::counter!("shardcast_track_switches_total").increment(1);
             info!(cid = %viewer.id, "{} plays {key} by {to:?} from now on", viewer.peer.get());
@@ -114,8 +121,9 @@ pub(super) fn audience<'a>(
     ring: &Ring,
     wire: Wire,
     vhost: &Vhost,
+    chunk_size: u32,
 ) -> &'a mut Audience {
-    slot.get_or_insert_with(|| Box::new(Audience::new(Tape::new(wire.format(vhost), ring), window(vhost, wire))))
+    slot.get_or_insert_with(|| Box::new(Audience::new(Tape::new(wire.format(chunk_size), ring), window(vhost, wire))))
 }
 
 /// How long frames for viewers by `wire` may gather.

@@ -1,17 +1,21 @@
 //! Streams that have been up for weeks, where the wire's clocks come round: 2^31 ms are 24.8 days, 2^32 49.7. Nobody
 //! waits so long: a publisher whose frames are almost ten seconds apart, which is no jump yet, brings a stream there.
 
-use crate::support::{
-    PATIENCE,
-    media::Media,
-    probe::{Decoder, Kind, Probe},
-    process::Process,
-    publisher::Publisher,
-    server::{Server, stream_at},
-    speaker::{self, Speaker},
-    until,
-    viewer::Viewer,
+use crate::{
+    page,
+    support::{
+        PATIENCE,
+        media::Media,
+        probe::{Decoder, Kind, Probe},
+        process::Process,
+        publisher::Publisher,
+        server::{Server, stream_at},
+        speaker::{self, Speaker},
+        until,
+        viewer::Viewer,
+    },
 };
+use serde_json::Value;
 use shardcast_engine::{
     codec::Kind as Track,
     frame::{Frame, Media as Brought},
@@ -116,6 +120,38 @@ fn players_go_on_where_32_bits_are_full() {
         for (player, what) in players.into_iter().zip(["FLV", "TS", "RTMP"]) {
             player.finish(PATIENCE).assert_is_of(what, Media::Plain, 145);
         }
+    }
+    server.stop();
+}
+
+/// MPEG-TS counts 90 kHz in 33 bits (ISO 13818-1 §2.4.3.7), which is 26.5 hours.
+#[test]
+fn hls_goes_on_where_33_bits_are_full() {
+    const WRAP: i64 = (1 << 33) / 90;
+    let conf = CONF.replace("http_remux", "hls { enabled on; hls_fragment 1; hls_window 12; } http_remux");
+    let server = Server::of_conf(&conf, 1);
+    let stream = "live/day";
+    leap(&server, stream, WRAP - 40_000);
+    let _publisher = Publisher::looping(&server, stream, Media::Plain);
+    let viewer = Viewer::open(server.ports.http, stream);
+    let pictures = || viewer.newest_ms().map(i64::from);
+    let begun = until("pictures come", pictures);
+    assert!((WRAP - 41_000..WRAP - 30_000).contains(&begun), "{begun}");
+    // A segment with them is there.
+    until("some are old", || pictures().filter(|newest| *newest > begun + 5_000));
+    let player = Decoder::seconds(&server.hls(stream), 45);
+    let browser = page::browser(&server, &format!("stream={stream}&play=hls"), &["45"]);
+    until("both play", || {
+        (server.total("shardcast_hls_viewers", "") >= 1.0 + f64::from(browser.is_some())).then_some(())
+    });
+    assert!(pictures() < Some(WRAP - 5_000), "they came too late");
+    player.finish(Duration::from_secs(90)).assert_is_of("HLS", Media::Plain, 1_100);
+    if let Some(browser) = browser {
+        let seen = page::answer(browser);
+        let played = |name: &str| ["first", "later"].map(|at| seen[at][name].as_f64().expect("a number"));
+        let ([time, later], [frames, more]) = (played("time"), played("frames"));
+        assert!(later > time + 45.0 && more > frames + 1_000.0, "{seen}");
+        assert_eq!(seen["errors"], Value::Array(Vec::new()));
     }
     server.stop();
 }

@@ -3,16 +3,77 @@
 use crate::support::{
     PATIENCE, http,
     media::Media,
+    process::Process,
     publisher::Publisher,
-    server::{Server, local},
-    until, viewer, within,
+    refusal,
+    server::{Server, local, stream_at},
+    until,
+    viewer::{self, Viewer},
+    within,
 };
+use shardcast_protocols::rtmp::client::{Client, ClientError};
 use std::{
+    fs,
     io::{Read, Write},
     net::TcpStream,
+    path::Path,
+    process::Command,
     thread,
     time::{Duration, Instant},
 };
+
+/// All sources below `folder`: path and text.
+fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let text = fs::read_to_string(&path).expect("a source");
+            found.push((path.display().to_string(), text));
+        }
+    }
+}
+
+#[test]
+fn tests_keys_and_counters_of_the_page_are_there() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let read = |path: &str| fs::read_to_string(root.join(path)).expect(path);
+    let mut files = Vec::new();
+    for part in ["engine/src", "protocols/src", "shards/src", "shards/tests", "benchmarks/src"] {
+        sources(&root.join(part), &mut files);
+    }
+    let (page, keys, metrics) = (read("docs/limits.md"), read("docs/config.md"), read("shards/src/launch/metrics.rs"));
+    let mut rows = 0;
+    for row in page.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| bound")) {
+        let (facts, tests) = row.trim_end_matches(" |").rsplit_once(" | ").expect("cells");
+        rows += 1;
+        let names = |cell| str::split(cell, '`').skip(1).step_by(2);
+        for name in names(facts) {
+            let known = match name.split('{').next() {
+                Some(metric) if metric.starts_with("shardcast_") => metrics.contains(&format!("\"{metric}\"")),
+                _ => {
+                    let directive = name.rsplit('.').next().unwrap_or(name);
+                    matches!(name, "connect" | "publish" | "play" | "shardbench")
+                        || keys.contains(&format!("`{directive}`"))
+                }
+            };
+            assert!(known, "{name}: {row}");
+        }
+        for named in tests.split("; ").filter(|named| *named != "likewise") {
+            let (file, functions) = named.split_once(": ").expect(row);
+            let file = format!("/{}", file.trim_matches('`'));
+            let text: Vec<_> = files.iter().filter(|(path, _)| path.ends_with(&file)).collect();
+            assert!(!text.is_empty(), "no {file}: {row}");
+            for function in names(functions) {
+                let head = format!("#[test]\n    fn {function}(");
+                let has = |text: &String| text.contains(&head) || text.contains(&head.replace("    ", ""));
+                assert!(text.iter().any(|(_, text)| has(text)), "no {function} in {file}: {row}");
+            }
+        }
+    }
+    assert!(rows > 40, "{rows} rows");
+}
 
 #[test]
 fn who_stands_still_is_ended() {
@@ -46,6 +107,7 @@ fn who_stands_still_is_ended() {
     within(Duration::from_secs(50), "the viewer is ended", || {
         (!server.log().with(&["took nothing for 30 s"]).is_empty()).then_some(())
     });
+    assert_eq!(server.total("shardcast_viewers_given_up_total", ""), 1.0);
     drop(publisher);
     until("its stream is forgotten", || (server.total("shardcast_streams", "") == 0.0).then_some(()));
     server.stop();
@@ -65,6 +127,69 @@ fn the_server_has_so_many_connections() {
     server.wait_for_log(&["max_connections of 3 reached"]);
     drop(others);
     until("there is room again", || (server.total("shardcast_connections", "") == 0.0).then_some(()));
+    server.stop();
+}
+
+#[test]
+fn a_shard_has_so_many_streams() {
+    let conf = "srs_log_tank console; max_streams_per_shard 2; http_server { enabled on; } http_api { enabled on; }
+        srt_server { enabled on; }
+        vhost __defaultVhost__ { http_remux { enabled on; } srt { enabled on; } hls { enabled on; } }";
+    let server = Server::of_conf(conf, 1);
+    let _publisher = Publisher::looping(&server, "live/a", Media::Plain);
+    server.wait_until_live("live/a");
+    let waiting = Viewer::open(server.ports.http, "live/b");
+    server.wait_for_clients("live/b", 1);
+
+    let ffmpeg = |input: &str, output: &[&str]| {
+        let mut command = Command::new("ffmpeg");
+        command.args(["-v", "error", "-re", "-i", input, "-c", "copy"]).args(output);
+        Process::start(&mut command).finish(PATIENCE)
+    };
+    let file = Media::Short.file().display().to_string();
+    let refused = ffmpeg(&file, &["-f", "flv", &server.rtmp("live/c")]);
+    assert!(!refused.status.success() && refused.stderr.join("\n").contains("the server is full"));
+    assert!(!ffmpeg(&file, &["-f", "mpegts", &server.srt_in("live/c")]).status.success());
+    let refused = refusal::of(&server, Client::play(&server.rtmp("live/c"), [7; 32]).expect("an RTMP URL"));
+    assert!(matches!(&refused, ClientError::Refused { code, .. } if code == "NetStream.Play.Failed"), "{refused}");
+    assert!(!ffmpeg(&server.srt("live/c"), &["-f", "null", "-"]).status.success());
+    assert_eq!(http::request(server.ports.http, "GET", "/live/c.flv", &[]).status, 503);
+    assert_eq!(server.total("shardcast_streams_refused_total", ""), 5.0);
+    server.wait_for_log(&["/live/c refused: max_streams_per_shard of 2 reached"]);
+
+    // Those that are there go on, and their place becomes another's.
+    let again = Viewer::open(server.ports.http, "live/a");
+    until("another viewer plays", || again.newest_ms());
+    drop(waiting);
+    until("there is room again", || {
+        ffmpeg(&file, &["-f", "flv", &server.rtmp("live/c")]).status.success().then_some(())
+    });
+    server.stop();
+}
+
+#[test]
+fn nobody_waits_for_a_stream_that_its_home_has_no_place_for() {
+    let conf = "srs_log_tank console; max_streams_per_shard 1; http_server { enabled on; } http_api { enabled on; }
+        vhost __defaultVhost__ { http_remux { enabled on; } }";
+    let server = Server::of_conf(conf, 2);
+    let held = stream_at(0, 2, "held");
+    let _publisher = Publisher::looping(&server, &held, Media::Plain);
+    server.wait_until_live(&held);
+    let other = stream_at(0, 2, "other");
+    let answer = || {
+        let mut socket = TcpStream::connect(local(server.ports.http)).expect("connect");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+        write!(socket, "GET /{other}.flv HTTP/1.0\r\nHost: h\r\n\r\n").expect("send");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("the end of it");
+        answer
+    };
+    // One shard is the stream's home, the other asks that.
+    let answers: Vec<_> = (0..200).map(|_| answer()).collect();
+    let of = |status: &str| answers.iter().filter(|answer| answer.starts_with(status)).count();
+    let (refused, ended) = (of("HTTP/1.1 503 "), of("HTTP/1.1 200 "));
+    assert!(refused > 0 && ended > 0 && refused + ended == 200, "{refused} refused, {ended} ended");
+    server.wait_for_log(&["its home shard has too many streams"]);
     server.stop();
 }
 

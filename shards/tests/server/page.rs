@@ -70,7 +70,7 @@ fn the_page_says_why_it_may_not_publish() {
 }
 
 /// A browser with the server's page; `None` where there is no browser.
-fn browser(server: &Server, query: &str, arguments: &[&str]) -> Option<Process> {
+pub fn browser(server: &Server, query: &str, arguments: &[&str]) -> Option<Process> {
     let (Ok(python), Ok(chromium)) = (std::env::var("SHARDCAST_PYTHON"), std::env::var("SHARDCAST_CHROMIUM")) else {
         eprintln!(
             "SKIPPED: the page is not tested in a browser; set SHARDCAST_PYTHON to a Python with playwright and \
@@ -84,7 +84,7 @@ fn browser(server: &Server, query: &str, arguments: &[&str]) -> Option<Process> 
 }
 
 /// What page.py saw.
-fn answer(browser: Process) -> Value {
+pub fn answer(browser: Process) -> Value {
     let seen = browser.finish(Duration::from_secs(150));
     assert!(seen.status.success(), "{}\n{}", seen.status, seen.stderr.join("\n"));
     serde_json::from_slice(&seen.stdout).expect("JSON")

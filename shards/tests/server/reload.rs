@@ -12,7 +12,12 @@ use crate::support::{
     viewer::Viewer,
 };
 use serde_json::Value;
-use std::net::TcpStream;
+use shardcast_engine::frame;
+use shardcast_protocols::rtmp::client::{Client, ClientEvent, ClientOutput};
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
 
 const SHARDS: usize = 2;
 
@@ -257,4 +262,46 @@ fn rtmp_players_are_told_the_chunk_size_that_they_get() {
     after.finish(PATIENCE).assert_is_of("a player of after the reload", Media::Plain, 70);
     before.finish(PATIENCE).assert_is_of("a player of before", Media::Plain, 145);
     server.stop();
+}
+
+/// Between the frames of its tape it gets answers, which are in chunks of the same size.
+#[test]
+fn a_players_answers_come_in_chunks_of_the_size_that_its_tape_has() {
+    for sizes in [[60_000, 128], [128, 60_000]] {
+        let sized = |size: u32| move |ports| conf(ports, "", &format!("chunk_size {size};"), "");
+        let server = Server::of_ports(sized(sizes[0]), 1);
+        let stream = "live/sized";
+        let _publisher = Publisher::looping(&server, stream, Media::Plain);
+        server.wait_until_live(stream);
+        let _before = Decoder::seconds(&server.rtmp(stream), 600);
+        server.wait_for_clients(stream, 2);
+        server.rewrite(&sized(sizes[1])(server.ports));
+        assert_eq!(reload(&server)["err"], 0);
+        let mut player = Client::play(&server.rtmp(stream), [7; 32]).expect("an RTMP URL");
+        let mut socket = TcpStream::connect(local(server.ports.rtmp)).expect("connect");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+        let (mut buffer, mut frames, mut held, mut went_on) = ([0; 4096], 0, 0, 0);
+        while went_on < 10 {
+            while let Some(output) = player.poll() {
+                match output {
+                    ClientOutput::Send(bytes) => socket.write_all(&bytes).expect("send"),
+                    ClientOutput::Event(ClientEvent::Media(frame::Media::Frame(_))) => {
+                        frames += 1;
+                        went_on += u32::from(held > 0);
+                        if frames % 10 == 0 {
+                            player.pause(true);
+                        }
+                    }
+                    ClientOutput::Event(ClientEvent::Status { code, .. }) if code == "NetStream.Pause.Notify" => {
+                        held += 1;
+                        player.pause(false);
+                    }
+                    ClientOutput::Event(_) => {}
+                }
+            }
+            let count = socket.read(&mut buffer).expect("more");
+            player.input(&buffer[..count]).expect("chunks as they were announced");
+        }
+        server.stop();
+    }
 }

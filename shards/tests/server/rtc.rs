@@ -12,7 +12,13 @@ use crate::support::{
     until,
 };
 use serde_json::Value;
-use std::{net::UdpSocket, path::Path, process::Command};
+use socket2::{Domain, Socket, Type};
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream, UdpSocket},
+    path::Path,
+    process::Command,
+};
 
 const SECONDS: u32 = 3;
 
@@ -78,6 +84,32 @@ fn an_offer_is_answered_and_its_session_can_be_ended() {
     assert_eq!(made["code"], 0);
     assert!(made["sdp"].as_str().is_some_and(|sdp| sdp.starts_with("v=0")), "{made}");
     assert!(made["sessionid"].as_str().is_some_and(|id| id.ends_with(":EoqQ")), "{made}");
+    server.stop();
+}
+
+/// Sessions that nobody comes to, from one address and then from another.
+#[test]
+fn an_address_cannot_take_all_places_of_offers() {
+    let conf = "srs_log_tank console; http_api { enabled on; }
+        rtc_server { enabled on; candidate 127.0.0.1; } vhost __defaultVhost__ { rtc { enabled on; stun_timeout 600; } }";
+    let server = Server::of_conf(conf, 1);
+    let offer = offer("recvonly");
+    // Its status, asked over a connection of that address.
+    let asks = |address: [u8; 4]| {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        socket.bind(&SocketAddr::from((address, 0)).into()).expect("bind");
+        socket.connect(&local(server.ports.api).into()).expect("connect");
+        let mut socket = TcpStream::from(socket);
+        let head = "POST /rtc/v1/whep/?app=live&stream=a HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n";
+        write!(socket, "{head}Content-Length: {}\r\n\r\n{offer}", offer.len()).expect("send");
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).expect("an answer");
+        answer.split(' ').nth(1).map(str::to_owned)
+    };
+    let [one, other] = [[127, 0, 0, 1], [127, 0, 0, 2]];
+    let answered = (0..10_000).take_while(|_| asks(one).as_deref() == Some("201")).count();
+    assert_eq!(answered, 5_000);
+    assert_eq!([asks(one), asks(other)].map(Option::unwrap), ["503", "201"]);
     server.stop();
 }
 

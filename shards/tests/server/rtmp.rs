@@ -152,7 +152,9 @@ fn a_proxy_says_whose_connection_it_brings() {
     let direct = Publisher::once(&server, "live/direct", Media::Short).process.finish(PATIENCE);
     assert!(!direct.status.success());
     server.wait_for_log(&["ended after", "no PROXY header comes first"]);
-    assert_eq!(server.total("shardcast_session_errors_total", "protocol=\"proxy\""), 1.0);
+    let _silent = TcpStream::connect(local(server.ports.rtmp)).expect("connect");
+    server.wait_for_log(&["ended after 10.", "no PROXY header within 10 s"]);
+    assert_eq!(server.total("shardcast_session_errors_total", "protocol=\"proxy\""), 2.0);
     server.stop();
 }
 
