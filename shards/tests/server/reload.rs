@@ -95,6 +95,8 @@ fn who_watches_does_not_notice_and_ports_come_and_go() {
 
 /// A reload that keeps a shard from its viewers for longer is noticed.
 const STALL: Duration = Duration::from_millis(300);
+/// For so long frames gather at the most.
+const WINDOW: Duration = Duration::from_millis(200);
 
 /// Harmless changes, and one that ends another vhost's publisher.
 #[test]
@@ -134,7 +136,7 @@ fn five_hundred_viewers_miss_no_picture() {
         go_on();
         let during = silence(start);
         eprintln!("nothing came for {before:?} before the reload, for {during:?} with it");
-        assert!(during < before + STALL, "{during:?} with the reload, {before:?} before it");
+        assert!(during < before.max(WINDOW) + STALL, "{during:?} with the reload, {before:?} before it");
     }
     assert!(!other.process.finish(crate::support::PATIENCE).status.success());
     for viewer in &viewers {
