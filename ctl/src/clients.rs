@@ -2,7 +2,11 @@
 
 use crate::{
     http::{Error, Server},
-    table::{self, text},
+    table::{
+        Column,
+        Width::{Left, Right},
+        number, span, text,
+    },
 };
 use serde_json::Value;
 
@@ -15,16 +19,17 @@ pub fn list(server: &Server, stream: Option<&str>) -> Result<Vec<Value>, Error> 
     Ok(clients)
 }
 
-pub fn table(clients: &[Value]) -> Vec<String> {
-    [head()].into_iter().chain(clients.iter().map(line)).collect()
-}
-
-pub fn head() -> String {
-    format!(
-        "{:<9} {:<18} {:<15} {:<24} {:>8} {:>9} {:>9} {:>7} {:>5}",
-        "ID", "TYPE", "IP", "STREAM", "FOR", "IN kbit/s", "OUT", "LAG ms", "SKIPS"
-    )
-}
+pub const COLUMNS: [Column; 9] = [
+    ("ID", Left(9), |client| text(&client["id"])),
+    ("TYPE", Left(18), |client| text(&client["type"])),
+    ("IP", Left(15), |client| text(&client["ip"])),
+    ("STREAM", Left(24), |client| text(&client["url"])),
+    ("FOR", Right(8), |client| span(client["alive"].as_f64().unwrap_or_default())),
+    ("IN kbit/s", Right(9), |client| number(&client["kbps"]["recv_30s"])),
+    ("OUT", Right(9), |client| number(&client["kbps"]["send_30s"])),
+    ("LAG ms", Right(7), |client| number(&client["lag_ms"])),
+    ("SKIPS", Right(5), |client| number(&client["skips"])),
+];
 
 pub fn kick(server: &Server, id: &str) -> Result<Value, Error> {
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
@@ -39,26 +44,10 @@ pub fn is_of(client: &Value, stream: &str) -> bool {
     url.trim_start_matches('/') == wanted || url.rsplit('/').next() == Some(wanted)
 }
 
-pub fn line(client: &Value) -> String {
-    let number = |value: &Value| if value.is_null() { "-".into() } else { value.to_string() };
-    let kbps = &client["kbps"];
-    format!(
-        "{:<9} {:<18} {:<15} {:<24} {:>8} {:>9} {:>9} {:>7} {:>5}",
-        text(&client["id"]),
-        text(&client["type"]),
-        text(&client["ip"]),
-        text(&client["url"]),
-        table::span(client["alive"].as_f64().unwrap_or_default()),
-        number(&kbps["recv_30s"]),
-        number(&kbps["send_30s"]),
-        number(&client["lag_ms"]),
-        number(&client["skips"]),
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::line;
     use serde_json::json;
 
     fn client() -> Value {
@@ -70,7 +59,7 @@ mod tests {
 
     #[test]
     fn a_client_fills_its_line() {
-        let columns: Vec<_> = line(&client()).split_whitespace().map(str::to_owned).collect();
+        let columns: Vec<_> = line(&COLUMNS, &client()).split_whitespace().map(str::to_owned).collect();
         assert_eq!(columns, ["a1b2c3d4", "flv-play", "10.0.0.9", "/live/a", "1:02:05", "0", "2500", "-", "2"]);
     }
 

@@ -23,6 +23,7 @@ use std::{
     process::ExitCode,
     time::Duration,
 };
+use table::Column;
 
 /// Looks into a running Shardcast server.
 #[derive(Parser)]
@@ -134,25 +135,25 @@ fn run(arguments: Arguments) -> Result<Vec<String>, Error> {
     let Arguments { server, user, token, json, command } = arguments;
     let server = Server::new(server, user.as_deref(), token.as_deref());
     // One JSON object a line, or a table.
-    let show = |list: Vec<Value>, table: fn(&[Value]) -> Vec<String>| {
-        if json { list.iter().map(Value::to_string).collect() } else { table(&list) }
+    let show = |list: Vec<Value>, columns: &[Column]| {
+        if json { list.iter().map(Value::to_string).collect() } else { table::table(columns, &list) }
     };
     Ok(match command {
-        Command::Streams => show(server.list("streams")?, streams::table),
+        Command::Streams => show(server.list("streams")?, &streams::COLUMNS),
         Command::Stream { name } => {
-            let mut lines = show(streams::find(&server, &name)?, streams::table);
+            let mut lines = show(streams::find(&server, &name)?, &streams::COLUMNS);
             lines.extend((!json).then(String::new));
-            lines.extend(show(clients::list(&server, Some(&name))?, clients::table));
+            lines.extend(show(clients::list(&server, Some(&name))?, &clients::COLUMNS));
             lines
         }
-        Command::Clients { stream } => show(clients::list(&server, stream.as_deref())?, clients::table),
+        Command::Clients { stream } => show(clients::list(&server, stream.as_deref())?, &clients::COLUMNS),
         Command::Kick { id } => {
             let answer = clients::kick(&server, &id)?;
             vec![if json { answer.to_string() } else { format!("{id} is ended") }]
         }
         Command::Shards => {
             let answer = server.get("/api/v1/shards")?;
-            show(answer["shards"].as_array().cloned().unwrap_or_default(), shards::table)
+            show(answer["shards"].as_array().cloned().unwrap_or_default(), &shards::COLUMNS)
         }
         Command::Top { interval } => {
             top::run(&server, Duration::from_secs(interval))?;

@@ -1,36 +1,38 @@
 //! `shardctl shards`: one line a core.
 
+use crate::table::{
+    Column,
+    Width::{Left, Right},
+    number,
+};
 use serde_json::Value;
 
-pub fn table(shards: &[Value]) -> Vec<String> {
-    let head = format!(
-        "{:>5} {:>6} {:>7} {:>9} {:>11} {:>7} {:>10} {:>8} {:>11} {:>11}",
-        "SHARD", "LOAD %", "LATE ms", "WINDOW ms", "CONNECTIONS", "STREAMS", "PUBLISHERS", "VIEWERS", "IN MB", "OUT MB"
-    );
-    [head].into_iter().chain(shards.iter().map(line)).collect()
+pub const COLUMNS: [Column; 11] = [
+    ("SHARD", Right(5), |shard| number(&shard["id"])),
+    ("LOAD %", Right(6), |shard| format!("{:.0}", float(&shard["load"]) * 100.0)),
+    ("LATE ms", Right(7), |shard| format!("{:.1}", float(&shard["late_ms"]))),
+    ("WINDOW ms", Right(9), |shard| format!("{:.1}", float(&shard["window_ms"]))),
+    ("CONNECTIONS", Right(11), |shard| number(&shard["connections"])),
+    ("STREAMS", Right(7), |shard| number(&shard["streams"])),
+    ("PUBLISHERS", Right(10), |shard| number(&shard["publishers"])),
+    ("VIEWERS", Right(8), |shard| number(&shard["viewers"])),
+    ("IN MB", Right(11), |shard| megabytes(&shard["recv_bytes"])),
+    ("OUT MB", Right(11), |shard| megabytes(&shard["send_bytes"])),
+    ("", Left(0), |shard| if shard["full"] == true { " full".into() } else { String::new() }),
+];
+
+fn float(value: &Value) -> f64 {
+    value.as_f64().unwrap_or_default()
 }
 
-fn line(shard: &Value) -> String {
-    let megabytes = |name: &str| format!("{:.1}", shard[name].as_f64().unwrap_or_default() / 1e6);
-    format!(
-        "{:>5} {:>6.0} {:>7.1} {:>9.1} {:>11} {:>7} {:>10} {:>8} {:>11} {:>11}{}",
-        shard["id"].to_string(),
-        shard["load"].as_f64().unwrap_or_default() * 100.0,
-        shard["late_ms"].as_f64().unwrap_or_default(),
-        shard["window_ms"].as_f64().unwrap_or_default(),
-        shard["connections"].to_string(),
-        shard["streams"].to_string(),
-        shard["publishers"].to_string(),
-        shard["viewers"].to_string(),
-        megabytes("recv_bytes"),
-        megabytes("send_bytes"),
-        if shard["full"] == true { "  full" } else { "" },
-    )
+fn megabytes(bytes: &Value) -> String {
+    format!("{:.1}", float(bytes) / 1e6)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::line;
     use serde_json::json;
 
     #[test]
@@ -39,7 +41,7 @@ mod tests {
             "id": 1, "load": 0.42, "late_ms": 0.25, "window_ms": 12.6, "full": true, "connections": 9, "streams": 2, "publishers": 1, "viewers": 8,
             "recv_bytes": 1_500_000, "send_bytes": 12_000_000,
         });
-        let columns: Vec<_> = line(&shard).split_whitespace().map(str::to_owned).collect();
+        let columns: Vec<_> = line(&COLUMNS, &shard).split_whitespace().map(str::to_owned).collect();
         assert_eq!(columns, ["1", "42", "0.2", "12.6", "9", "2", "1", "8", "1.5", "12.0", "full"]);
     }
 }

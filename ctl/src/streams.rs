@@ -3,35 +3,28 @@
 use crate::{
     clients,
     http::{Error, Server},
-    table::text,
+    table::{
+        Column,
+        Width::{Left, Right},
+        number, text,
+    },
 };
 use serde_json::Value;
 
-pub fn table(streams: &[Value]) -> Vec<String> {
-    let head = format!("{:<32} {:>7} {:>9} {:>9}  {:<24} SOUND", "STREAM", "CLIENTS", "IN kbit/s", "OUT", "PICTURE");
-    [head].into_iter().chain(streams.iter().map(line)).collect()
-}
+pub const COLUMNS: [Column; 6] = [
+    ("STREAM", Left(32), |stream| text(&stream["url"])),
+    ("CLIENTS", Right(7), |stream| number(&stream["clients"])),
+    ("IN kbit/s", Right(9), |stream| number(&stream["kbps"]["recv_30s"])),
+    ("OUT", Right(9), |stream| number(&stream["kbps"]["send_30s"])),
+    (" PICTURE", Left(25), |stream| format!(" {}", picture(stream))),
+    ("SOUND", Left(0), sound),
+];
 
 /// The streams of this URL or name: of one name there may be some, in several apps and vhosts.
 pub fn find(server: &Server, name: &str) -> Result<Vec<Value>, Error> {
     let mut streams = server.list("streams")?;
     streams.retain(|stream| clients::is_of(stream, name));
     if streams.is_empty() { Err(Error::NoStream(name.into())) } else { Ok(streams) }
-}
-
-fn line(stream: &Value) -> String {
-    let kbps = &stream["kbps"];
-    format!(
-        "{:<32} {:>7} {:>9} {:>9}  {:<24} {}",
-        text(&stream["url"]),
-        stream["clients"].to_string(),
-        kbps["recv_30s"].to_string(),
-        kbps["send_30s"].to_string(),
-        picture(stream),
-        sound(stream),
-    )
-    .trim_end()
-    .to_owned()
 }
 
 pub fn picture(stream: &Value) -> String {
@@ -52,6 +45,7 @@ pub fn sound(stream: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::table::line;
     use serde_json::json;
 
     #[test]
@@ -61,7 +55,7 @@ mod tests {
             "publish": {"active": true}, "audio": null,
             "video": {"codec": "H264", "profile": "High", "width": 1280, "height": 720},
         });
-        let columns: Vec<_> = line(&stream).split_whitespace().map(str::to_owned).collect();
+        let columns: Vec<_> = line(&COLUMNS, &stream).split_whitespace().map(str::to_owned).collect();
         assert_eq!(columns, ["/live/a[31m", "3", "1500", "3000", "H264", "1280x720", "High"]);
     }
 }

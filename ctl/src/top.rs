@@ -4,7 +4,11 @@ use crate::{
     clients,
     http::{Error, Server},
     streams,
-    table::text,
+    table::{
+        self, Column,
+        Width::{Left, Right},
+        number, text,
+    },
     terminal::{Key, Terminal},
 };
 use serde_json::Value;
@@ -18,6 +22,17 @@ const FRAME: usize = 4;
 const KEYS: &str = "q quit  Tab streams/clients  r rate  l lag  n name  / filter  Enter its clients  k kick";
 const BOLD: &str = "\x1b[1m";
 const REVERSE: &str = "\x1b[7m";
+
+/// Streams with the worst lag and all skips of their viewers.
+const STREAMS: [Column; 8] = {
+    let [stream, clients, received, sent, (picture, _, show_picture), sound] = streams::COLUMNS;
+    let delay: [Column; 2] = [
+        ("LAG ms", Right(7), |stream| number(&stream["lag_ms"])),
+        ("SKIPS", Right(5), |stream| number(&stream["skips"])),
+    ];
+    let [lag, skips] = delay;
+    [stream, clients, received, sent, lag, skips, (picture, Left(37), show_picture), sound]
+};
 
 /// Until somebody quits.
 pub fn run(server: &Server, interval: Duration) -> Result<(), Error> {
@@ -116,29 +131,31 @@ impl Look {
 
 impl Row {
     fn of_stream(stream: &Value, (lag_ms, skips): (Option<i64>, u64)) -> Self {
-        let kbps = |way: &str| stream["kbps"][way].as_u64().unwrap_or_default();
-        let (received, sent) = (kbps("recv_30s"), kbps("send_30s"));
-        let url = text(&stream["url"]);
-        let line = format!(
-            "{url:<32} {:>7} {received:>9} {sent:>9} {:>7} {skips:>5}  {:<36} {}",
-            stream["clients"].to_string(),
-            lag_ms.map_or("-".into(), |lag| lag.to_string()),
-            streams::picture(stream),
-            streams::sound(stream),
-        );
-        Self { url, id: text(&stream["publish"]["cid"]), rate: received + sent, lag_ms, line }
+        let mut row = stream.clone();
+        (row["lag_ms"], row["skips"]) = (lag_ms.into(), skips.into());
+        Self {
+            url: text(&stream["url"]),
+            id: text(&stream["publish"]["cid"]),
+            rate: rate(stream),
+            lag_ms,
+            line: table::line(&STREAMS, &row),
+        }
     }
 
     fn of_client(client: &Value) -> Self {
-        let kbps = |way: &str| client["kbps"][way].as_u64().unwrap_or_default();
         Self {
             url: text(&client["url"]),
             id: text(&client["id"]),
-            rate: kbps("recv_30s") + kbps("send_30s"),
+            rate: rate(client),
             lag_ms: client["lag_ms"].as_i64(),
-            line: clients::line(client),
+            line: table::line(&clients::COLUMNS, client),
         }
     }
+}
+
+/// Kilobits per second, both ways.
+fn rate(of: &Value) -> u64 {
+    ["recv_30s", "send_30s"].iter().filter_map(|way| of["kbps"][way].as_u64()).sum()
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
@@ -256,14 +273,11 @@ impl View {
             (filter, typing) => format!(", with {filter}{}", if typing { "_" } else { "" }),
         };
         let by = format!("{} {what} by {}{filter}", rows.len(), format!("{:?}", self.sort).to_lowercase());
-        let table = match self.clients {
-            true => clients::head(),
-            false => format!(
-                "{:<32} {:>7} {:>9} {:>9} {:>7} {:>5}  {:<36} SOUND",
-                "STREAM", "CLIENTS", "IN kbit/s", "OUT", "LAG ms", "SKIPS", "PICTURE"
-            ),
+        let head_of_rows = match self.clients {
+            true => table::head(&clients::COLUMNS),
+            false => table::head(&STREAMS),
         };
-        let mut lines = vec![format!("{BOLD}{}", cut(&head)), cut(&by), format!("{BOLD}{}", cut(&table))];
+        let mut lines = vec![format!("{BOLD}{}", cut(&head)), cut(&by), format!("{BOLD}{}", cut(&head_of_rows))];
         let room = height.saturating_sub(FRAME).max(1);
         let selected = self.selected.min(rows.len().saturating_sub(1));
         let first = (selected + 1).saturating_sub(room);

@@ -67,7 +67,7 @@ pub struct Connection {
 pub const METER_STEP: usize = 3;
 
 /// A client's part in a stream.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Part {
     pub key: StreamKey,
     pub request: Arc<Request>,

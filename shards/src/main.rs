@@ -17,7 +17,7 @@ use tracing::{error, info};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Live-media server: RTMP and SRT in; RTMP, HTTP-FLV, HTTP-TS, HLS, SRT and files out, on every core. Takes SRS's
+/// Live-media server: RTMP, SRT and WebRTC in; the same, HTTP-FLV, HTTP-TS, HLS and files out, on every core. Takes SRS's
 /// conf files.
 ///
 /// Without arguments: RTMP on 1935, HTTP with a player page on 8080, the API on 1985, SRT on 10080/udp,

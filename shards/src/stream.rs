@@ -2,7 +2,7 @@
 
 use crate::{
     config::{Rtc, Vhost},
-    connection::Connection,
+    connection::{Connection, Part},
     fanout::{audience::Audience, hand::TICK, rtp::RtpAudience},
     hls::Hls,
     hooks::Client,
@@ -202,6 +202,8 @@ pub struct Stream {
     /// Bytes sent to viewers that have left.
     pub sent_before: u64,
     pub idle_since: Option<Instant>,
+    /// What the newest client does: mostly what the next one does too.
+    newest_part: Option<Arc<Part>>,
     pub meter_in: Meter,
     pub meter_out: Meter,
     prologue: Arc<Prologue>,
@@ -263,10 +265,17 @@ impl Stream {
             received: 0,
             sent_before: 0,
             idle_since: None,
+            newest_part: None,
             meter_in: Meter::default(),
             meter_out: Meter::default(),
             prologue: Arc::default(),
         }
+    }
+
+    /// The part of another client; those that do the same share theirs.
+    pub fn share(&mut self, part: Part) -> Arc<Part> {
+        let newest = self.newest_part.take().filter(|newest| **newest == part).unwrap_or_else(|| Arc::new(part));
+        self.newest_part.insert(newest).clone()
     }
 
     /// For the log.

@@ -298,8 +298,7 @@ impl Whole {
             "url": self.url,
             "live_ms": unix_ms(),
             "clients": self.clients(),
-            // As SRS counts them: pictures.
-            "frames": video_frames,
+            "frames": frames,
             "audio_frames": frames - video_frames,
             "video_frames": video_frames,
             "send_bytes": self.sent,

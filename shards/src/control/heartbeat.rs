@@ -1,6 +1,6 @@
 //! The heartbeat (`heartbeat`): tells who registers servers that this one is there.
 
-use super::{Control, caller::Call};
+use super::{Control, caller::Call, http};
 use crate::{
     config::{Config, Listen},
     net::sys,
@@ -29,7 +29,7 @@ impl Control {
             let call = Call {
                 method: Method::POST,
                 url: &without_query(&heart.url),
-                body: self.pulse(&config).await.to_string(),
+                body: http::as_srs(&self.pulse(&config).await),
                 headers: heart.credentials.iter().map(|value| ("authorization", value.clone())).collect(),
                 within: TIME,
                 most: ANSWER,

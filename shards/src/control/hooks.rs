@@ -3,7 +3,7 @@
 //! Calls about one client follow each other; a receiver that is slow holds up that client alone. Calls of a vhost,
 //! and of all, are bounded.
 
-use super::{Control, caller, snapshot::Share};
+use super::{Control, caller, http, snapshot::Share};
 use crate::{
     config::Hooks as Settings,
     hooks::{Call, Client, Event, Segment},
@@ -142,7 +142,7 @@ impl Control {
         let (mut verdict, hooks, action) = (Verdict::Allowed, &vhost.hooks, call.event.action());
         let urls = hooks.urls(action);
         if !urls.is_empty() {
-            let body = self.body(call).await.to_string();
+            let body = http::as_srs(&self.body(call).await);
             for url in urls {
                 if let Err(fault) = self.tell(call, hooks, url, &body).await {
                     verdict = fail(call, url, &fault.to_string());

@@ -129,7 +129,6 @@ async fn route(
 ) -> Answer {
     let config = control.config();
     let path = request.uri().path().to_owned();
-    let not_found = || text(StatusCode::NOT_FOUND, "Not Found");
     if path.starts_with("/rtc/v1/") {
         return rtc::answer(control, request, peer).await.unwrap_or_else(not_found);
     }
@@ -140,7 +139,7 @@ async fn route(
     if path.starts_with("/api/") && path != "/api/v1/versions" && !config.http_api.enabled {
         return not_found();
     }
-    if let Some(answer) = static_of_api(control, &path, request.headers(), own_port).await {
+    if let Some(answer) = static_of_api(control, &asked, request.headers()).await {
         return answer;
     }
     if let Some(answer) = api::route(control, &asked).await {
@@ -151,16 +150,21 @@ async fn route(
     }
     match hls::answer(control, &asked).await {
         Some(answer) => answer,
-        None => pages::page(&config.http_server, &path, request.headers()).await.unwrap_or_else(not_found),
+        None => pages::page(&config.http_server, &path, query, request.headers()).await.unwrap_or_else(not_found),
     }
 }
 
 /// The operator's console is there on the API's own port too.
-async fn static_of_api(control: &Control, path: &str, headers: &HeaderMap, own_port: bool) -> Option<Answer> {
-    if !own_port || !path.starts_with("/console/") {
+async fn static_of_api(control: &Control, asked: &Asked<'_>, headers: &HeaderMap) -> Option<Answer> {
+    if !asked.own_port || !asked.path.starts_with("/console/") {
         return None;
     }
-    pages::page(&control.config().http_server, path, headers).await
+    let page = pages::page(&control.config().http_server, asked.path, asked.query, headers).await;
+    Some(page.unwrap_or_else(not_found))
+}
+
+fn not_found() -> Answer {
+    text(StatusCode::NOT_FOUND, "Not Found")
 }
 
 /// A `callback` with other characters than SRS takes: the connection ends without an answer.
@@ -197,10 +201,15 @@ impl Formatter for TwoDecimals {
 }
 
 pub fn json(value: &impl Serialize) -> Answer {
+    with_type("application/json", as_srs(value))
+}
+
+/// JSON as SRS writes it.
+pub fn as_srs(value: &impl Serialize) -> String {
     let mut bytes = Vec::new();
-    // Writing to memory does not fail.
+    // Writing to memory does not fail, and JSON is UTF-8.
     let _ = value.serialize(&mut Serializer::with_formatter(&mut bytes, TwoDecimals));
-    with_type("application/json", bytes)
+    String::from_utf8(bytes).unwrap_or_default()
 }
 
 fn refused(challenge: Option<HeaderValue>) -> Answer {
@@ -245,5 +254,16 @@ pub fn redirect(status: StatusCode, to: &str, query: &str) -> Answer {
 fn allow_origins(headers: &mut HeaderMap) {
     for (name, value) in CORS {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_that_are_no_integers_have_two_decimals() {
+        let value = serde_json::json!({ "duration": 2.0, "share": 0.123456, "count": 3 });
+        assert_eq!(as_srs(&value), r#"{"duration":2.00,"share":0.12,"count":3}"#);
     }
 }

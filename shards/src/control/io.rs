@@ -6,7 +6,7 @@ use futures_lite::io::{AsyncRead, AsyncWrite};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use std::{
     cell::Cell,
-    io,
+    io::{self, IoSlice},
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, ready},
@@ -50,6 +50,30 @@ impl Write for Io {
         let count = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
         self.active.set(Instant::now());
         Poll::Ready(Ok(count))
+    }
+
+    /// Else hyper copies a body to what stands before it.
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    /// What is short goes out with what follows, so that no packet waits for another's acknowledgement.
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let first = slices.iter().find(|slice| !slice.is_empty()).map_or(&[][..], |slice| slice);
+        if first.len() >= CHUNK {
+            return self.poll_write(cx, first);
+        }
+        let (mut chunk, mut length) = ([0; CHUNK], 0);
+        for slice in slices {
+            let count = slice.len().min(CHUNK - length);
+            chunk[length..length + count].copy_from_slice(&slice[..count]);
+            length += count;
+        }
+        self.poll_write(cx, &chunk[..length])
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -4,10 +4,16 @@ use super::{
     file::Opened,
     http::{Answer, with_type},
 };
-use crate::{config::HttpServer, query::decode};
+use crate::{
+    config::HttpServer,
+    query::{decode, value},
+};
 use bytes::Bytes;
 use glommio::executor;
-use hyper::HeaderMap;
+use hyper::{
+    HeaderMap,
+    header::{HeaderValue, RANGE},
+};
 use std::path::Path;
 
 /// Path and content of each page that the binary carries.
@@ -24,7 +30,7 @@ const BUILT_IN: &[(&str, &[u8])] = &[
 ];
 
 /// `headers` are those of the request.
-pub async fn page(server: &HttpServer, path: &str, headers: &HeaderMap) -> Option<Answer> {
+pub async fn page(server: &HttpServer, path: &str, query: &str, headers: &HeaderMap) -> Option<Answer> {
     let decoded = decode(path);
     let mut name = decoded.trim_start_matches('/').to_owned();
     if name.is_empty() || name.ends_with('/') {
@@ -36,8 +42,16 @@ pub async fn page(server: &HttpServer, path: &str, headers: &HeaderMap) -> Optio
     }
     let content_type = content_type(&name);
     let file = server.dir.join(&name);
+    let mut headers = headers.clone();
+    // As with SRS, who cannot send a header names the range of an MP4 in the query.
+    if name.ends_with(".mp4")
+        && let Some(range) = value(query, "range").or_else(|| value(query, "bytes"))
+        && let Ok(range) = HeaderValue::from_str(&format!("bytes={range}"))
+    {
+        headers.entry(RANGE).or_insert(range);
+    }
     if let Some(opened) = executor().spawn_blocking(move || Opened::open(&file)).await {
-        return Some(opened.answer(content_type, headers));
+        return Some(opened.answer(content_type, &headers));
     }
     let (_, bytes) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)?;
     Some(with_type(content_type, Bytes::from_static(bytes)))
@@ -56,8 +70,18 @@ fn content_type(name: &str) -> &'static str {
         "xml" => "text/xml; charset=utf-8",
         "m3u8" => "application/vnd.apple.mpegurl",
         "ts" => "video/mp2t",
-        "mp4" => "video/mp4",
+        "mp4" | "mp4v" => "video/mp4",
         "flv" => "video/x-flv",
+        "m4v" => "video/x-m4v",
+        "m4s" => "video/iso.segment",
+        "mpd" => "application/dash+xml",
+        "3gp" | "3gpp" => "video/3gpp",
+        "aac" => "audio/x-aac",
+        "mp3" => "audio/mpeg",
+        "m4a" => "audio/x-m4a",
+        "ogg" => "audio/ogg",
+        "gif" => "image/gif",
+        "rss" => "application/rss+xml",
         "txt" => "text/plain; charset=utf-8",
         _ => "application/octet-stream",
     }

@@ -19,7 +19,7 @@ use crate::{
     },
     mesh::Mail,
     query::value,
-    shard::random_id,
+    shard::{VERDICT_TIME, random_id},
     stream::Publication,
 };
 use bytes::Bytes;
@@ -50,8 +50,6 @@ use tracing::{info, warn};
 /// An offer may be so long, and take so long to come.
 const BODY_BYTES: usize = 64 << 10;
 const BODY_TIME: Duration = Duration::from_secs(15);
-/// A home that does not answer in this time has no room for a publisher.
-const VERDICT_TIME: Duration = Duration::from_secs(5);
 /// Sessions that wait for their peers, shared between the addresses of connections.
 const WAITING: usize = 10_000;
 

@@ -174,7 +174,7 @@ impl<'s> Seat<'s> {
     fn take_part(&self, part: Part) {
         let Connection { id, peer, feed, .. } = &**self.connection;
         feed.begin(id, peer.get().ip(), &part);
-        *self.connection.part.borrow_mut() = Some(Arc::new(part));
+        *self.connection.part.borrow_mut() = Some(self.shard.share(part));
     }
 
     /// Sends what was said, at the next boundary of what is playing.

@@ -42,12 +42,7 @@ impl Shard {
     pub(super) fn act(&self, mail: Mail) {
         match mail {
             Mail::Publish(publication) => self.publish_here(*publication),
-            Mail::Verdict { session, verdict } => {
-                if let Some(waiting) = self.verdicts.borrow().get(&session) {
-                    // Its one place is free: a session asks once at a time.
-                    let _ = waiting.try_send(verdict);
-                }
-            }
+            Mail::Verdict { session, verdict } => self.verdicts.answer(session, verdict),
             Mail::Media { key, publisher, batch } => {
                 self.with_known(&key, |stream| {
                     stream.take(publisher, batch);

@@ -5,7 +5,7 @@ mod publishers;
 mod serve;
 mod viewers;
 
-pub use publishers::FETCH_TIME;
+pub use publishers::{FETCH_TIME, VERDICT_TIME};
 
 use crate::{
     addresses::{Addresses, Counted},
@@ -75,7 +75,7 @@ pub struct Shard {
     draining: Cell<bool>,
     connections: RefCell<HashMap<u64, Rc<Connection>>>,
     streams: RefCell<HashMap<StreamKey, Stream>>,
-    verdicts: RefCell<HashMap<u64, LocalSender<Verdict>>>,
+    verdicts: Requests<Verdict>,
     fetches: Requests<Option<Content>>,
     consults: Requests<Verdict>,
     files: files::Writer,
@@ -136,7 +136,7 @@ impl Shard {
             draining: Cell::default(),
             connections: RefCell::default(),
             streams: RefCell::default(),
-            verdicts: RefCell::default(),
+            verdicts: Requests::default(),
             fetches: Requests::default(),
             consults: Requests::default(),
             files: common.files,

@@ -9,7 +9,6 @@ use crate::{
     record::{disk::Disk, recorder::Recorder},
     stream::{Publication, Role, Stream},
 };
-use glommio::channels::local_channel;
 use shardcast_engine::{frame::Media, key::StreamKey};
 use shardcast_protocols::{
     hls::Content,
@@ -24,20 +23,21 @@ use tracing::error;
 
 /// A home that does not answer in this time has nothing.
 pub const FETCH_TIME: Duration = Duration::from_secs(2);
+/// One publishes nothing there.
+pub const VERDICT_TIME: Duration = Duration::from_secs(5);
 /// Who is asked has a time of its own for each call; this bounds the wait for a turn too.
 const CONSULT_TIME: Duration = Duration::from_secs(300);
 
 impl Shard {
     /// Asks the stream's home.
     pub async fn publish(&self, publication: Publication) -> Verdict {
-        let (sender, receiver) = local_channel::new_bounded(1);
-        let session = publication.session;
-        self.verdicts.borrow_mut().insert(session, sender);
-        let home = publication.key.home(self.shards());
-        self.post(home, Mail::Publish(Box::new(publication)));
-        let verdict = receiver.recv().await;
-        self.verdicts.borrow_mut().remove(&session);
-        verdict.unwrap_or_else(|| Verdict::Refused(Refusal::Other("the server is ending".into())))
+        let (key, publisher, session) = (publication.key.clone(), publication.publisher(), publication.session);
+        let post = || self.post(key.home(self.shards()), Mail::Publish(Box::new(publication)));
+        self.verdicts.ask_as(session, VERDICT_TIME, post).await.unwrap_or_else(|| {
+            // It may yet say yes, to nobody.
+            self.unpublish(&key, publisher);
+            Verdict::Refused(Refusal::Other("its home does not answer".into()))
+        })
     }
 
     /// Brings media to the stream's home; waits while the way there is congested.

@@ -3,7 +3,7 @@
 use super::Shard;
 use crate::{
     config::Vhost,
-    connection::Connection,
+    connection::{Connection, Part},
     fanout::{audience::Audience, rtp::RtpAudience, window::Window},
     mesh::Ask,
     net::peer::Peer,
@@ -13,10 +13,18 @@ use shardcast_engine::{
     fanout::{Ring, Tape},
     key::StreamKey,
 };
-use std::{rc::Rc, time::Duration};
+use std::{rc::Rc, sync::Arc, time::Duration};
 use tracing::info;
 
 impl Shard {
+    /// What a client does, as its stream has it.
+    pub fn share(&self, part: Part) -> Arc<Part> {
+        match self.streams.borrow_mut().get_mut(&part.key) {
+            Some(stream) => stream.share(part),
+            None => Arc::new(part),
+        }
+    }
+
     /// The connection becomes a viewer of `key`, live or not yet, by the wire that `wire` is for newcomers. Returns that,
     /// and the key that all viewers of the stream share.
     pub fn play(&self, connection: &Rc<Connection>, key: &StreamKey, wire: Wire, vhost: &Vhost) -> (StreamKey, Wire) {

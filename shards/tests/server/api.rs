@@ -76,6 +76,7 @@ fn every_endpoint_answers_in_srs_s_shape() {
     ] {
         assert_eq!(get(&server, path).text(), answer, "{path}");
     }
+    assert_eq!(get(&server, "/console/nothing").status, 404);
     let raw = api(&server, "/api/v1/raw?rpc=raw");
     assert_eq!(names(&raw), ["code", "http_api"]);
     assert_eq!(names(&raw["http_api"]), ["enabled", "listen", "crossdomain", "raw_api"]);

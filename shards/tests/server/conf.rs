@@ -215,7 +215,8 @@ fn frames_gather_where_a_conf_wants_it() {
     let settings = ["min_latency on;", "play { mw_latency 1000; mw_adaptive on; }", "play { mw_latency 1000; }"];
     let [at_once, adaptive, gathered] = settings.map(reads_a_second);
     eprintln!("reads a second: {at_once:.1} with min_latency, {adaptive:.1} adaptive, {gathered:.1} with 1 s");
-    assert!(at_once > 15.0 && adaptive > 15.0 && gathered < at_once / 2.0, "{at_once} {adaptive} {gathered}");
+    // On a busy machine the viewer finds several frames at once as well, but not a second's.
+    assert!(at_once > 4.0 * gathered && adaptive > 4.0 * gathered, "{at_once} {adaptive} {gathered}");
 }
 
 fn run(arguments: &[&str], conf: Option<&str>) -> Output {

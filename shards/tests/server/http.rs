@@ -226,6 +226,8 @@ fn assert_stream(stream: &Value, rtmp_port: u16) {
     for name in ["live_ms", "frames", "send_bytes", "recv_bytes"] {
         assert!(stream[name].as_u64() > Some(0), "{name} of {stream}");
     }
+    let [all, sound, pictures] = ["frames", "audio_frames", "video_frames"].map(|name| stream[name].as_u64());
+    assert_eq!(all, sound.zip(pictures).map(|(sound, pictures)| sound + pictures), "{stream}");
     for name in ["recv_30s", "send_30s"] {
         assert!(stream["kbps"][name].is_u64(), "{name} of {stream}");
     }
@@ -294,6 +296,10 @@ fn files_of_any_size_are_sent_whole_and_in_ranges() {
     assert!(part.body == bytes[1_000_000..2_000_000]);
     assert!(get(&["Range: bytes=-5"]).body == bytes[LENGTH - 5..]);
     assert_eq!(get(&["Range: bytes=0-0", "If-Range: \"other\""]).body.len(), LENGTH);
+    for name in ["range", "bytes"] {
+        let part = server.get(&format!("/large.mp4?{name}=10-19"));
+        assert_eq!((part.status, part.body.as_slice()), (206, &bytes[10..20]), "{name}");
+    }
     let beyond = get(&[&format!("Range: bytes={LENGTH}-")]);
     assert_eq!((beyond.status, beyond.header("content-range")), (416, Some(&*format!("bytes */{LENGTH}"))));
     // A client that reads nothing costs no copy of the file.

@@ -17,6 +17,7 @@ use shardcast_protocols::rtmp::client::{Client, ClientEvent, ClientOutput};
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    time::{Duration, Instant},
 };
 
 const SHARDS: usize = 2;
@@ -95,6 +96,11 @@ fn who_watches_does_not_notice_and_ports_come_and_go() {
     server.stop();
 }
 
+/// A reload that keeps a shard from its viewers for longer is noticed.
+const STALL: Duration = Duration::from_millis(300);
+/// For so long frames gather at the most.
+const WINDOW: Duration = Duration::from_millis(200);
+
 /// Harmless changes, and one that ends another vhost's publisher.
 #[test]
 fn five_hundred_viewers_miss_no_picture() {
@@ -107,6 +113,16 @@ fn five_hundred_viewers_miss_no_picture() {
     let other = Publisher::looping(&server, "live/off?vhost=b.example", Media::Tiny);
     server.wait_until_live("b.example/live/off");
     let newest = || viewers.iter().map(Viewer::newest_ms);
+    let go_on = || {
+        let wanted = newest().max().flatten().unwrap_or(0) + 1_000;
+        until("all go on", || newest().all(|newest| newest > Some(wanted)).then_some(()));
+    };
+    // Of the quarter that waited longest, the least: a shard that stands still is in it, a thread of ours is not.
+    let silence = |start| {
+        let mut silences: Vec<_> = viewers.iter().map(|viewer| viewer.silence(start)).collect();
+        silences.sort();
+        silences[silences.len() * 3 / 4]
+    };
     until("all have pictures", || newest().all(|newest| newest.is_some()).then_some(()));
     for (default, b) in [
         ("play { mw_latency 200; queue_length 20; }", ""),
@@ -114,10 +130,16 @@ fn five_hundred_viewers_miss_no_picture() {
         ("", "enabled off;"),
         ("hls { enabled on; }", "enabled off;"),
     ] {
-        let now = newest().max().flatten().map_or(0, |newest| newest + 1_000);
+        let start = Instant::now();
+        go_on();
+        let before = silence(start);
+        let start = Instant::now();
         server.rewrite(&with(server.ports, default, b));
         assert_eq!(reload(&server)["err"], 0);
-        until("all go on", || newest().all(|newest| newest > Some(now)).then_some(()));
+        go_on();
+        let during = silence(start);
+        eprintln!("nothing came for {before:?} before the reload, for {during:?} with it");
+        assert!(during < before.max(WINDOW) + STALL, "{during:?} with the reload, {before:?} before it");
     }
     assert!(!other.process.finish(crate::support::PATIENCE).status.success());
     for viewer in &viewers {

@@ -1,112 +1,59 @@
 //! `/api/v1/clients/`: who publishes and plays, and their end.
 
-use super::{Page, bare_envelope, gather, vhost_id};
+use super::{Page, bare_envelope, vhost_id};
 use crate::{
+    connection::Part,
     control::{
         Control,
-        http::{Answer, json},
+        http::{Answer, json, with_type},
         snapshot,
     },
-    hooks,
+    hooks, stream,
 };
-use futures_lite::future;
 use serde::Serialize;
 use serde_json::{Value, json};
 use shardcast_protocols::session;
-use std::{collections::HashMap, net::IpAddr};
 
 /// SRS's error number for a client that is not there.
 const CLIENT_NOT_FOUND: u64 = 2049;
-
-/// SRS's members, then ours. Written as it is, without a [`Value`]: there may be ten thousand.
-#[derive(Serialize)]
-struct Client<'a> {
-    id: &'a str,
-    vhost: &'a str,
-    stream: &'a str,
-    ip: IpAddr,
-    #[serde(rename = "pageUrl")]
-    page_url: &'a str,
-    #[serde(rename = "swfUrl")]
-    swf_url: &'a str,
-    #[serde(rename = "tcUrl")]
-    tc_url: &'a str,
-    url: &'a str,
-    name: &'a str,
-    r#type: &'static str,
-    publish: bool,
-    /// Seconds.
-    alive: f64,
-    send_bytes: u64,
-    recv_bytes: u64,
-    kbps: Kbps,
-    /// `None` of a viewer by HLS.
-    shard: Option<usize>,
-    /// How far behind the stream a viewer is, where that is known.
-    lag_ms: Option<i64>,
-    /// How often it was so far behind that it skipped frames.
-    skips: u64,
-}
-
-#[derive(Serialize)]
-struct Kbps {
-    recv_30s: u64,
-    send_30s: u64,
-}
-
-#[derive(Serialize)]
-struct List<'a> {
-    #[serde(flatten)]
-    envelope: Value,
-    clients: Vec<Client<'a>>,
-}
-
-#[derive(Serialize)]
-struct One<'a> {
-    #[serde(flatten)]
-    envelope: Value,
-    client: Client<'a>,
-}
-
-/// What the clients of one stream have in common.
-struct Names<'a> {
-    vhost: String,
-    /// The stream's id.
-    stream: &'a str,
-    url: String,
-}
+/// What a client mostly takes.
+const OBJECT_BYTES: usize = 400;
 
 /// With `start` and `count`, or the one of this id.
 pub async fn clients(control: &Control, id: &str, query: &str) -> Answer {
-    let (streams, shards) = future::zip(gather(control), control.clients()).await;
+    let shards = control.clients().await;
     let by_hls = control.viewers.clients();
     let of_shards = shards.iter().enumerate();
     let of_shards = of_shards.flat_map(|(shard, clients)| clients.iter().map(move |client| (Some(shard), client)));
-    let mut clients: Vec<_> = of_shards.chain(by_hls.iter().map(|client| (None, client))).collect();
+    let mut all = of_shards.chain(by_hls.iter().map(|client| (None, client)));
+    let mut answer = bare_envelope(control).to_string().into_bytes();
+    answer.pop();
+    if !id.is_empty() {
+        let Some((shard, client)) = all.find(|(_, client)| client.id == id) else {
+            return json(&json!({ "code": CLIENT_NOT_FOUND }));
+        };
+        answer.extend_from_slice(b",\"client\":");
+        write(&mut answer, shard, client, &Common::of(&client.part));
+        answer.push(b'}');
+        return with_type("application/json", answer);
+    }
+    let mut clients: Vec<_> = all.map(|(shard, client)| (start(&client.id), shard, client)).collect();
     // Stable, so that one by HLS that chose the id of another does not hide that.
-    clients.sort_by(|(_, a), (_, b)| a.id.cmp(&b.id));
-    clients.dedup_by(|(_, b), (_, a)| a.id == b.id);
-    let page: Vec<_> = match id.is_empty() {
-        true => Page::of(query).cut(clients.into_iter()).collect(),
-        false => clients.into_iter().filter(|(_, client)| client.id == id).collect(),
-    };
-    let ids: HashMap<_, _> = streams.iter().map(|(id, stream)| (&*stream.url, &**id)).collect();
-    let mut names = HashMap::new();
-    for key in page.iter().map(|(_, client)| &client.part.key) {
-        names.entry(key).or_insert_with(|| {
-            let url = key.to_string();
-            Names { vhost: vhost_id(key.vhost()), stream: ids.get(&*url).copied().unwrap_or_default(), url }
-        });
+    clients.sort_by(|(start, _, client), (other_start, _, other)| (start, &client.id).cmp(&(other_start, &other.id)));
+    clients.dedup_by(|(_, _, other), (_, _, client)| client.id == other.id);
+    answer.reserve(clients.len().min(Page::of(query).count) * OBJECT_BYTES);
+    answer.extend_from_slice(b",\"clients\":[");
+    let mut common: Option<Common> = None;
+    for (nth, (_, shard, client)) in Page::of(query).cut(clients.into_iter()).enumerate() {
+        if nth > 0 {
+            answer.push(b',');
+        }
+        let known = common.take().filter(|common| common.fits(&client.part));
+        let common = common.insert(known.unwrap_or_else(|| Common::of(&client.part)));
+        write(&mut answer, shard, client, common);
     }
-    let envelope = bare_envelope(control);
-    let mut objects = page.iter().map(|(shard, client)| Client::of(*shard, client, &names[&client.part.key]));
-    if id.is_empty() {
-        return json(&List { envelope, clients: objects.collect() });
-    }
-    match objects.next() {
-        Some(client) => json(&One { envelope, client }),
-        None => json(&json!({ "code": CLIENT_NOT_FOUND })),
-    }
+    answer.extend_from_slice(b"]}");
+    with_type("application/json", answer)
 }
 
 /// Ends the connection of client `id`.
@@ -122,30 +69,67 @@ pub async fn kick(control: &Control, id: &str) -> Value {
     }
 }
 
-impl<'a> Client<'a> {
-    fn of(shard: Option<usize>, client: &'a snapshot::Client, names: &'a Names) -> Self {
-        let (key, request) = (&client.part.key, &client.part.request);
-        Self {
-            id: &client.id,
-            vhost: &names.vhost,
-            stream: names.stream,
-            ip: client.ip,
-            page_url: &request.page_url,
-            swf_url: &request.swf_url,
-            tc_url: &request.tc_url,
-            url: &names.url,
-            name: hooks::name(key, request),
-            r#type: kind(request.client),
-            publish: client.part.publishes,
-            alive: client.alive.as_secs_f64(),
-            send_bytes: client.sent,
-            recv_bytes: client.received,
-            kbps: Kbps { recv_30s: client.kbps[0], send_30s: client.kbps[1] },
-            shard,
-            lag_ms: client.lag.map(|lag| lag.as_ms()),
-            skips: client.skips,
-        }
+/// The first bytes of an id, in whose order ids are: comparing them needs no look at the ids.
+fn start(id: &str) -> u64 {
+    let mut start = [0; 8];
+    start.iter_mut().zip(id.bytes()).for_each(|(to, byte)| *to = byte);
+    u64::from_be_bytes(start)
+}
+
+/// What clients that do the same have in common, as JSON.
+struct Common<'a> {
+    part: &'a Part,
+    before_ip: String,
+    after_ip: String,
+}
+
+impl<'a> Common<'a> {
+    fn of(part: &'a Part) -> Self {
+        let Part { key, request, publishes, .. } = part;
+        let inside = |object: Value| object.to_string().trim_start_matches('{').trim_end_matches('}').to_owned();
+        let stream = inside(json!({ "vhost": vhost_id(key.vhost()), "stream": stream::id(key) }));
+        let rest = inside(json!({
+            "pageUrl": request.page_url,
+            "swfUrl": request.swf_url,
+            "tcUrl": request.tc_url,
+            "url": key.to_string(),
+            "name": hooks::name(key, request),
+            "type": kind(request.client),
+            "publish": publishes,
+        }));
+        Self { part, before_ip: format!(",{stream},\"ip\":"), after_ip: format!(",{rest},\"alive\":") }
     }
+
+    fn fits(&self, part: &Part) -> bool {
+        // Most viewers of a stream on a shard have one part.
+        std::ptr::eq(self.part, part) || *self.part == *part
+    }
+}
+
+/// SRS's members, then ours. Written as it is: there may be ten thousand, and the media have the CPUs.
+fn write(to: &mut Vec<u8>, shard: Option<usize>, client: &snapshot::Client, common: &Common<'_>) {
+    put(to, "{\"id\":", &client.id);
+    put(to, &common.before_ip, client.ip);
+    put(to, &common.after_ip, client.alive.as_secs());
+    let hundredths = client.alive.subsec_millis() / 10;
+    to.extend([b'.', b'0' + (hundredths / 10) as u8, b'0' + (hundredths % 10) as u8]);
+    put(to, ",\"send_bytes\":", client.sent);
+    put(to, ",\"recv_bytes\":", client.received);
+    put(to, ",\"kbps\":{\"recv_30s\":", client.kbps[0]);
+    put(to, ",\"send_30s\":", client.kbps[1]);
+    // `null` of a viewer by HLS.
+    put(to, "},\"shard\":", shard);
+    // How far behind the stream a viewer is, where that is known.
+    put(to, ",\"lag_ms\":", client.lag.map(|lag| lag.as_ms()));
+    // How often it was so far behind that it skipped frames.
+    put(to, ",\"skips\":", client.skips);
+    to.push(b'}');
+}
+
+fn put(to: &mut Vec<u8>, name: &str, value: impl Serialize) {
+    to.extend_from_slice(name.as_bytes());
+    // Writing to memory does not fail.
+    let _ = serde_json::to_writer(to, &value);
 }
 
 /// As SRS names it.

@@ -203,8 +203,7 @@ impl Server {
     pub fn wait_until_live(&self, stream: &str) -> Value {
         until(&format!("{stream} is live"), || {
             let entry = self.stream(stream)?;
-            let frames = entry["frames"].as_u64()? + entry["audio_frames"].as_u64()?;
-            (entry["publish"]["active"] == true && frames > 0).then_some(entry)
+            (entry["publish"]["active"] == true && entry["frames"].as_u64() > Some(0)).then_some(entry)
         })
     }
 

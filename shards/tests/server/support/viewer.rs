@@ -7,7 +7,7 @@ use std::{
     net::{Shutdown, TcpStream},
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 /// Reads as fast as it can, on a thread of its own.
@@ -28,7 +28,7 @@ struct Got {
     /// Bytes of the FLV that are in `tags`.
     parsed: usize,
     tags: Vec<Tag>,
-    reads: usize,
+    read_at: Vec<Instant>,
     ended: bool,
 }
 
@@ -70,7 +70,22 @@ impl Viewer {
 
     /// How often something came.
     pub fn reads(&self) -> usize {
-        self.got(|got| got.reads)
+        self.got(|got| got.read_at.len())
+    }
+
+    /// The longest time since `start` in which nothing came.
+    pub fn silence(&self, start: Instant) -> Duration {
+        self.got(|got| {
+            let later = &got.read_at[got.read_at.partition_point(|at| *at <= start)..];
+            let ends = later.iter().copied().chain([Instant::now()]);
+            [start]
+                .into_iter()
+                .chain(later.iter().copied())
+                .zip(ends)
+                .map(|(from, to)| to - from)
+                .max()
+                .unwrap_or_default()
+        })
     }
 
     /// The FLV so far, up to its last whole tag.
@@ -165,7 +180,7 @@ pub fn narrow(port: u16) -> TcpStream {
 
 impl Got {
     fn take(&mut self, bytes: &[u8]) {
-        self.reads += 1;
+        self.read_at.push(Instant::now());
         if self.answered {
             self.chunks.take(bytes, &mut self.flv);
         } else {
