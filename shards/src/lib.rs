@@ -21,6 +21,7 @@ pub mod log;
 pub mod mesh;
 pub mod meter;
 pub mod net;
+pub mod pause;
 pub mod query;
 pub mod record;
 pub mod requests;

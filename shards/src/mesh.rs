@@ -9,13 +9,13 @@ use crate::{
     hooks::Call,
     ingress::{accept::Door, rtc::Prepared},
     net::tls::Session,
+    pause::pause,
     stream::Publication,
 };
 use bytes::Bytes;
 use glommio::{
     channels::shared_channel::{self, ConnectedReceiver, ConnectedSender, SharedReceiver, SharedSender},
     spawn_local,
-    timer::sleep,
 };
 use shardcast_engine::{fanout::Unit, frame::Media, key::StreamKey};
 use shardcast_protocols::{hls::Content, session::Verdict};
@@ -290,7 +290,7 @@ impl Mesh {
         // with a timer running: an executor of glommio 0.9 may fall asleep over a peer that has not connected.
         let awake = spawn_local(async {
             loop {
-                sleep(Duration::from_millis(1)).await;
+                pause(Duration::from_millis(1)).await;
             }
         });
         let senders: Vec<_> =
@@ -396,7 +396,7 @@ mod tests {
             post();
             drop(done);
             while mesh.flush() {
-                sleep(Duration::from_millis(1)).await;
+                pause(Duration::from_millis(1)).await;
             }
             assert!(!mesh.congested(1));
             posted

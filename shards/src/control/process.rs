@@ -8,6 +8,7 @@ use crate::{
     launch::{Orders, Supervisor, probe::Limits},
     log,
     mesh::Mail,
+    pause::pause,
 };
 use glommio::{spawn_local, timer::sleep};
 use std::{
@@ -67,7 +68,7 @@ impl Control {
         }
         let mut swept = Instant::now();
         while !orders.quit.is_set() {
-            sleep(TICK).await;
+            pause(TICK).await;
             self.deliver();
             if orders.terminate.take() {
                 match self.config().process.force_grace_quit && !process.course.leaving.get() {

@@ -1,8 +1,8 @@
 //! The clock hand: one task per shard that serves all its viewers, and sleeps when there are none.
 
-use crate::shard::Shard;
+use crate::{pause::pause, shard::Shard};
 use futures_lite::future::yield_now;
-use glommio::{channels::local_channel, timer::sleep};
+use glommio::channels::local_channel;
 use std::{
     rc::Rc,
     time::{Duration, Instant},
@@ -33,7 +33,7 @@ pub async fn run(shard: Rc<Shard>) {
             }
             let Some(pace) = shard.tick(elapsed) else { break };
             let spent = last.elapsed();
-            sleep(pace.saturating_sub(spent).max(Duration::from_millis(1))).await;
+            pause(pace.saturating_sub(spent).max(Duration::from_millis(1))).await;
             // A tick that came late serves those whose turn passed meanwhile.
             elapsed = last.elapsed();
             last = Instant::now();
@@ -49,7 +49,7 @@ pub fn pace(window: Duration) -> Duration {
 /// Deadlines and idle things, once a second, for ever.
 pub async fn sweep(shard: Rc<Shard>) {
     loop {
-        sleep(SWEEP).await;
+        pause(SWEEP).await;
         shard.sweep(Instant::now());
     }
 }

@@ -8,10 +8,11 @@ use crate::{
     access::Deed,
     connection::Connection,
     net::{datagram, link::Link, outlet::Outlet, sys},
+    pause::pause,
     shard::Shard,
     stream::Wire,
 };
-use glommio::{channels::local_channel, spawn_local, timer::sleep, yield_if_needed};
+use glommio::{channels::local_channel, spawn_local, yield_if_needed};
 use shardcast_protocols::{
     session::{Client, Request, Verdict},
     srt::{
@@ -95,7 +96,7 @@ pub async fn run(shard: Rc<Shard>, udp: UdpSocket) {
     spawn_local(async move {
         while sleeper.recv().await.is_some() {
             while clock.tick(Instant::now()) {
-                sleep(TICK).await;
+                pause(TICK).await;
             }
         }
     })

@@ -1,5 +1,6 @@
 //! How an executor is set up: the only place that names glommio's settings.
 
+use crate::pause::pause;
 use glommio::{LocalExecutorBuilder, Placement, PoolPlacement};
 use std::time::Duration;
 
@@ -32,7 +33,7 @@ pub fn executor(name: &str, cpu: Option<usize>, ring_depth: usize) -> LocalExecu
 /// registers it for membarrier(2), which takes tens of milliseconds once there are threads.
 pub fn warm_up() -> Result<(), glommio::GlommioError<()>> {
     let executor = executor("warm-up", None, WARM_UP_DEPTH).make()?;
-    executor.run(async { glommio::timer::sleep(Duration::from_millis(1)).await });
+    executor.run(async { pause(Duration::from_millis(1)).await });
     Ok(())
 }
 
