@@ -19,8 +19,10 @@ pub async fn pause(length: Duration) {
     let mut timers = BEHIND.map(|more| Timer::new(length + more));
     poll_fn(|cx| {
         // Each is set by its first poll.
-        let is_over = timers.iter_mut().fold(false, |over, timer| Pin::new(timer).poll(cx).is_ready() || over);
-        if is_over { Poll::Ready(()) } else { Poll::Pending }
+        match timers.iter_mut().any(|timer| Pin::new(timer).poll(cx).is_ready()) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     })
     .await;
 }

@@ -1,7 +1,7 @@
 //! The clock hand: one task per shard that serves all its viewers, and sleeps when there are none.
 
 use crate::{pause::pause, shard::Shard};
-use futures_lite::future::yield_now;
+use futures_lite::future::{or, yield_now};
 use glommio::channels::local_channel;
 use std::{
     rc::Rc,
@@ -14,6 +14,8 @@ pub const TICK: Duration = Duration::from_millis(10);
 const LONGEST_TICK: Duration = Duration::from_millis(50);
 /// Parts of a window in which viewers are served, so that they are no burst.
 const PHASES: u32 = 8;
+/// How often it moves in vain without work.
+const LOOK_UP: Duration = Duration::from_millis(100);
 const SWEEP: Duration = Duration::from_secs(1);
 
 /// Runs for ever.
@@ -21,8 +23,16 @@ pub async fn run(shard: Rc<Shard>) {
     let (sender, receiver) = local_channel::new_bounded(1);
     shard.on_wake(sender);
     loop {
-        if receiver.recv().await.is_none() {
-            return;
+        let woken = async { Some(receiver.recv().await) };
+        // So that other tasks of the executor wait no longer where it sleeps over them, see `pause`.
+        let looks_up = async {
+            pause(LOOK_UP).await;
+            None
+        };
+        match or(woken, looks_up).await {
+            Some(Some(())) => {}
+            Some(None) => return,
+            None => continue,
         }
         let mut last = Instant::now();
         let mut elapsed = TICK;
