@@ -115,14 +115,15 @@ impl Host {
         format!("rtmp://127.0.0.1:{}/{stream}", self.rtmp)
     }
 
-    /// What the server says of a metric without labels.
+    /// What the server says of a metric, over all its labels.
     pub fn metric(&self, name: &str) -> Result<f64, HostError> {
         let mut socket = TcpStream::connect((Ipv4Addr::LOCALHOST, self.api))?;
         socket.write_all(b"GET /metrics HTTP/1.0\r\n\r\n")?;
         let mut answer = String::new();
         socket.read_to_string(&mut answer)?;
-        let value = answer.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse().ok());
-        value.ok_or_else(|| HostError::Metric(name.into()))
+        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(['{', ' ']));
+        let values = answer.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        values.reduce(|sum, value| sum + value).ok_or_else(|| HostError::Metric(name.into()))
     }
 
     /// One stream, of `kbps` with its sound, 25 pictures a second and a keyframe every two.

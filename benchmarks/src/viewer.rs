@@ -144,7 +144,9 @@ impl ViewerError {
     pub fn is_refusal(&self) -> bool {
         match self {
             Self::Http(HttpError::Status(status)) => status.starts_with("503"),
-            Self::Client(ClientError::Refused { code, .. }) => code == "NetStream.Play.Failed",
+            Self::Client(ClientError::Refused { code, description }) => {
+                code == "NetStream.Play.Failed" && description.contains("full")
+            }
             _ => false,
         }
     }

@@ -73,6 +73,8 @@ pub enum Refusal {
     StreamBusy(String),
     #[error("the server is full")]
     Full,
+    #[error("the server has no place for another stream")]
+    NoPlace,
     /// As `Full`, but it knows another one.
     #[error("the server is full, {0} is not")]
     Elsewhere(Elsewhere),

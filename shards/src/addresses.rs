@@ -16,7 +16,7 @@ struct Counts {
     total: usize,
 }
 
-/// One of its address, while it lives.
+/// A place that an address has until this is dropped.
 pub struct Counted {
     of: Addresses,
     place: IpAddr,

@@ -51,7 +51,7 @@ pub struct Connection {
     pub parting: Cell<Option<Box<[u8]>>>,
     /// Its place in its audience.
     pub place: Cell<usize>,
-    /// It is on its audience's list for every tick.
+    /// It is on its audience's list of those looked at apart from their turns.
     pub hurried: Cell<bool>,
     /// Since when the kernel takes nothing, and when it is to be asked again.
     blocked: Cell<Option<(Instant, Instant)>>,
@@ -99,7 +99,7 @@ pub enum Flow {
 
 /// A viewer that takes nothing for so long, while there is something for it, is gone.
 const STALL: Duration = Duration::from_secs(30);
-/// A blocked connection is asked again when it has been so for another so many parts of that time,
+/// A blocked connection rests for one in so many parts of the time for which it is blocked,
 const PATIENCE: u32 = 4;
 /// within these bounds.
 const PAUSE: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(1_280);
@@ -184,7 +184,10 @@ impl Connection {
         }
         drop(cursor);
         match self.socket.flush() {
-            Ok(()) => Flow::Drained,
+            Ok(()) => {
+                self.blocked.set(None);
+                Flow::Drained
+            }
             Err(error) => self.unsent(&error),
         }
     }

@@ -61,9 +61,10 @@ pub enum Mail {
         key: StreamKey,
         from: usize,
     },
-    /// From the home to one that would subscribe: it has too many streams.
+    /// From the home to one that would subscribe: it cannot.
     NoPlace {
         key: StreamKey,
+        why: &'static str,
     },
     /// From the home to a subscriber.
     Units {
@@ -198,7 +199,7 @@ impl Mail {
             | Mail::Unpublish { key, .. }
             | Mail::Subscribe { key, .. }
             | Mail::Unsubscribe { key, .. }
-            | Mail::NoPlace { key }
+            | Mail::NoPlace { key, .. }
             | Mail::Units { key, .. }
             | Mail::Published { key }
             | Mail::Unpublished { key, .. }

@@ -12,9 +12,10 @@ use std::{
 const BEHIND: [Duration; 4] =
     [Duration::ZERO, Duration::from_millis(10), Duration::from_millis(100), Duration::from_secs(1)];
 
-/// Sleeps like [`glommio::timer::sleep`], where that may last for ever: an executor of glommio 0.9 that has no CPU for
-/// longer than its preemption timer, after the timer of a task fired and before the task runs, goes to sleep over it
-/// until something else happens. So there are more timers, which only fire then.
+/// Sleeps for `length`. [`glommio::timer::sleep`] may never end: an executor of glommio 0.9 that has no CPU for longer
+/// than its preemption timer, after the timer of a task fired and before the task runs, goes to sleep over it until
+/// something else happens. So there are more timers, which only fire then. Where others pause like this all the time,
+/// as the hand of a shard does, plain sleeps are woken too.
 pub async fn pause(length: Duration) {
     let mut timers = BEHIND.map(|more| Timer::new(length + more));
     poll_fn(|cx| {

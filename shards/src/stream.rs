@@ -202,8 +202,8 @@ pub struct Stream {
     /// Bytes sent to viewers that have left.
     pub sent_before: u64,
     pub idle_since: Option<Instant>,
-    /// What the newest client does: mostly what the next one does too.
-    newest_part: Option<Arc<Part>>,
+    /// What the newest viewer of each wire does: mostly what the next one does too.
+    newest_parts: [Option<Arc<Part>>; WIRES],
     pub meter_in: Meter,
     pub meter_out: Meter,
     prologue: Arc<Prologue>,
@@ -265,7 +265,7 @@ impl Stream {
             received: 0,
             sent_before: 0,
             idle_since: None,
-            newest_part: None,
+            newest_parts: [const { None }; WIRES],
             meter_in: Meter::default(),
             meter_out: Meter::default(),
             prologue: Arc::default(),
@@ -274,8 +274,10 @@ impl Stream {
 
     /// The part of another client; those that do the same share theirs.
     pub fn share(&mut self, part: Part) -> Arc<Part> {
-        let newest = self.newest_part.take().filter(|newest| **newest == part).unwrap_or_else(|| Arc::new(part));
-        self.newest_part.insert(newest).clone()
+        let Some(wire) = part.wire else { return Arc::new(part) };
+        let slot = &mut self.newest_parts[wire as usize];
+        let newest = slot.take().filter(|newest| **newest == part).unwrap_or_else(|| Arc::new(part));
+        slot.insert(newest).clone()
     }
 
     /// For the log.
@@ -511,11 +513,17 @@ impl Stream {
 
     /// At home: forgets a window of segments whose publisher has long gone.
     pub fn dispose(&mut self, now: Instant) {
+        if self.hls().is_some_and(|hls| hls.is_over(now)) {
+            self.forget_hls("no publisher came back");
+        }
+    }
+
+    pub fn forget_hls(&mut self, why: &str) {
         if let Role::Home(home) = &mut self.role
-            && let Some(hls) = home.hls.take_if(|hls| hls.is_over(now))
+            && let Some(hls) = home.hls.take()
         {
             hls.dispose();
-            info!("{} HLS is removed: no publisher came back", self.key);
+            info!("{} HLS is removed: {why}", self.key);
         }
     }
 
@@ -625,8 +633,13 @@ impl Stream {
 
     /// Nobody publishes, plays or subscribes, and there is nothing to fetch.
     pub fn is_idle(&self) -> bool {
+        self.hls().is_none() && self.is_spare()
+    }
+
+    /// Nobody publishes, plays or subscribes: all there may be is a window of segments.
+    pub fn is_spare(&self) -> bool {
         let in_use = match &self.role {
-            Role::Home(home) => home.publication.is_some() || !home.subscribers.is_empty() || home.hls.is_some(),
+            Role::Home(home) => home.publication.is_some() || !home.subscribers.is_empty(),
             Role::Mirror { .. } => false,
         };
         !in_use && self.viewers().next().is_none()

@@ -365,7 +365,7 @@ impl From<Refusal> for Fault {
             Refusal::Rejected(_) => Fault::new(StatusCode::UNAUTHORIZED, 3064, "HttpResponseCode", refusal.to_string()),
             Refusal::Denied(_) => Fault::new(StatusCode::FORBIDDEN, 1053, "SecurityDeny", refusal.to_string()),
             Refusal::NoVhost(_) => Fault::new(StatusCode::NOT_FOUND, 2014, "NoVhost", refusal.to_string()),
-            Refusal::Full | Refusal::Elsewhere(_) => {
+            Refusal::Full | Refusal::NoPlace | Refusal::Elsewhere(_) => {
                 Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", refusal.to_string())
             }
             Refusal::Other(_) => {

@@ -14,7 +14,7 @@ pub const TICK: Duration = Duration::from_millis(10);
 const LONGEST_TICK: Duration = Duration::from_millis(50);
 /// Parts of a window in which viewers are served, so that they are no burst.
 const PHASES: u32 = 8;
-/// How often it moves in vain without work.
+/// How often an idle hand wakes the executor, see [`pause`].
 const LOOK_UP: Duration = Duration::from_millis(100);
 const SWEEP: Duration = Duration::from_secs(1);
 

@@ -98,12 +98,14 @@ async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'
         }
         return None;
     };
-    if head.method != "HEAD" && shard.room("http", &seat::key(vhost, &request), connection.peer.get()).is_err() {
+    if head.method != "HEAD"
+        && let Err(why) = shard.room("http", &seat::key(vhost, &request), connection.peer.get())
+    {
         return refuse(
             connection,
             &match &config.circuit_breaker.redirect_http {
-                Some(other) => format!("302 Found\r\nLocation: {other}{}", head.target),
-                None => "503 Service Unavailable\r\nRetry-After: 5".into(),
+                Some(other) if why == Refusal::Full => format!("302 Found\r\nLocation: {other}{}", head.target),
+                _ => "503 Service Unavailable\r\nRetry-After: 5".into(),
             },
         );
     }

@@ -162,12 +162,17 @@ impl Driver<'_> {
                     let verdict = match self.seat.shard.room("rtmp", &key, peer) {
                         Ok(()) => self.seat.admit(vhost, Deed::Play, &request).await,
                         Err(refusal) => Verdict::Refused(match &config.circuit_breaker.redirect_rtmp {
-                            Some(base) => Refusal::Elsewhere(url::elsewhere(base, &vhost.name, &request)),
-                            None => refusal,
+                            Some(base) if refusal == Refusal::Full => {
+                                Refusal::Elsewhere(url::elsewhere(base, &vhost.name, &request))
+                            }
+                            _ => refusal,
                         }),
                     };
                     if verdict == Verdict::Allowed {
-                        // A reload may have changed it since the player connected, or since the tape was made.
+                        // A reload may have changed it since the player connected, while hooks were asked, or since the
+                        // tape was made.
+                        let config = self.seat.shard.config();
+                        let vhost = config.vhost(&request.vhost).unwrap_or(vhost);
                         self.session.set_chunk_size(self.seat.shard.chunk_size(&key, vhost));
                         self.cue = Some(request);
                     }

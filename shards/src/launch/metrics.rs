@@ -61,7 +61,7 @@ const METRICS: [(&str, &str); 58] = [
     ("shardcast_viewer_skips_total", "Skips of viewers that were too far behind."),
     ("shardcast_viewers", "Viewers on the shard, those by HLS not among them."),
     ("shardcast_viewers_given_up_total", "Viewers closed because they did not read what they were sent."),
-    ("shardcast_viewers_refused_total", "Viewers that a full server refused, by protocol."),
+    ("shardcast_viewers_refused_total", "Viewers that found no time or no place, by protocol."),
     ("shardcast_window_seconds", "How long frames gather at the least, as the shard has time for."),
 ];
 

@@ -22,6 +22,7 @@ use crate::{
     log,
     mesh::{self, Ends, Mesh},
     net::{certificates::CertificateError, doors::Endpoint, port, sys},
+    pause::pause,
     shard::{Common, Shard},
 };
 use glommio::{channels::local_channel, spawn_local, timer::sleep};
@@ -286,7 +287,7 @@ async fn control(
     let parted = Instant::now() + PARTING;
     while Instant::now() < parted {
         control.deliver();
-        sleep(Duration::from_millis(20)).await;
+        pause(Duration::from_millis(20)).await;
     }
 }
 

@@ -57,17 +57,19 @@ impl Shard {
             }
             Mail::Subscribe { key, from } => {
                 let config = self.config();
-                let Some(vhost) = config.vhost(key.vhost()).filter(|_| self.has_place(&key)) else {
-                    return self.post(from, Mail::NoPlace { key });
+                let vhost = config.vhost(key.vhost());
+                let Some(vhost) = vhost.filter(|_| self.has_place(&key)) else {
+                    let why = if vhost.is_none() { "knows no such vhost" } else { "has too many streams" };
+                    return self.post(from, Mail::NoPlace { key, why });
                 };
                 self.with_stream(&key, vhost, |stream| stream.subscribe(from, &self.mesh));
                 self.wake();
             }
-            Mail::NoPlace { key } => self.with_known(&key, |stream| {
+            Mail::NoPlace { key, why } => self.with_known(&key, |stream| {
                 if let Role::Mirror { subscribed, .. } = &mut stream.role {
                     *subscribed = false;
                 }
-                stream.viewers().for_each(|viewer| viewer.close("its home shard has too many streams".into()));
+                stream.viewers().for_each(|viewer| viewer.close(format!("its home shard {why}")));
             }),
             Mail::Unsubscribe { key, from } => {
                 self.with_known(&key, |stream| stream.unsubscribe(from));

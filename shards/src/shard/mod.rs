@@ -228,13 +228,16 @@ impl Shard {
     /// Whether another viewer, by `protocol`, finds time here, and its stream a place; one that does not is counted
     /// and told.
     pub fn room(&self, protocol: &'static str, key: &StreamKey, peer: SocketAddr) -> Result<(), Refusal> {
-        if self.board.is_full(self.index()) {
+        let refusal = if self.board.is_full(self.index()) {
             info!("viewer {peer} refused: shard {} is full, its ticks are {} ms late", self.index(), self.late_ms());
+            Refusal::Full
         } else if self.has_place(key) {
             return Ok(());
-        }
+        } else {
+            Refusal::NoPlace
+        };
         metrics::counter!("shardcast_viewers_refused_total", "protocol" => protocol).increment(1);
-        Err(Refusal::Full)
+        Err(refusal)
     }
 
     fn late_ms(&self) -> u128 {
@@ -303,15 +306,21 @@ impl Shard {
         *self.quit.borrow_mut() = Some(sender);
     }
 
-    /// The stream is here or may be; one that may not is counted and told.
+    /// The stream is here or may be, perhaps in the place of one that nobody uses; one that may not is counted and told.
     pub fn has_place(&self, key: &StreamKey) -> bool {
-        let (streams, most) = (self.streams.borrow(), self.config().max_streams_per_shard);
-        let has = streams.len() < most || streams.contains_key(key);
-        if !has {
-            metrics::counter!("shardcast_streams_refused_total").increment(1);
-            warn!("{key} refused: max_streams_per_shard of {most} reached on shard {}", self.index());
+        let (mut streams, most) = (self.streams.borrow_mut(), self.config().max_streams_per_shard);
+        if streams.len() < most || streams.contains_key(key) {
+            return true;
         }
-        has
+        let spare = streams.values().find(|stream| stream.is_spare()).map(|stream| stream.key.clone());
+        if let Some(mut spare) = spare.and_then(|key| streams.remove(&key)) {
+            spare.forget_hls("another stream needs its place");
+            self.part_from(&spare);
+            return true;
+        }
+        metrics::counter!("shardcast_streams_refused_total").increment(1);
+        warn!("{key} refused: max_streams_per_shard of {most} reached on shard {}", self.index());
+        false
     }
 
     /// Drops a stream that nobody uses and that never had a frame: names are cheap to invent.

@@ -23,7 +23,7 @@ use tracing::error;
 
 /// A home that does not answer in this time has nothing.
 pub const FETCH_TIME: Duration = Duration::from_secs(2);
-/// One publishes nothing there.
+/// In which it says whether it takes a publisher.
 pub const VERDICT_TIME: Duration = Duration::from_secs(5);
 /// Who is asked has a time of its own for each call; this bounds the wait for a turn too.
 const CONSULT_TIME: Duration = Duration::from_secs(300);
@@ -93,7 +93,7 @@ impl Shard {
         let config = self.config();
         let verdict = match config.vhost(publication.key.vhost()) {
             None => Verdict::Refused(Refusal::NoVhost(publication.key.vhost().into())),
-            Some(_) if !self.has_place(&publication.key) => Verdict::Refused(Refusal::Full),
+            Some(_) if !self.has_place(&publication.key) => Verdict::Refused(Refusal::NoPlace),
             Some(vhost) => self.with_stream(&publication.key.clone(), vhost, |stream| {
                 let client = Arc::new(Client::of(&publication));
                 match stream.publish(publication, vhost.rtc, &self.mesh) {

@@ -216,7 +216,8 @@ fn frames_gather_where_a_conf_wants_it() {
     let [at_once, adaptive, gathered] = settings.map(reads_a_second);
     eprintln!("reads a second: {at_once:.1} with min_latency, {adaptive:.1} adaptive, {gathered:.1} with 1 s");
     // On a busy machine the viewer finds several frames at once as well, but not a second's.
-    assert!(at_once > 4.0 * gathered && adaptive > 4.0 * gathered, "{at_once} {adaptive} {gathered}");
+    let often = [at_once, adaptive].iter().all(|reads| *reads > 4.0 * gathered);
+    assert!(often && at_once > 4.0 && gathered > 0.5, "{at_once} {adaptive} {gathered}");
 }
 
 fn run(arguments: &[&str], conf: Option<&str>) -> Output {

@@ -12,7 +12,9 @@ use crate::{
 };
 use serde::Serialize;
 use serde_json::{Value, json};
+use shardcast_engine::key::StreamKey;
 use shardcast_protocols::session;
+use std::collections::HashMap;
 
 /// SRS's error number for a client that is not there.
 const CLIENT_NOT_FOUND: u64 = 2049;
@@ -43,13 +45,12 @@ pub async fn clients(control: &Control, id: &str, query: &str) -> Answer {
     clients.dedup_by(|(_, _, other), (_, _, client)| client.id == other.id);
     answer.reserve(clients.len().min(Page::of(query).count) * OBJECT_BYTES);
     answer.extend_from_slice(b",\"clients\":[");
-    let mut common: Option<Common> = None;
+    let mut common: HashMap<_, Common> = HashMap::new();
     for (nth, (_, shard, client)) in Page::of(query).cut(clients.into_iter()).enumerate() {
         if nth > 0 {
             answer.push(b',');
         }
-        let known = common.take().filter(|common| common.fits(&client.part));
-        let common = common.insert(known.unwrap_or_else(|| Common::of(&client.part)));
+        let common = common.entry(shown(&client.part)).or_insert_with(|| Common::of(&client.part));
         write(&mut answer, shard, client, common);
     }
     answer.extend_from_slice(b"]}");
@@ -76,38 +77,39 @@ fn start(id: &str) -> u64 {
     u64::from_be_bytes(start)
 }
 
+/// What of a client's part is shown.
+fn shown(part: &Part) -> (&StreamKey, [&str; 5], bool) {
+    let Part { key, request, publishes, .. } = part;
+    let name = hooks::name(key, request);
+    (key, [&request.page_url, &request.swf_url, &request.tc_url, name, kind(request.client)], *publishes)
+}
+
 /// What clients that do the same have in common, as JSON.
-struct Common<'a> {
-    part: &'a Part,
+struct Common {
     before_ip: String,
     after_ip: String,
 }
 
-impl<'a> Common<'a> {
-    fn of(part: &'a Part) -> Self {
-        let Part { key, request, publishes, .. } = part;
+impl Common {
+    fn of(part: &Part) -> Self {
+        let (key, [page, swf, url, name, kind], publishes) = shown(part);
         let inside = |object: Value| object.to_string().trim_start_matches('{').trim_end_matches('}').to_owned();
         let stream = inside(json!({ "vhost": vhost_id(key.vhost()), "stream": stream::id(key) }));
         let rest = inside(json!({
-            "pageUrl": request.page_url,
-            "swfUrl": request.swf_url,
-            "tcUrl": request.tc_url,
+            "pageUrl": page,
+            "swfUrl": swf,
+            "tcUrl": url,
             "url": key.to_string(),
-            "name": hooks::name(key, request),
-            "type": kind(request.client),
+            "name": name,
+            "type": kind,
             "publish": publishes,
         }));
-        Self { part, before_ip: format!(",{stream},\"ip\":"), after_ip: format!(",{rest},\"alive\":") }
-    }
-
-    fn fits(&self, part: &Part) -> bool {
-        // Most viewers of a stream on a shard have one part.
-        std::ptr::eq(self.part, part) || *self.part == *part
+        Self { before_ip: format!(",{stream},\"ip\":"), after_ip: format!(",{rest},\"alive\":") }
     }
 }
 
 /// SRS's members, then ours. Written as it is: there may be ten thousand, and the media have the CPUs.
-fn write(to: &mut Vec<u8>, shard: Option<usize>, client: &snapshot::Client, common: &Common<'_>) {
+fn write(to: &mut Vec<u8>, shard: Option<usize>, client: &snapshot::Client, common: &Common) {
     put(to, "{\"id\":", &client.id);
     put(to, &common.before_ip, client.ip);
     put(to, &common.after_ip, client.alive.as_secs());
