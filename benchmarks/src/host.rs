@@ -77,6 +77,8 @@ impl Host {
             ("SRS_HTTP_API_LISTEN", at(api)),
             ("SRS_SRT_SERVER_LISTEN", at(srt)),
             ("SRS_RTC_SERVER_LISTEN", at(rtc)),
+            // On without a conf, and no part of what is measured.
+            ("SRS_VHOST_HLS_ENABLED", "off".into()),
             ("SRS_DAEMON", "off".into()),
             ("SRS_LOG_TANK", "console".into()),
             ("SRS_PID", file("pid")),

@@ -88,14 +88,14 @@ const ROWS: [Row; 11] = [
     Row { name: "rtmp-idle-100", number: 100, ..IDLE },
     Row { name: "rtmp-adaptive", number: 5000, kbps: 240, whole: false, ..IDLE },
 ];
-/// Longer than `queue_length`.
-const FILL_S: u32 = 12;
+/// Longer than twice `queue_length`: so much of a stream is kept.
+const FILL_S: u32 = 22;
 const RIVAL: &str = "rtmp-nginx";
 const RIVAL_NUMBER: u32 = 1000;
 /// More than one core can send, so that admission has to end it.
-const RAMP: Row = Row { name: "http-ramp", number: 12_000, kbps: 4000, whole: true, ..FIXED };
+const RAMP: Row = Row { name: "http-ramp", number: 12_000, kbps: 8000, whole: true, ..FIXED };
 const RAMP_S: u32 = 60;
-const TWO: Row = Row { name: "http-two-shards", number: 1000, ..FIXED };
+const TWO: Row = Row { name: "http-two-shards", number: 10_000, ..FIXED };
 const CROWD: &str = "http-crowd";
 const CROWD_NUMBER: u32 = 2000;
 const PUBLISHERS: &str = "publishers";
