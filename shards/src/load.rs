@@ -6,11 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
+/// Of the load that makes a shard full: with this much it takes viewers again.
+const RELIEVED: f64 = 0.95;
+
 /// The share of a core that the calling thread had between its last two samples.
 #[derive(Default)]
 pub struct Load {
     last: Option<(Instant, Duration)>,
     share: f64,
+    mean: f64,
 }
 
 impl Load {
@@ -22,6 +26,7 @@ impl Load {
             let wall = now.saturating_duration_since(then).as_secs_f64();
             if wall > 0.0 {
                 self.share = (used.saturating_sub(before).as_secs_f64() / wall).min(1.0);
+                self.mean = (self.mean + self.share) / 2.0;
             }
         }
     }
@@ -29,6 +34,11 @@ impl Load {
     /// 0 to 1.
     pub fn share(&self) -> f64 {
         self.share
+    }
+
+    /// Of late it was more than `limit`, 0 to 1; for one that `was` over, more than nearly that.
+    pub fn is_over(&self, limit: f64, was: bool) -> bool {
+        self.mean > if was { limit * RELIEVED } else { limit }
     }
 }
 
@@ -170,6 +180,21 @@ mod tests {
         assert!(!late.is_over(limit, false) && late.is_over(limit, true), "{:?}", late.mean());
         run(&mut late, 300, ms(10), ms(10));
         assert!(!late.is_over(limit, true), "{:?}", late.mean());
+    }
+
+    #[test]
+    fn one_busy_second_is_no_overload() {
+        let over = |load: &Load, was| load.is_over(0.9, was);
+        let mut load = Load { mean: 0.5, ..Load::default() };
+        let second = |load: &mut Load, share: f64| load.mean = (load.mean + share) / 2.0;
+        second(&mut load, 1.0);
+        assert!(!over(&load, false), "{}", load.mean);
+        (0..3).for_each(|_| second(&mut load, 1.0));
+        assert!(over(&load, false), "{}", load.mean);
+        (0..5).for_each(|_| second(&mut load, 0.87));
+        assert!(!over(&load, false) && over(&load, true), "{}", load.mean);
+        (0..5).for_each(|_| second(&mut load, 0.8));
+        assert!(!over(&load, true), "{}", load.mean);
     }
 
     #[test]

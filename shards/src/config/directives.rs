@@ -349,8 +349,8 @@ calls. About viewers by HLS `on_play` is asked where `hls_ctx` is on, as it is b
 - `shards` is ours: the number of cores that carry media, all by default.
 - `vhost.play.queue_length` is 10 seconds instead of 30. A viewer further behind than this continues at the
   newest keyframe.
-- `circuit_breaker.late_threshold` and `redirect` are ours, and what SRS's thresholds of CPU do there does not happen: a
-  shard whose ticks come later than this refuses new viewers (HTTP 503, `NetStream.Play.Failed`, SRT's overload, 503 for
+- `circuit_breaker.late_threshold`, `load_threshold` and `redirect` are ours, and what SRS's thresholds of CPU do there does
+  not happen: a shard whose ticks come later than this, or that has more of its core, refuses new viewers (HTTP 503, `NetStream.Play.Failed`, SRT's overload, 503 for
   an offer of WebRTC), or sends them elsewhere: those over HTTP (302) and by WebRTC (307) to the `redirect` of `http://` or
   `https://`, with the path they asked for behind it; players of RTMP (SRS's RTMP 302) to that of `rtmp://` or
   `rtmps://`, which is also the `tcUrl` of players that a graceful end asks to reconnect.

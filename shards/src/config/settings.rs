@@ -111,6 +111,8 @@ pub struct Config {
 pub struct CircuitBreaker {
     /// A shard whose ticks come later than this is full; `None`: none ever is.
     pub late_threshold: Option<Duration>,
+    /// With so much per cent of its core a shard is full too.
+    pub load_threshold: u64,
     /// Where viewers over HTTP and by WebRTC are sent then: the start of a URL, without a slash at its end.
     pub redirect_http: Option<String>,
     /// Where players of RTMP are.
@@ -224,8 +226,12 @@ impl Config {
 impl CircuitBreaker {
     fn of(scope: Scope) -> Result<Self, BadValue> {
         let late = scope.number("late_threshold")?.filter(|_| scope.flag("enabled"));
-        let mut breaker =
-            Self { late_threshold: late.map(Duration::from_millis), redirect_http: None, redirect_rtmp: None };
+        let mut breaker = Self {
+            late_threshold: late.map(Duration::from_millis),
+            load_threshold: scope.number("load_threshold")?.unwrap_or_default(),
+            redirect_http: None,
+            redirect_rtmp: None,
+        };
         for url in scope.list("redirect") {
             let rtmp = url.starts_with("rtmp://") || url.starts_with("rtmps://");
             let place = if rtmp { &mut breaker.redirect_rtmp } else { &mut breaker.redirect_http };

@@ -229,7 +229,7 @@ impl Shard {
     /// and told.
     pub fn room(&self, protocol: &'static str, key: &StreamKey, peer: SocketAddr) -> Result<(), Refusal> {
         let refusal = if self.board.is_full(self.index()) {
-            info!("viewer {peer} refused: shard {} is full, its ticks are {} ms late", self.index(), self.late_ms());
+            info!("viewer {peer} refused: shard {} is full, {}", self.index(), self.how_busy());
             Refusal::Full
         } else if self.has_place(key) {
             return Ok(());
@@ -240,8 +240,10 @@ impl Shard {
         Err(refusal)
     }
 
-    fn late_ms(&self) -> u128 {
-        self.late.borrow().mean().as_millis()
+    /// For the log.
+    fn how_busy(&self) -> String {
+        let (late, load) = (self.late.borrow().mean().as_millis(), self.load.borrow().share() * 100.0);
+        format!("its ticks are {late} ms late, it has {load:.0} % of its core")
     }
 
     pub fn dismiss(&self, connection: &Connection) {

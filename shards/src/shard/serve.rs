@@ -100,21 +100,22 @@ impl Shard {
 
     /// A tick came, `elapsed` after the last; the next follows after `pace`, none where there is nothing to do.
     pub(super) fn look_at_lateness(&self, elapsed: Duration, pace: Option<Duration>) {
-        let breaker = self.config.borrow().circuit_breaker.late_threshold;
+        let breaker = &self.config.borrow().circuit_breaker;
         let mut late = self.late.borrow_mut();
         match (sys::thread_time(), pace) {
             (Ok(used), Some(pace)) => late.note(elapsed, used, pace),
             _ => *late = Lateness::default(),
         }
         let was = self.board.is_full(self.index());
-        let is = breaker.is_some_and(|limit| late.is_over(limit, was));
+        let is_busy = self.load.borrow().is_over(breaker.load_threshold as f64 / 100.0, was);
+        let is = breaker.late_threshold.is_some_and(|limit| late.is_over(limit, was) || is_busy);
         drop(late);
         if is != was {
             self.board.tell_full(self.index(), is);
-            let (index, late) = (self.index(), self.late_ms());
+            let (index, how) = (self.index(), self.how_busy());
             match is {
-                true => warn!("shard {index} is full, its ticks are {late} ms late: new viewers are refused"),
-                false => info!("shard {index} takes viewers again, its ticks are {late} ms late"),
+                true => warn!("shard {index} is full, {how}: new viewers are refused"),
+                false => info!("shard {index} takes viewers again, {how}"),
             }
         }
     }

@@ -80,6 +80,19 @@ fn a_full_server_refuses_viewers_and_welcomes_publishers() {
 }
 
 #[test]
+fn a_shard_with_little_left_of_its_core_is_full() {
+    let conf = CONF.replace("late_threshold 0;", "late_threshold 60000; load_threshold 1;");
+    let server = Server::of_conf(&conf, 1);
+    let name = "live/busy";
+    let _publisher = Publisher::looping(&server, name, Media::Heavy);
+    server.wait_until_live(name);
+    let _viewers: Vec<_> = (0..4).map(|_| Viewer::open(server.ports.http, name)).collect();
+    server.wait_for_log(&["shard 0 is full", "% of its core: new viewers are refused"]);
+    assert_eq!(http::request(server.ports.http, "GET", "/live/busy.flv", &[]).status, 503);
+    server.stop();
+}
+
+#[test]
 fn a_full_server_sends_viewers_elsewhere_where_it_knows_another() {
     let conf =
         CONF.replace("late_threshold 0;", "late_threshold 0; redirect http://other.example:81/ rtmp://other.example;");
