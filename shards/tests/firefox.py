@@ -29,7 +29,7 @@ video.muted = true;
 document.body.append(video);
 const player = mpegts.createPlayer({ type: 'flv', isLive: true, url });
 window.played = { video, error: null };
-player.on(mpegts.Events.ERROR, (...words) => { window.played.error = words.join(' '); });
+player.on(mpegts.Events.ERROR, (...words) => { window.played.error = JSON.stringify(words); });
 player.attachMediaElement(video);
 player.load();
 video.play();

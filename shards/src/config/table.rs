@@ -182,7 +182,7 @@ pub static SECTIONS: &[Section] = &[
     section("circuit_breaker", &[
         acts("enabled", BoolOn, "on"),
         acts("late_threshold", Number(0, 60_000, "ms"), "100").env(&["SHARDCAST_CIRCUIT_BREAKER_LATE_THRESHOLD"]),
-        acts("load_threshold", Number(1, 100, "%"), "90").env(&["SHARDCAST_CIRCUIT_BREAKER_LOAD_THRESHOLD"]),
+        acts("load_threshold", Number(1, 100, "%"), "80").env(&["SHARDCAST_CIRCUIT_BREAKER_LOAD_THRESHOLD"]),
         acts("redirect", List, "").env(&["SHARDCAST_CIRCUIT_BREAKER_REDIRECT"]),
         accepted("high_threshold", Int(""), "90"),
         accepted("high_pulse", Int(""), "2"),

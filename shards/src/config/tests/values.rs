@@ -305,7 +305,7 @@ fn a_server_is_full_by_lateness_unless_that_is_off() {
     let breaker = |text: &str| load(&format!("circuit_breaker {{ {text} }} vhost v {{}}")).circuit_breaker;
     let of = |ms, [http, rtmp]: [Option<&str>; 2]| CircuitBreaker {
         late_threshold: Option::map(ms, Duration::from_millis),
-        load_threshold: 90,
+        load_threshold: 80,
         redirect_http: http.map(str::to_owned),
         redirect_rtmp: rtmp.map(str::to_owned),
     };
