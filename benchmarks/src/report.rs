@@ -161,8 +161,6 @@ fn viewers(options: &Options, row: &Row) -> Result<Value, ReportError> {
     let stalled = (number * row.stalled / 100).to_string();
     let fill = if row.whole { 0 } else { FILL_S }.to_string();
     let mut figures = at(options, row.way, number, row, &["--stall", &stalled, "--fill", &fill])?;
-    figures["stream_kbps"] = row.kbps.into();
-    figures["window_ms"] = row.window.into();
     if row.way == "https" {
         let plain = at(options, "http", number, row, &[])?;
         figures["of_plain"] = ratio(&figures, &plain);
@@ -184,7 +182,10 @@ fn at(options: &Options, way: &str, number: u32, row: &Row, more: &[&str]) -> Re
     let _publisher = host.publish(row.kbps)?;
     let mut arguments = host::viewers(&host, way, number, options.duration);
     arguments.extend(more.iter().map(|word| (*word).to_owned()));
-    Ok(Measurement::start("play", &arguments, true)?.wait()?)
+    let mut figures = Measurement::start("play", &arguments, true)?.wait()?;
+    figures["stream_kbps"] = row.kbps.into();
+    figures["window_ms"] = row.window.into();
+    Ok(figures)
 }
 
 /// What a viewer costs in `these`, as a share of `those`.
@@ -218,10 +219,7 @@ fn ramp(options: &Options) -> Result<Value, ReportError> {
     let bound = (2 * RAMP.window.unwrap_or_default()).to_string();
     let ramp = RAMP_S.to_string();
     let more = ["--ramp", &ramp, "--from-start", "--admission", "--gap-bound", &bound];
-    let mut figures = at(options, RAMP.way, RAMP.number, &RAMP, &more)?;
-    figures["stream_kbps"] = RAMP.kbps.into();
-    figures["window_ms"] = RAMP.window.into();
-    Ok(figures)
+    at(options, RAMP.way, RAMP.number, &RAMP, &more)
 }
 
 /// The same viewers of one shard, and of two of which the second has the tool's CPU.

@@ -26,12 +26,16 @@ const REVERSE: &str = "\x1b[7m";
 /// Streams with the worst lag and all skips of their viewers.
 const STREAMS: [Column; 8] = {
     let [stream, clients, received, sent, (picture, _, show_picture), sound] = streams::COLUMNS;
-    let delay: [Column; 2] = [
+    [
+        stream,
+        clients,
+        received,
+        sent,
         ("LAG ms", Right(7), |stream| number(&stream["lag_ms"])),
         ("SKIPS", Right(5), |stream| number(&stream["skips"])),
-    ];
-    let [lag, skips] = delay;
-    [stream, clients, received, sent, lag, skips, (picture, Left(37), show_picture), sound]
+        (picture, Left(37), show_picture),
+        sound,
+    ]
 };
 
 /// Until somebody quits.

@@ -16,7 +16,6 @@ use std::{
     cell::{Cell, RefCell},
     io::{self, IoSlice},
     net::SocketAddr,
-    ops::RangeInclusive,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -101,8 +100,9 @@ pub enum Flow {
 const STALL: Duration = Duration::from_secs(30);
 /// A blocked connection rests for one in so many parts of the time for which it is blocked,
 const PATIENCE: u32 = 4;
-/// within these bounds.
-const PAUSE: RangeInclusive<Duration> = Duration::from_millis(5)..=Duration::from_millis(1_280);
+/// so long at the least and at the most.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(5);
+const LONGEST_PAUSE: Duration = Duration::from_millis(1_280);
 
 impl Connection {
     pub fn new(id: String, number: u64, peer: SocketAddr, socket: Link, feed: Feed) -> Self {
@@ -220,7 +220,7 @@ impl Connection {
         if blocked > STALL {
             self.give_up(format!("took nothing for {} s", STALL.as_secs()));
         }
-        self.blocked.set(Some((since, now + (blocked / PATIENCE).clamp(*PAUSE.start(), *PAUSE.end()))));
+        self.blocked.set(Some((since, now + (blocked / PATIENCE).clamp(SHORTEST_PAUSE, LONGEST_PAUSE))));
     }
 
     /// The hand need not look at it yet.

@@ -25,10 +25,14 @@ impl Load {
         if let Some((then, before)) = self.last.replace((now, used)) {
             let wall = now.saturating_duration_since(then).as_secs_f64();
             if wall > 0.0 {
-                self.share = (used.saturating_sub(before).as_secs_f64() / wall).min(1.0);
-                self.mean = (self.mean + self.share) / 2.0;
+                self.note((used.saturating_sub(before).as_secs_f64() / wall).min(1.0));
             }
         }
+    }
+
+    fn note(&mut self, share: f64) {
+        self.share = share;
+        self.mean = (self.mean + share) / 2.0;
     }
 
     /// 0 to 1.
@@ -186,14 +190,13 @@ mod tests {
     fn one_busy_second_is_no_overload() {
         let over = |load: &Load, was| load.is_over(0.9, was);
         let mut load = Load { mean: 0.5, ..Load::default() };
-        let second = |load: &mut Load, share: f64| load.mean = (load.mean + share) / 2.0;
-        second(&mut load, 1.0);
+        load.note(1.0);
         assert!(!over(&load, false), "{}", load.mean);
-        (0..3).for_each(|_| second(&mut load, 1.0));
+        (0..3).for_each(|_| load.note(1.0));
         assert!(over(&load, false), "{}", load.mean);
-        (0..5).for_each(|_| second(&mut load, 0.87));
+        (0..5).for_each(|_| load.note(0.87));
         assert!(!over(&load, false) && over(&load, true), "{}", load.mean);
-        (0..5).for_each(|_| second(&mut load, 0.8));
+        (0..5).for_each(|_| load.note(0.8));
         assert!(!over(&load, true), "{}", load.mean);
     }
 

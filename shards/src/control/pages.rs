@@ -14,7 +14,7 @@ use hyper::{
     HeaderMap,
     header::{HeaderValue, RANGE},
 };
-use std::path::Path;
+use std::{borrow::Cow, path::Path};
 
 /// Path and content of each page that the binary carries.
 const BUILT_IN: &[(&str, &[u8])] = &[
@@ -42,13 +42,13 @@ pub async fn page(server: &HttpServer, path: &str, query: &str, headers: &Header
     }
     let content_type = content_type(&name);
     let file = server.dir.join(&name);
-    let mut headers = headers.clone();
+    let mut headers = Cow::Borrowed(headers);
     // As with SRS, who cannot send a header names the range of an MP4 in the query.
     if name.ends_with(".mp4")
         && let Some(range) = value(query, "range").or_else(|| value(query, "bytes"))
         && let Ok(range) = HeaderValue::from_str(&format!("bytes={range}"))
     {
-        headers.entry(RANGE).or_insert(range);
+        headers.to_mut().entry(RANGE).or_insert(range);
     }
     if let Some(opened) = executor().spawn_blocking(move || Opened::open(&file)).await {
         return Some(opened.answer(content_type, &headers));
