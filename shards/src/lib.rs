@@ -24,6 +24,7 @@ pub mod net;
 pub mod pause;
 pub mod query;
 pub mod record;
+pub mod refusal;
 pub mod requests;
 pub mod shard;
 pub mod sound;

@@ -33,6 +33,12 @@ pub fn decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
+/// A path with a part `..`, however its octets are encoded, or with a NUL.
+pub fn climbs(path: &str) -> bool {
+    let decoded = decode(path);
+    decoded.split(['/', '\\']).any(|part| part == "..") || decoded.contains('\0')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -43,6 +49,16 @@ mod tests {
         assert_eq!(raw("?app=live&stream=a%2fb", "stream"), Some("a%2fb"));
         assert_eq!(raw("?app=live", "app"), Some("live"));
         assert_eq!((value("streams=x&stream=", "stream"), raw("", "stream")), (None, None));
+    }
+
+    #[test]
+    fn paths_that_climb_are_known_in_every_encoding() {
+        for path in ["/..", "/../x", "/a/%2e%2e/x", "/a/.%2E", "/a%2f..%2fx", "/a/..\\x", "/a%5c..%5cx", "/a%00.flv"] {
+            assert!(climbs(path), "{path}");
+        }
+        for path in ["/", "/a..b.flv", "/...", "/a/...", "/.%252e/x", "/a/.b", "/%zz.."] {
+            assert!(!climbs(path), "{path}");
+        }
     }
 
     #[test]

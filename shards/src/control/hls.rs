@@ -3,7 +3,7 @@
 use super::{
     Control,
     api::Asked,
-    http::{Answer, text, with_type},
+    http::{Answer, refused, with_type},
     viewers::{self, Entry},
 };
 use crate::{
@@ -13,7 +13,7 @@ use crate::{
     query::{self, value},
 };
 use hyper::{
-    Method, StatusCode,
+    Method,
     header::{CACHE_CONTROL, HeaderValue},
 };
 use shardcast_engine::key::StreamKey;
@@ -35,7 +35,7 @@ pub async fn answer(control: &Control, request: &Asked<'_>) -> Option<Answer> {
     for ip in [Some(request.ip), request.told].into_iter().flatten() {
         if let Verdict::Refused(why) = access::judge(vhost, Deed::Play, ip, vhost.refer.of_http(request.page)) {
             info!("HLS request of {ip} for {key} refused: {why}");
-            return Some(text(StatusCode::FORBIDDEN, "Forbidden"));
+            return Some(refused(&why));
         }
     }
     let content = control.fetch(&key, &path).await?;

@@ -12,7 +12,8 @@ use super::{
 use crate::{
     access,
     net::tls::{self, Stream},
-    query::value,
+    query::{climbs, value},
+    refusal,
 };
 use bytes::Bytes;
 use futures_lite::FutureExt;
@@ -26,6 +27,7 @@ use hyper::{
 };
 use serde::Serialize;
 use serde_json::ser::{Formatter, Serializer};
+use shardcast_protocols::session::Refusal;
 use std::{
     cell::Cell,
     io,
@@ -36,6 +38,9 @@ use std::{
 use tracing::{debug, info};
 
 pub type Answer = Response<Body>;
+
+/// To who asks for a path that leads upwards, as SRS calls it.
+pub const BAD_PATH: &str = "4002: HttpUrlNotClean: the path has .. in it\n";
 
 /// A connection on which nothing moves for so long is closed.
 const IDLE: Duration = Duration::from_secs(15);
@@ -90,13 +95,18 @@ async fn answer(
         Some(method) => Method::from_bytes(method.as_bytes()).unwrap_or_default(),
         None => request.method().clone(),
     };
+    if climbs(&path) {
+        let mut answer = text(StatusCode::BAD_REQUEST, BAD_PATH);
+        answer.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        return Ok(answer);
+    }
     let auth = config.http_api.auth.as_ref().filter(|auth| auth::is_guarded(auth, &path));
     let mut answer = match auth.map(|auth| (auth, auth::check(auth, request.headers()))) {
         _ if request.method() == Method::OPTIONS && crossdomain => Response::new(Body::default()),
         Some((auth, Err(denied))) => {
             metrics::counter!("shardcast_api_denied_total").increment(1);
             info!("API request of {peer} for {path} refused: {denied}");
-            refused(auth::challenge(auth, denied))
+            unauthorized(auth::challenge(auth, denied))
         }
         _ => route(control, request, &method, &query, peer, own_port).await,
     };
@@ -212,7 +222,7 @@ pub fn as_srs(value: &impl Serialize) -> String {
     String::from_utf8(bytes).unwrap_or_default()
 }
 
-fn refused(challenge: Option<HeaderValue>) -> Answer {
+fn unauthorized(challenge: Option<HeaderValue>) -> Answer {
     let mut answer = Response::new(Body::default());
     *answer.status_mut() = StatusCode::UNAUTHORIZED;
     if let Some(challenge) = challenge {
@@ -237,6 +247,16 @@ pub fn with_type(content_type: &'static str, body: impl Into<Body>) -> Answer {
 pub fn text(status: StatusCode, words: impl Into<Body>) -> Answer {
     let mut answer = with_type("text/plain; charset=utf-8", words);
     *answer.status_mut() = status;
+    answer
+}
+
+/// To one who may not play.
+pub fn refused(why: &Refusal) -> Answer {
+    let (status, words) = refusal::words(why);
+    let mut answer = text(status, words);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+    }
     answer
 }
 

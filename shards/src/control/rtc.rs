@@ -19,6 +19,7 @@ use crate::{
     },
     mesh::Mail,
     query::value,
+    refusal,
     shard::{VERDICT_TIME, random_id},
     stream::Publication,
 };
@@ -360,18 +361,8 @@ async fn publish(
 
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
-        match &refusal {
-            Refusal::StreamBusy(_) => Fault::new(StatusCode::CONFLICT, 5020, "RtcStreamBusy", refusal.to_string()),
-            Refusal::Rejected(_) => Fault::new(StatusCode::UNAUTHORIZED, 3064, "HttpResponseCode", refusal.to_string()),
-            Refusal::Denied(_) => Fault::new(StatusCode::FORBIDDEN, 1053, "SecurityDeny", refusal.to_string()),
-            Refusal::NoVhost(_) => Fault::new(StatusCode::NOT_FOUND, 2014, "NoVhost", refusal.to_string()),
-            Refusal::Full | Refusal::NoPlace | Refusal::Elsewhere(_) => {
-                Fault::new(StatusCode::SERVICE_UNAVAILABLE, 1074, "ConnectionsExceed", refusal.to_string())
-            }
-            Refusal::Other(_) => {
-                Fault::new(StatusCode::INTERNAL_SERVER_ERROR, 1098, "StreamDisposing", refusal.to_string())
-            }
-        }
+        let (status, code, name) = refusal::error(&refusal);
+        Fault::new(status, code, name, refusal.to_string())
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{
     Control,
     api::Asked,
-    http::{Answer, redirect, text},
+    http::{Answer, redirect, refused, text},
     snapshot,
 };
 use crate::{
@@ -18,12 +18,9 @@ use crate::{
     query::value,
     shard::random_id,
 };
-use hyper::{
-    StatusCode,
-    header::{HeaderValue, RETRY_AFTER},
-};
+use hyper::StatusCode;
 use shardcast_engine::key::StreamKey;
-use shardcast_protocols::session::{Client, Request, Verdict};
+use shardcast_protocols::session::{Client, Refusal, Request, Verdict};
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
@@ -82,18 +79,18 @@ impl Control {
             return entry;
         }
         let ip = request.told.unwrap_or(request.ip).to_canonical();
-        let refused = || metrics::counter!("shardcast_viewers_refused_total", "protocol" => "hls").increment(1);
+        let count = || metrics::counter!("shardcast_viewers_refused_total", "protocol" => "hls").increment(1);
         if self.board.are_all_full() {
-            refused();
+            count();
             info!("viewer {ip} of {key} refused: all shards are full");
             let elsewhere = &self.config().circuit_breaker.redirect_http;
             let other = |base| redirect(StatusCode::FOUND, &format!("{base}{}", request.path), request.query);
-            return Entry::Refused(elsewhere.as_ref().map_or_else(unavailable, other));
+            return Entry::Refused(elsewhere.as_ref().map_or_else(|| refused(&Refusal::Full), other));
         }
         let Some(counted) = self.viewers.addresses.share(request.ip, VIEWERS) else {
-            refused();
+            count();
             warn!("viewer {ip} of {key} refused: {} play by HLS, too many of them from there", self.viewers.len());
-            return Entry::Refused(unavailable());
+            return Entry::Refused(refused(&Refusal::Full));
         };
         let id = brought.clone().unwrap_or_else(random_id);
         let asked = Arc::new(Request {
@@ -110,7 +107,7 @@ impl Control {
         let (start, end) = Deed::Play.events();
         if let Verdict::Refused(why) = self.consult(&Call { event: start, client: client.clone() }).await {
             info!(cid = %id, "{ip} may not play {key} by HLS: {why}");
-            return Entry::Refused(text(StatusCode::UNAUTHORIZED, "Unauthorized"));
+            return Entry::Refused(refused(&why));
         }
         // The player may have asked twice meanwhile.
         if let Some(entry) = brought.as_ref().and_then(|id| self.viewers.look(id, patience)) {
@@ -251,12 +248,6 @@ impl Viewer {
 /// What who was kicked gets, in SRS's words.
 pub fn over(id: &str) -> Answer {
     text(StatusCode::NOT_FOUND, format!("HLS stream {id} is EOF"))
-}
-
-fn unavailable() -> Answer {
-    let mut answer = text(StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable");
-    answer.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-    answer
 }
 
 /// Fit for a log and a playlist.

@@ -6,8 +6,9 @@ use crate::{
     access::{self, Deed},
     config::{Config, Vhost},
     connection::{Closed, Connection, Flow},
+    control::{CORS, http::BAD_PATH},
     mesh::Handover,
-    query,
+    query, refusal,
     shard::Shard,
     stream::Wire,
 };
@@ -69,9 +70,11 @@ async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'
     let head = loop {
         match parse(&read) {
             Ok(Some(head)) => break head,
-            Ok(None) if read.len() > HEAD_BYTES => return refuse(connection, "431 Request Header Fields Too Large"),
+            Ok(None) if read.len() > HEAD_BYTES => {
+                return refuse(connection, "431 Request Header Fields Too Large", "");
+            }
             Ok(None) => {}
-            Err(_) => return refuse(connection, "400 Bad Request"),
+            Err(_) => return refuse(connection, "400 Bad Request", ""),
         }
         let more = connection.socket.read(&shard.buffer, |bytes| read.extend_from_slice(bytes)).await;
         if !matches!(more, Ok(Some(()))) {
@@ -83,7 +86,16 @@ async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'
         connection.received.set(read.len() as u64);
     };
     connection.deadline.set(None);
+    if query::climbs(head.target.split('?').next().unwrap_or_default()) {
+        return refuse(connection, "400 Bad Request", BAD_PATH);
+    }
     let config = shard.config();
+    let crossdomain = config.http_server.crossdomain;
+    let refuse_to = |why: &Refusal, more: &str| {
+        let (status, words) = refusal::words(why);
+        let words = if head.method == "HEAD" { "" } else { &words };
+        refuse(connection, &format!("{status}{more}{}", cors(&head, crossdomain)), words)
+    };
     let wanted = match live(&config, &head) {
         Some((vhost, _, Body::Ts)) if is_segment(shard, vhost, &head.path).await => None,
         wanted => wanted,
@@ -101,13 +113,12 @@ async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'
     if head.method != "HEAD"
         && let Err(why) = shard.room("http", &seat::key(vhost, &request), connection.peer.get())
     {
-        return refuse(
-            connection,
-            &match &config.circuit_breaker.redirect_http {
-                Some(other) if why == Refusal::Full => format!("302 Found\r\nLocation: {other}{}", head.target),
-                _ => "503 Service Unavailable\r\nRetry-After: 5".into(),
-            },
-        );
+        return match &config.circuit_breaker.redirect_http {
+            Some(other) if why == Refusal::Full => {
+                refuse(connection, &format!("302 Found\r\nLocation: {other}{}", head.target), "")
+            }
+            _ => refuse_to(&why, "\r\nRetry-After: 5"),
+        };
     }
     let mut verdict = Verdict::Allowed;
     if let Some(ip) = head.told {
@@ -122,14 +133,12 @@ async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'
     }
     if let Verdict::Refused(why) = verdict {
         info!(cid = %connection.id, "{} may not play {}/{}: {why}", connection.peer.get(), request.app, request.stream);
-        let status = if matches!(why, Refusal::Rejected(_)) { "401 Unauthorized" } else { "403 Forbidden" };
-        return refuse(connection, status);
+        return refuse_to(&why, "");
     }
-    let crossdomain = config.http_server.crossdomain;
     if let Some(upgrade) = &head.upgrade {
         match upgrade.answer(&head, crossdomain) {
             Ok(answer) => connection.say(answer.as_bytes()),
-            Err(status) => return refuse(connection, status),
+            Err(status) => return refuse(connection, status, ""),
         }
         seat.play(vhost, &request, body.wire(Carrier::Frames));
         return Some(Begun::Frames { said: read.freeze().slice(head.length..) });
@@ -398,12 +407,7 @@ pub fn host_name(host: &str) -> &str {
 
 /// The head of a live body: chunked, or for HTTP/1.0 one that ends with the connection (RFC 9112 §6.3).
 fn answer(head: &Head, body: Body, crossdomain: bool) -> String {
-    let mut answer = format!("HTTP/1.1 200 OK\r\nContent-Type: {}\r\n", body.content_type());
-    if crossdomain && head.origin.is_some() {
-        for (name, value) in crate::control::CORS {
-            answer.push_str(&format!("{name}: {value}\r\n"));
-        }
-    }
+    let mut answer = format!("HTTP/1.1 200 OK{}\r\nContent-Type: {}\r\n", cors(head, crossdomain), body.content_type());
     if head.chunks {
         answer.push_str("Transfer-Encoding: chunked\r\n");
     }
@@ -414,12 +418,21 @@ fn answer(head: &Head, body: Body, crossdomain: bool) -> String {
     answer
 }
 
-/// Answers with `status`, and perhaps headers behind it; nobody plays.
-fn refuse(connection: &Connection, status: &str) -> Option<Begun> {
-    connection.say(
-        format!("HTTP/1.1 {status}\r\nContent-Length: 0\r\nConnection: close\r\nServer: {}\r\n\r\n", crate::SERVER)
-            .as_bytes(),
+/// The headers by which a page of another origin may read the answer, each behind an end of line.
+fn cors(head: &Head, crossdomain: bool) -> String {
+    let asks = crossdomain && head.origin.is_some();
+    CORS.iter().filter(|_| asks).map(|(name, value)| format!("\r\n{name}: {value}")).collect()
+}
+
+/// Answers with `status`, and perhaps headers behind it, and `words`; nobody plays.
+fn refuse(connection: &Connection, status: &str, words: &str) -> Option<Begun> {
+    let answer = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: {}\r\n\
+         Connection: close\r\nServer: {}\r\n\r\n{words}",
+        words.len(),
+        crate::SERVER
     );
+    connection.say(answer.as_bytes());
     connection.flush(None);
     metrics::counter!("shardcast_session_errors_total", "protocol" => "http").increment(1);
     connection.close(format!("answered {}", status.split("\r\n").next().unwrap_or(status)));

@@ -52,8 +52,12 @@ fn viewers_that_the_rules_keep_out_are_told_so_and_publishers_go_on() {
     let _publisher = Publisher::looping(&server, "live/a", Media::Plain);
     server.wait_until_live("live/a");
     for path in ["/live/a.flv", "/live/a.ts", "/live/a.m3u8", "/live/a-0.ts"] {
-        assert_eq!(server.get(path).status, 403, "{path}");
+        let refused = server.get(path);
+        assert_eq!(refused.status, 403, "{path}");
+        assert_eq!(refused.text(), "1053: SecurityDeny: denied: 127.0.0.1 may not play\n", "{path}");
     }
+    let head = http::request(server.ports.http, "HEAD", "/live/a.flv", &[]);
+    assert_eq!((head.status, head.body.len()), (403, 0));
     let whep = http::post(server.ports.api, "POST", "/rtc/v1/whep/?app=live&stream=a", "v=0\r\n");
     assert_eq!(whep.status, 403);
     let refused = ffmpeg(&[], &server.rtmp("live/a"), &["-f", "null", "-"]);

@@ -148,6 +148,18 @@ fn no_path_leads_out_of_the_served_folder() {
             let is_index = port == server.ports.api && answer.contains(r#""urls":{"api":"the api root""#);
             assert!(answer.starts_with("HTTP/1.1 40") || is_index, "{path}: {answer}");
         }
+        // Who leads upwards is told so and left; a name with dots in it leads nowhere.
+        for path in
+            ["/live/../a.flv", "/live/%2e%2E/a.ts", "/live/..%2fa.m3u8", "/console/%5c..%5ca", "/a/..?k=v", "/a%00"]
+        {
+            let mut answer = Vec::new();
+            let mut socket = http::open(port, "GET", path, &["Connection: keep-alive"]);
+            socket.read_to_end(&mut answer).expect("the connection's end");
+            let answer = http::Response::parse(&answer).expect("an answer");
+            assert_eq!(answer.status, 400, "{path}");
+            assert!(answer.text().starts_with("4002: HttpUrlNotClean"), "{path}: {}", answer.text());
+        }
+        assert_eq!(http::request(port, "HEAD", "/api/v1/versions?k=../x", &[]).status, 200);
     }
     server.stop();
 }
