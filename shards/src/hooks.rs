@@ -70,9 +70,9 @@ impl Event {
         matches!(self, Self::Connect | Self::Publish | Self::Play)
     }
 
-    /// Of files: apart from what the client itself does, which must not wait for it.
-    pub fn is_of_files(&self) -> bool {
-        matches!(self, Self::Dvr { .. } | Self::Hls(_))
+    /// Of segments: apart from what the client itself does, which must not wait for it.
+    pub fn is_of_segments(&self) -> bool {
+        matches!(self, Self::Hls(_))
     }
 }
 
@@ -182,8 +182,13 @@ impl Farewell {
         self.event = None;
     }
 
-    pub fn tell(mut self, event: Event) {
+    pub fn with(mut self, event: Event) -> Self {
         self.event = Some(event);
+        self
+    }
+
+    pub fn key(&self) -> &StreamKey {
+        &self.client.key
     }
 }
 

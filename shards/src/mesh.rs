@@ -6,7 +6,7 @@
 use crate::{
     config::Config,
     control::snapshot,
-    hooks::Call,
+    hooks::{Call, Farewell},
     ingress::{accept::Door, rtc::Prepared},
     net::tls::Session,
     pause::pause,
@@ -52,6 +52,8 @@ pub enum Mail {
         key: StreamKey,
         publisher: u64,
     },
+    /// To the home: what is to be told of a publisher once its recordings are.
+    Farewell(Farewell),
     /// To the home: this shard has viewers of the stream, or has them no more.
     Subscribe {
         key: StreamKey,
@@ -205,6 +207,7 @@ impl Mail {
             | Mail::Unpublished { key, .. }
             | Mail::Fetch { key, .. }
             | Mail::Ask { key, .. } => Some(key),
+            Mail::Farewell(farewell) => Some(farewell.key()),
             Mail::Accepted { .. }
             | Mail::Keyframe { .. }
             | Mail::Claim { .. }

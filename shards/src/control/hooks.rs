@@ -51,7 +51,7 @@ enum Fault {
 }
 
 pub struct Hooks {
-    /// By client, and apart those of files.
+    /// By client, and apart those of segments.
     lanes: RefCell<HashMap<Lane, VecDeque<Job>>>,
     vhosts: RefCell<HashMap<String, Rc<Budget>>>,
     calls: Semaphore,
@@ -111,7 +111,7 @@ impl Control {
             return self.answer(asker, verdict);
         }
         budget.waiting.set(budget.waiting.get() + 1);
-        let lane = (call.client.id.clone(), call.event.is_of_files());
+        let lane = (call.client.id.clone(), call.event.is_of_segments());
         if !self.hooks.push(&lane, Job { call, asker }) {
             return;
         }

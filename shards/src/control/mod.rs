@@ -157,7 +157,11 @@ impl Control {
                 Mail::ClientList { request, shard, clients } => self.clients.answer(request, shard, clients),
                 Mail::Fetched { request, content } => self.fetches.answer(request, content),
                 Mail::Verdict { session, verdict } => self.verdicts.answer(session, verdict),
-                Mail::Consult { call, request, from } => self.call(*call, Some((from, request))),
+                Mail::Consult { call, request, from } => {
+                    // What was told of the client before goes first.
+                    self.take_calls();
+                    self.call(*call, Some((from, request)));
+                }
                 Mail::Claim { ufrag, socket, source, bytes, from } => self.claim(&ufrag, socket, source, bytes, from),
                 Mail::Left { number } => self.left(number),
                 Mail::Keyframe { number } => self.ask_keyframe(number),
@@ -258,7 +262,11 @@ impl Control {
     /// Sends what found no place in a channel, and tells of events.
     pub fn deliver(self: &Rc<Self>) {
         self.mesh.flush();
-        self.process.calls.try_iter().for_each(|call| self.call(call, None));
+        self.take_calls();
         self.spread();
+    }
+
+    fn take_calls(self: &Rc<Self>) {
+        self.process.calls.try_iter().for_each(|call| self.call(call, None));
     }
 }

@@ -25,6 +25,7 @@ pub struct Seat<'s> {
     watching: Option<StreamKey>,
     /// The stream that it publishes, and its number as a publisher.
     publishing: Option<(StreamKey, u64)>,
+    has_published: bool,
     /// Told when it plays or publishes no more,
     told: Option<Farewell>,
     /// and when it goes.
@@ -33,7 +34,16 @@ pub struct Seat<'s> {
 
 impl<'s> Seat<'s> {
     pub fn new(shard: &'s Rc<Shard>, connection: &'s Rc<Connection>) -> Self {
-        Self { shard, connection, playing: None, watching: None, publishing: None, told: None, leaving: None }
+        Self {
+            shard,
+            connection,
+            playing: None,
+            watching: None,
+            publishing: None,
+            has_published: false,
+            told: None,
+            leaving: None,
+        }
     }
 
     /// May it? What it did before has ended.
@@ -210,6 +220,10 @@ impl<'s> Seat<'s> {
         if let Some((key, publisher)) = self.publishing.take() {
             self.shard.reads.leave();
             self.shard.unpublish(&key, publisher);
+            if let Some(told) = self.told.take() {
+                self.shard.tell_last(told);
+            }
+            self.has_published = true;
         }
         self.told = None;
     }
@@ -218,8 +232,10 @@ impl<'s> Seat<'s> {
 impl Drop for Seat<'_> {
     fn drop(&mut self) {
         self.stop();
-        if let Some(leaving) = self.leaving.take() {
-            leaving.tell(self.close());
+        if let Some(leaving) = self.leaving.take().map(|leaving| leaving.with(self.close()))
+            && self.has_published
+        {
+            self.shard.tell_last(leaving);
         }
         self.shard.dismiss(self.connection);
     }

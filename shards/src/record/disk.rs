@@ -1,7 +1,7 @@
 //! One thread per shard that writes its recordings: files block, executors may not.
 
 use super::file::{Ending, File};
-use crate::hooks::{Client, Event, Herald};
+use crate::hooks::{Client, Event, Farewell, Herald};
 use std::{
     cell::Cell,
     collections::HashMap,
@@ -36,6 +36,7 @@ enum Order {
     Open { number: u64, path: PathBuf, client: Arc<Client>, failed: Arc<AtomicBool> },
     Write { number: u64, bytes: Vec<u8> },
     Close { number: u64, ending: Ending },
+    Tell(Farewell),
     End,
 }
 
@@ -71,6 +72,11 @@ impl Disk {
 
     pub fn close(&self, number: u64, ending: Ending) {
         self.order(Order::Close { number, ending });
+    }
+
+    /// Tells it when all before it is done.
+    pub fn tell(&self, farewell: Farewell) {
+        self.order(Order::Tell(farewell));
     }
 
     /// No more orders: the thread ends when it has done all.
@@ -141,6 +147,7 @@ fn write(inbox: Receiver<Order>, waiting: &AtomicUsize, herald: &Herald) {
                     }
                 }
             }
+            Order::Tell(farewell) => drop(farewell),
             Order::End => return,
         }
         waiting.fetch_sub(weight, Ordering::Relaxed);

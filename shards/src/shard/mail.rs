@@ -55,6 +55,11 @@ impl Shard {
                 self.forget_unused(&key);
                 self.wake();
             }
+            Mail::Farewell(farewell) => {
+                if let Some(disk) = &*self.disk.borrow() {
+                    disk.tell(farewell);
+                }
+            }
             Mail::Subscribe { key, from } => {
                 let config = self.config();
                 let vhost = config.vhost(key.vhost());

@@ -4,7 +4,7 @@ use super::Shard;
 use crate::{
     config::Vhost,
     hls::Hls,
-    hooks::{Call, Client, Event},
+    hooks::{Call, Client, Event, Farewell},
     mesh::{Ask, Mail},
     record::{disk::Disk, recorder::Recorder},
     stream::{Publication, Role, Stream},
@@ -59,6 +59,14 @@ impl Shard {
 
     pub fn unpublish(&self, key: &StreamKey, publisher: u64) {
         self.post(key.home(self.shards()), Mail::Unpublish { key: key.clone(), publisher });
+    }
+
+    /// Tells of a publisher that has gone: of its recordings first, as SRS does.
+    pub fn tell_last(&self, farewell: Farewell) {
+        let key = farewell.key();
+        if self.config().vhost(key.vhost()).is_some_and(|vhost| vhost.dvr.applies_to(key)) {
+            self.post(key.home(self.shards()), Mail::Farewell(farewell));
+        }
     }
 
     /// Asks the stream's home for something that viewers here need.

@@ -7,7 +7,7 @@ use crate::support::{
     media::Media,
     process::{Output, Process},
     publisher::Publisher,
-    server::Server,
+    server::{Server, stream_at},
     until,
     viewer::Viewer,
     within,
@@ -238,7 +238,15 @@ fn clients_that_are_refused_see_it() {
     assert!(played.stderr.join("\n").contains("rejected by on_play"), "{:?}", played.stderr);
     receiver.wait_for("no-b", &["on_connect", "on_play", "on_close"]);
     for path in ["/live/no-c.flv", "/live/no-c.ts"] {
-        assert_eq!(server.get(path).status, 401, "{path}");
+        let refused = http::request(server.ports.http, "GET", path, &["Origin: http://elsewhere.example"]);
+        let header = |name| refused.header(name).map(str::to_owned);
+        assert_eq!(
+            (refused.status, header("content-type").as_deref()),
+            (401, Some("text/plain; charset=utf-8")),
+            "{path}"
+        );
+        assert_eq!(refused.text(), "3064: HttpResponseCode: rejected by on_play\n", "{path}");
+        assert_eq!(header("access-control-allow-origin").as_deref(), Some("*"), "{path}");
     }
     receiver.wait_for("no-c", &["on_play", "on_play"]);
     for how in ["whip", "whep"] {
@@ -352,6 +360,27 @@ fn files_are_told_of_once_they_are_whole() {
         (gets.len() == 4).then_some(gets)
     });
     assert_eq!(notified[0]["path"], "/notify/live/a/live/a-0.ts?k=v");
+    server.stop();
+}
+
+#[test]
+fn recordings_are_told_of_before_their_publisher_goes() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let more = format!("}} dvr {{ enabled on; dvr_path {}/[stream].mp4; }}", folder.path().display());
+    let (receiver, server) = with_receiver(&[&CLIENTS[..], &["on_dvr"]].concat(), &more);
+    for home in 0..2 {
+        let name = stream_at(home, 2, "d");
+        assert!(publish(&server, &name));
+        let stream = name.trim_start_matches("live/");
+        receiver.wait_for(stream, &["on_connect", "on_publish", "on_dvr", "on_unpublish", "on_close"]);
+    }
+    // Over SRT, and by who records nothing.
+    let file = Media::Short.file().display().to_string();
+    assert!(ffmpeg(&file, &["-f", "mpegts", &server.srt_in("live/srt")]).status.success());
+    receiver.wait_for("srt", &["on_connect", "on_publish", "on_dvr", "on_unpublish", "on_close"]);
+    std::fs::write(folder.path().join("there.mp4"), "mine").expect("write a file");
+    assert!(publish(&server, "live/there"));
+    receiver.wait_for("there", &["on_connect", "on_publish", "on_unpublish", "on_close"]);
     server.stop();
 }
 
