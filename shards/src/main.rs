@@ -1,10 +1,10 @@
 //! The `shardcast` command.
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, CommandFactory, Parser};
 use shardcast::{
     config::{Config, ConfigError, Env, Fault, Source, SyntaxError, Tank},
     launch::{
-        self, Options, Orders, Supervisor,
+        self, Options, Orders, Supervisor, of_srs,
         pid_file::{self, PidFile, Unheld},
     },
     log,
@@ -56,6 +56,10 @@ struct Arguments {
     /// Print how the server names itself to its peers
     #[arg(short = 'g', short_alias = 'G', long)]
     signature: bool,
+
+    /// What is no option asks for help, as with SRS
+    #[arg(hide = true)]
+    words: Vec<String>,
 }
 
 /// Why the server did not start, or ended.
@@ -84,14 +88,11 @@ impl Failure {
             Self::Config(ConfigError::Syntax(SyntaxError::At { fault: Fault::Include { .. }, .. })) => of_srs(1042),
             Self::Config(_) => of_srs(1023),
             Self::Pid(Unheld::Taken { .. }) => of_srs(1035),
-            Self::Orphan | Self::Server(launch::Failure::Orphaned) => of_srs(1073),
+            Self::Orphan => of_srs(1073),
+            Self::Server(failure) => failure.status(),
             _ => 1,
         }
     }
-}
-
-const fn of_srs(error: u16) -> u8 {
-    (error & 0xff) as u8
 }
 
 fn main() -> ExitCode {
@@ -104,7 +105,9 @@ fn main() -> ExitCode {
             return ExitCode::from(status);
         }
     };
-    if arguments.number {
+    if !arguments.words.is_empty() {
+        let _ = Arguments::command().print_help();
+    } else if arguments.number {
         println!("{}", env!("CARGO_PKG_VERSION"));
     } else if arguments.signature {
         println!("{}", shardcast::SERVER);

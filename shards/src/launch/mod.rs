@@ -16,7 +16,7 @@ mod supervisor;
 mod watch;
 
 pub use orders::Orders;
-pub use run::{Failure, Options, heed_signals, run, tell_remarks};
+pub use run::{Failure, Options, heed_signals, of_srs, run, tell_remarks};
 pub use shortfall::Shortfall;
 pub use supervisor::Supervisor;
 pub use watch::watch_file;

@@ -68,6 +68,21 @@ pub enum Failure {
     Io(#[from] io::Error),
 }
 
+impl Failure {
+    pub fn status(&self) -> u8 {
+        match self {
+            Self::Port(_) | Self::Listen { .. } => of_srs(1002),
+            Self::Orphaned => of_srs(1073),
+            _ => 1,
+        }
+    }
+}
+
+/// The exit status that a shell sees of one of SRS's error numbers.
+pub const fn of_srs(error: u16) -> u8 {
+    (error & 0xff) as u8
+}
+
 /// What to run.
 pub struct Options {
     pub config: Config,
@@ -103,19 +118,14 @@ impl Options {
 }
 
 /// Runs the server until it is told to end.
-pub fn run(options: Options) -> Result<(), Failure> {
+pub fn run(mut options: Options) -> Result<(), Failure> {
     let started = Instant::now();
     if let Err(error) = sys::avoid_huge_pages() {
         warn!("huge pages stay, and with them memory that nobody uses: {error}");
     }
     let config = Arc::new(options.config);
-    let limits = probe::check(config.shards, config.max_connections)?;
-    for note in &limits.notes {
-        warn!("{note}");
-    }
-    tell_remarks(&config);
-    let security = Security::load(&config)?;
-    let ports = Ports::bind(&config, limits.shards)?;
+    let needs = find(&config).inspect_err(|failure| options.supervisor.failed(failure.status()))?;
+    let (limits, security, ports) = needs;
     let metrics = metrics::install();
     let (writer, files) = files::Writer::start()?;
     let (herald, calls) = Herald::new(config.clone());
@@ -185,6 +195,18 @@ pub fn run(options: Options) -> Result<(), Failure> {
     files.join().map_err(|_| Failure::Shard("the writer of files panicked".into()))?;
     info!("{} has ended", crate::SERVER);
     if options.orders.orphaned.is_set() { Err(Failure::Orphaned) } else { ended }
+}
+
+/// What the configuration needs of this machine.
+fn find(config: &Config) -> Result<(probe::Limits, Arc<Security>, Ports), Failure> {
+    let limits = probe::check(config.shards, config.max_connections)?;
+    for note in &limits.notes {
+        warn!("{note}");
+    }
+    tell_remarks(config);
+    let security = Security::load(config)?;
+    let ports = Ports::bind(config, limits.shards)?;
+    Ok((limits, security, ports))
 }
 
 /// Logs what a configuration is worth saying about.

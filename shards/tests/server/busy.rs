@@ -52,7 +52,7 @@ fn ffmpeg_as_second_publisher_fails() {
     let _first = Publisher::looping(&server, "live/busy", Media::Plain);
     server.wait_until_live("live/busy");
     let second = Publisher::looping(&server, "live/busy", Media::Plain).process.finish(PATIENCE);
-    assert!(!second.status.success());
+    assert_eq!(second.status.code(), Some(234), "as SRS, 1002 & 0xff");
     assert!(second.stderr.iter().any(|line| line.contains("busy")), "{}", second.stderr.join("\n"));
     server.stop();
 }
@@ -89,7 +89,7 @@ fn a_port_that_another_program_has_is_named() {
     let refused = |ports: Ports, port: u16| {
         let mut command: Command = server::command(ports);
         let refused = Process::start(&mut command).finish(PATIENCE);
-        assert!(!refused.status.success());
+        assert_eq!(refused.status.code(), Some(234));
         let said = format!("{}\n{}", String::from_utf8_lossy(&refused.stdout), refused.stderr.join("\n"));
         assert!(said.contains(&format!("port {port} is taken by")), "{said}");
         said

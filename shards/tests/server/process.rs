@@ -57,6 +57,8 @@ fn the_command_line_is_that_of_srs() {
         (&["-h"], 0, "-e"),
         (&["-?"], 0, "-e"),
         (&["-x"], 255, "-x"),
+        (&["good.conf"], 0, "Usage: shardcast [OPTIONS]"),
+        (&["-c", "good.conf", "more"], 0, "Usage: shardcast [OPTIONS]"),
         (&["-t", "-c", "good.conf"], 0, "the config file good.conf syntax is ok"),
         (&["-t", "-cgood.conf"], 0, "config file good.conf test is successful"),
         (&["-t", "-c", "bad.conf"], 255, "config file bad.conf test is failed"),
@@ -107,13 +109,15 @@ fn it_goes_to_the_background_and_holds_its_pid_file() {
     let conf = format!("{CONF} pid run/my.pid; work_dir {}; srs_log_file run/my.log;", work.display());
     fs::write(folder.path().join("test.conf"), conf).expect("write");
     let ports = Ports::free();
-    let start = |ports: Ports| {
+    let start_as = |pid: &str, ports: Ports| {
         let mut command = server::command(ports);
+        command.env("SRS_PID", pid);
         command.env_remove("SRS_DAEMON").env("SRS_LOG_TANK", "file").env("SRS_DISABLE_DAEMON_FOR_DOCKER", "off");
         command.args(["-c", "test.conf", "--shards", "2"]).current_dir(folder.path());
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         command.status().expect("start the server")
     };
+    let start = |ports: Ports| start_as("run/my.pid", ports);
     assert!(start(ports).success());
     // Whoever waited for the start finds it serving.
     let pid: u32 = fs::read_to_string(work.join("run/my.pid")).expect("a pid file").parse().expect("a pid");
@@ -125,6 +129,7 @@ fn it_goes_to_the_background_and_holds_its_pid_file() {
 
     let second = start(Ports::free());
     assert_eq!(second.code(), Some(11), "as SRS, 1035 & 0xff");
+    assert_eq!(start_as("run/other.pid", ports).code(), Some(234), "as SRS, 1002 & 0xff");
     let in_front = run(shardcast(&["-c", "test.conf"], folder.path()).env("SRS_DAEMON", "off"));
     assert!(said(&in_front).contains(&format!("pid {pid}")), "{}", said(&in_front));
     assert_eq!(fs::read_to_string(work.join("run/my.pid")).expect("a pid file"), pid.to_string());
