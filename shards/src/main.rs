@@ -175,6 +175,9 @@ fn serve(config: Config, env: Env, server_id: String, supervisor: Supervisor, pa
             log::Tank::File(config.log.file.clone())
         }
     };
+    if config.log.utc {
+        sys::use_utc();
+    }
     // Before any other thread starts: one that has not blocked a signal gets it.
     let signals = sys::signals()?;
     // Dropped last: what is still queued is written then.

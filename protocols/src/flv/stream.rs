@@ -60,6 +60,11 @@ impl FlvReader {
         self.buffer.extend_from_slice(bytes);
     }
 
+    /// The byte of the stream at which the next tag begins.
+    pub fn at(&self) -> u64 {
+        self.at + self.skip as u64
+    }
+
     /// The next whole tag, or `None` until more bytes come. After an error the stream is lost: the
     /// same error comes again.
     #[expect(clippy::should_implement_trait, reason = "none now does not mean none ever")]

@@ -328,7 +328,7 @@ Interfaces count only where `listen` covers them: behind a NAT or in Docker, say
 `security` judges by address, for every protocol: with no rule nobody is let in, a `deny` wins, and where there is an
 `allow`, be it of the other deed, nothing else is allowed. `refer` judges by the end of the host in RTMP's pageUrl and, with `http on`,
 HTTP's Referer: `all`, and `publish` or `play`. RTMP clients are answered with an error, SRT sessions closed, HTTP and
-WHIP or WHEP answered 403. Of HTTP, X-Forwarded-For (its first address) or X-Real-IP says whom a proxy speaks for: the
+WHIP or WHEP answered 403, the reason in the body. Of HTTP, X-Forwarded-For (its first address) or X-Real-IP says whom a proxy speaks for: the
 API and hooks have that address, and `security` must let in both it and the proxy, as anybody can send the header.
 
 ## Hooks
@@ -336,7 +336,8 @@ API and hooks have that address, and `security` must let in both it and the prox
 `http_hooks` has URLs that are called in order, with the members that SRS sends; `clients` in `on_play` and `on_stop`
 is the API's. `on_connect`, `on_publish` and `on_play` are waited for: anything but status 200 or 201 with `0` or an
 object with an integer `code` of 0 refuses the client, as does a receiver that takes more than 30 s to connect or to answer. HTTP
-and WHIP or WHEP are answered 401 then. Of the others failures are logged and counted. Certificates of
+and WHIP or WHEP are answered 401 then. Of the others failures are logged and counted. Calls about one client follow each
+other, `on_dvr` before `on_unpublish`; those of segments go their own way. Certificates of
 receivers over https are not looked at, as in SRS; with `verify on` they must be such as the system (or SSL_CERT_FILE) trusts.
 `secret` signs bodies: the header `X-Shardcast-Signature` has `sha256=` and their HMAC-SHA256 in hex. `retries` tells
 again, after 1 s and then twice as long each time, what nobody waits for. `keep_alive on` uses connections for several

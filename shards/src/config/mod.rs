@@ -25,5 +25,6 @@ pub use listen::Listen;
 pub use scope::BadValue;
 pub use settings::{
     Auth, CircuitBreaker, Config, ConfigError, Dvr, DvrPlan, Exporter, Heartbeat, Hls, Hooks, HttpApi, HttpRemux,
-    HttpServer, IpFamily, Level, Log, Process, RawApi, Rtc, RtcServer, Source, SrtServer, Stats, Tank, Tls, Vhost,
+    HttpServer, HttpStatic, IpFamily, Level, Log, Process, RawApi, Rtc, RtcServer, Source, SrtServer, Stats, Tank, Tls,
+    Vhost,
 };

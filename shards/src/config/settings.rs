@@ -19,7 +19,7 @@ pub use self::{
     process::{Level, Log, Process, Tank},
     rtc::{IpFamily, Rtc, RtcServer},
     srt::SrtServer,
-    vhost::{HttpRemux, Vhost},
+    vhost::{HttpRemux, HttpStatic, Vhost},
 };
 
 use super::{

@@ -11,6 +11,7 @@ use hyper::{
     body::Frame,
     header::{self, HeaderName, HeaderValue},
 };
+use shardcast_protocols::flv;
 use std::{
     fs::{self, File},
     future::Future,
@@ -24,6 +25,8 @@ use std::{
     time::UNIX_EPOCH,
 };
 
+/// Where the sequence headers of an FLV file are looked for; its metadata may have an index before them.
+const FLV_HEAD: u64 = 1 << 20;
 /// Read at a time; a client that is slow has no more of it in memory.
 const CHUNK: u64 = 256 << 10;
 
@@ -32,10 +35,14 @@ pub struct Opened {
     length: u64,
     /// Another one where the file is another one.
     tag: String,
+    /// What is sent of an FLV file before it goes on at that byte.
+    sought: Option<(Bytes, u64)>,
 }
 
 /// What is still to be sent of a file.
 pub struct Rest {
+    /// Before it.
+    head: Bytes,
     file: Arc<File>,
     range: Range<u64>,
     reading: Option<Pin<Box<dyn Future<Output = io::Result<Bytes>>>>>,
@@ -48,28 +55,46 @@ impl Opened {
         let about = fs::metadata(path).ok().filter(fs::Metadata::is_file)?;
         let changed = about.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
         let tag = format!("\"{:x}-{:x}\"", about.len(), changed.as_nanos());
-        Some(Self { file: Arc::new(File::open(path).ok()?), length: about.len(), tag })
+        Some(Self { file: Arc::new(File::open(path).ok()?), length: about.len(), tag, sought: None })
+    }
+
+    /// An FLV file from byte `start` on, behind its header and sequence headers, as SRS has it. One that is no FLV
+    /// stays whole, and one that would begin among them. Waits for the disk.
+    pub fn seek_flv(mut self, start: u64) -> Self {
+        let mut bytes = vec![0; self.length.min(FLV_HEAD) as usize];
+        let head = self.file.read_exact_at(&mut bytes, 0).ok().and_then(|()| flv::head(&bytes).ok());
+        self.sought = head.filter(|head| head.end < start).map(|head| (head.bytes.into(), start));
+        self
     }
 
     pub fn answer(self, content_type: &'static str, headers: &HeaderMap) -> Answer {
-        let Self { file, length, tag } = self;
+        let Self { file, length, tag, sought } = self;
+        let (ranges, (head, start)) = (sought.is_none(), sought.unwrap_or_default());
         let header = |name: HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
         // A part of another version is of no use to who has the rest.
         let is_his = header(header::IF_RANGE).is_none_or(|his| his == tag);
-        let asked = header(header::RANGE).filter(|_| is_his).map_or(Asked::Whole, |range| Asked::of(range, length));
+        let asked = header(header::RANGE).filter(|_| is_his && ranges);
+        let asked = match asked {
+            _ if start > length => Asked::Beyond,
+            Some(range) => Asked::of(range, length),
+            None => Asked::Whole,
+        };
         let (status, range, of) = match asked {
-            Asked::Whole => (StatusCode::OK, 0..length, None),
+            Asked::Whole => (StatusCode::OK, start..length, None),
             Asked::Part(range) => {
                 let of = format!("bytes {}-{}/{length}", range.start, range.end - 1);
                 (StatusCode::PARTIAL_CONTENT, range, Some(of))
             }
             Asked::Beyond => (StatusCode::RANGE_NOT_SATISFIABLE, 0..0, Some(format!("bytes */{length}"))),
         };
-        let mut answer = with_type(content_type, Body::File(Rest { file, range, reading: None }));
+        let head = if status == StatusCode::OK { head } else { Bytes::new() };
+        let mut answer = with_type(content_type, Body::File(Rest { head, file, range, reading: None }));
         *answer.status_mut() = status;
         let headers = answer.headers_mut();
-        headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-        let made = [(header::ETAG, Some(tag)), (header::CONTENT_RANGE, of)];
+        if ranges {
+            headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        }
+        let made = [(header::ETAG, ranges.then_some(tag)), (header::CONTENT_RANGE, of)];
         for (name, value) in made.into_iter().filter_map(|(name, value)| Some((name, value?))) {
             // Numbers and quotes are fit for a header.
             headers.extend(HeaderValue::from_str(&value).ok().map(|value| (name, value)));
@@ -80,11 +105,14 @@ impl Opened {
 
 impl Rest {
     pub fn left(&self) -> u64 {
-        self.range.end - self.range.start
+        self.head.len() as u64 + self.range.end - self.range.start
     }
 
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        if self.left() == 0 {
+        if !self.head.is_empty() {
+            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut self.head)))));
+        }
+        if self.range.is_empty() {
             return Poll::Ready(None);
         }
         let (file, at, count) = (&self.file, self.range.start, self.left().min(CHUNK));

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     access,
+    ingress::http::host_name,
     net::tls::{self, Stream},
     query::{climbs, value},
     refusal,
@@ -160,7 +161,7 @@ async fn route(
     }
     match hls::answer(control, &asked).await {
         Some(answer) => answer,
-        None => pages::page(&config.http_server, &path, query, request.headers()).await.unwrap_or_else(not_found),
+        None => pages::page(&config, host_name(host), &path, query, request.headers()).await.unwrap_or_else(not_found),
     }
 }
 
@@ -169,7 +170,7 @@ async fn static_of_api(control: &Control, asked: &Asked<'_>, headers: &HeaderMap
     if !asked.own_port || !asked.path.starts_with("/console/") {
         return None;
     }
-    let page = pages::page(&control.config().http_server, asked.path, asked.query, headers).await;
+    let page = pages::page(&control.config(), host_name(asked.host), asked.path, asked.query, headers).await;
     Some(page.unwrap_or_else(not_found))
 }
 

@@ -2,16 +2,16 @@
 
 use super::{
     file::Opened,
-    http::{Answer, with_type},
+    http::{Answer, redirect, with_type},
 };
 use crate::{
-    config::HttpServer,
+    config::Config,
     query::{decode, value},
 };
 use bytes::Bytes;
 use glommio::executor;
 use hyper::{
-    HeaderMap,
+    HeaderMap, StatusCode,
     header::{HeaderValue, RANGE},
 };
 use std::{borrow::Cow, path::Path};
@@ -29,10 +29,20 @@ const BUILT_IN: &[(&str, &[u8])] = &[
     ("vendor/mpegts.js", include_bytes!("../../web/vendor/mpegts.js")),
 ];
 
-/// `headers` are those of the request.
-pub async fn page(server: &HttpServer, path: &str, query: &str, headers: &HeaderMap) -> Option<Answer> {
+/// `host` is by what name the server was reached, `headers` are those of the request.
+pub async fn page(config: &Config, host: &str, path: &str, query: &str, headers: &HeaderMap) -> Option<Answer> {
     let decoded = decode(path);
-    let mut name = decoded.trim_start_matches('/').to_owned();
+    let mounts = config.vhosts.iter().filter(|vhost| vhost.enabled).filter_map(|vhost| vhost.http_static.as_ref());
+    let below = mounts.clone().filter_map(|mount| Some((mount, mount.below(host, &decoded)?)));
+    // One of the host before those of all, and the longest.
+    let found = below.max_by_key(|(mount, _)| (mount.host.is_some(), mount.path.len()));
+    if found.is_none() && mounts.clone().any(|mount| mount.below(host, &format!("{decoded}/")) == Some("")) {
+        return Some(redirect(StatusCode::FOUND, &format!("{path}/"), query));
+    }
+    let (dir, mut name) = match found {
+        Some((mount, name)) => (&mount.dir, name.to_owned()),
+        None => (&config.http_server.dir, decoded.trim_start_matches('/').to_owned()),
+    };
     if name.is_empty() || name.ends_with('/') {
         name.push_str("index.html");
     }
@@ -41,7 +51,7 @@ pub async fn page(server: &HttpServer, path: &str, query: &str, headers: &Header
         return None;
     }
     let content_type = content_type(&name);
-    let file = server.dir.join(&name);
+    let file = dir.join(&name);
     let mut headers = Cow::Borrowed(headers);
     // As with SRS, who cannot send a header names the range of an MP4 in the query.
     if name.ends_with(".mp4")
@@ -50,10 +60,19 @@ pub async fn page(server: &HttpServer, path: &str, query: &str, headers: &Header
     {
         headers.to_mut().entry(RANGE).or_insert(range);
     }
-    if let Some(opened) = executor().spawn_blocking(move || Opened::open(&file)).await {
+    let start = value(query, "start").and_then(|start| start.parse().ok()).filter(|_| name.ends_with(".flv"));
+    let open = move || {
+        let opened = Opened::open(&file)?;
+        Some(match start {
+            Some(start) => opened.seek_flv(start),
+            None => opened,
+        })
+    };
+    if let Some(opened) = executor().spawn_blocking(open).await {
         return Some(opened.answer(content_type, &headers));
     }
-    let (_, bytes) = BUILT_IN.iter().find(|(built_in, _)| *built_in == name)?;
+    let built_in = BUILT_IN.iter().filter(|_| found.is_none_or(|(mount, _)| mount.path == "/"));
+    let (_, bytes) = built_in.into_iter().find(|(built_in, _)| *built_in == name)?;
     Some(with_type(content_type, Bytes::from_static(bytes)))
 }
 

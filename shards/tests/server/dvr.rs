@@ -4,6 +4,7 @@ use crate::support::{
     PATIENCE,
     media::Media,
     probe::{Decoder, Kind, Probe},
+    process::Process,
     publisher::Publisher,
     server::Server,
     until,
@@ -11,6 +12,7 @@ use crate::support::{
 use std::{
     fs,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
@@ -141,4 +143,34 @@ fn what_is_there_is_not_written_over() {
     // The stream itself goes on.
     server.wait_until_live("live/a");
     server.stop();
+}
+
+#[test]
+fn times_are_utc_where_that_is_wanted() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (zone, wanted) in [("off", "-05"), ("on", "+00")] {
+        let dvr = format!("dvr_path {}/{zone}.[2006]-[01]-[02]-[15].flv;", folder.path().display());
+        let conf = format!(
+            "srs_log_tank console; utc_time {zone}; http_server {{ enabled on; }} http_api {{ enabled on; }}
+            vhost __defaultVhost__ {{ dvr {{ enabled on; {dvr} }} }}"
+        );
+        let server = Server::of_conf_with(&conf, &[("TZ", "FIVE+5")], 2);
+        let clock = |zone: &str, format: &str| {
+            let mut date = Command::new("date");
+            date.env("TZ", if zone == "+00" { "UTC0" } else { "FIVE+5" }).arg(format);
+            let output = Process::start(&mut date).finish(PATIENCE).stdout;
+            String::from_utf8(output).expect("UTF-8").trim().to_owned()
+        };
+        let hour = || clock(wanted, "+%Y-%m-%d-%H");
+        let before = hour();
+        Publisher::once(&server, "live/a", Media::Short).finish(MEDIA_TIME);
+        let file = wait_for_files(folder.path(), ".flv", 1).remove(0);
+        let name = |hour: &str| folder.path().join(format!("{zone}.{hour}.flv"));
+        assert!(file == name(&before) || file == name(&hour()), "{}", file.display());
+        fs::remove_file(file).expect("remove a file");
+        let line = server.wait_for_log(&["is ready after"]);
+        let logged = line[1..14].replace(' ', "-");
+        assert!(logged == before || logged == hour(), "{line}");
+        server.stop();
+    }
 }

@@ -15,6 +15,7 @@ use serde_json::Value;
 use std::{
     io::{Read, Write},
     net::TcpStream,
+    process::Command,
     time::Duration,
 };
 
@@ -308,5 +309,94 @@ fn files_of_any_size_are_sent_whole_and_in_ranges() {
     assert!(get(&[]).body == bytes);
     let grown = server.resident().saturating_sub(before);
     assert!(grown < 100 << 20, "{} MB for 20 clients of 40 MB each", grown >> 20);
+    server.stop();
+}
+
+#[test]
+fn an_flv_file_is_sent_from_a_byte_on_behind_what_its_player_needs() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("vod.flv");
+    let made = Command::new("ffmpeg")
+        .args(["-v", "error", "-i"])
+        .arg(Media::Short.file())
+        .args(["-c", "copy", "-flvflags", "add_keyframe_index"])
+        .arg(&file)
+        .status();
+    assert!(made.expect("ffmpeg").success());
+    std::fs::write(folder.path().join("no.flv"), "not FLV").expect("write a file");
+    let conf = format!(
+        "srs_log_tank console; http_server {{ enabled on; dir {}; }} http_api {{ enabled on; }}
+         vhost __defaultVhost__ {{ }}",
+        folder.path().display()
+    );
+    let server = Server::of_conf(&conf, SHARDS);
+    let bytes = std::fs::read(&file).expect("read a file");
+    let frames = flv::frames(&file);
+    let keyframe = frames.iter().filter(|tag| tag.is_keyframe()).nth(1).expect("a second keyframe");
+    let at = bytes.windows(keyframe.body.len()).position(|part| part == keyframe.body).expect("its place") - 11;
+    let url = format!("http://127.0.0.1:{}/vod.flv?start={at}", server.ports.http);
+    let got = http::request(server.ports.http, "GET", &format!("/vod.flv?start={at}"), &["Range: bytes=0-9"]);
+    assert_eq!((got.status, got.header("content-type")), (200, Some("video/x-flv")));
+    assert_eq!(got.header("content-length"), Some(&*got.body.len().to_string()));
+    assert!(got.body.starts_with(b"FLV\x01") && got.body.ends_with(&bytes[at..]));
+    assert!(got.body.len() < bytes.len());
+    let decoded = Decoder::whole(&url).finish(PATIENCE);
+    let whole = Decoder::whole(&file).finish(PATIENCE).pictures.len();
+    assert!((1..whole).contains(&decoded.pictures.len()), "{} of {whole}", decoded.pictures.len());
+    for whole in ["0", "13", "-5", "x", ""] {
+        let got = server.get(&format!("/vod.flv?start={whole}"));
+        assert!(got.status == 200 && got.body == bytes, "start={whole}");
+    }
+    let end = server.get(&format!("/vod.flv?start={}", bytes.len()));
+    assert!(end.status == 200 && got.body.starts_with(&end.body) && end.body.len() > 13, "sequence headers alone");
+    let beyond = server.get(&format!("/vod.flv?start={}", bytes.len() + 1));
+    assert_eq!((beyond.status, beyond.body.len()), (416, 0));
+    assert_eq!(beyond.header("content-range"), Some(&*format!("bytes */{}", bytes.len())));
+    assert_eq!(server.get("/no.flv?start=3").body, b"not FLV");
+    server.stop();
+}
+
+#[test]
+fn vhosts_have_folders_of_their_own() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (path, words) in
+        [("root/a.txt", "root"), ("v.io/a.txt", "v.io"), ("all/a.txt", "all"), ("all/index.html", "in")]
+    {
+        let path = folder.path().join(path);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, words).expect("write a file");
+    }
+    let conf = format!(
+        "srs_log_tank console; http_server {{ enabled on; dir {0}/root; }} http_api {{ enabled on; }}
+         vhost v.io {{ http_static {{ enabled on; mount [vhost]/; dir {0}/[vhost]; }} }}
+         vhost __defaultVhost__ {{ http_static {{ enabled on; mount [vhost]/all; dir {0}/all; }} }}
+         vhost off.io {{ enabled off; http_static {{ enabled on; mount [vhost]/; dir {0}/all; }} }}",
+        folder.path().display()
+    );
+    let server = Server::of_conf(&conf, SHARDS);
+    let get = |host: &str, path| {
+        let mut socket = TcpStream::connect(local(server.ports.http)).expect("connect");
+        socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: {host}:8080\r\nConnection: close\r\n\r\n");
+        socket.write_all(request.as_bytes()).expect("send a request");
+        let mut answer = Vec::new();
+        socket.read_to_end(&mut answer).expect("an answer");
+        http::Response::parse(&answer).expect("an answer")
+    };
+    for (host, path, words) in [
+        ("v.io", "/a.txt", "v.io"),
+        ("x.io", "/a.txt", "root"),
+        ("off.io", "/a.txt", "root"),
+        ("x.io", "/all/a.txt", "all"),
+        ("v.io", "/all/a.txt", "Not Found"),
+        ("x.io", "/all/", "in"),
+    ] {
+        assert_eq!(get(host, path).text(), words, "{host}{path}");
+    }
+    let moved = get("x.io", "/all?k=v");
+    assert_eq!((moved.status, moved.header("location")), (302, Some("/all/?k=v")));
+    assert_eq!(get("x.io", "/all/app.js").status, 404, "our pages are not below it");
+    assert_eq!(get("x.io", "/app.js").status, 200);
+    assert_eq!(get("x.io", "/all/../root/a.txt").status, 400);
     server.stop();
 }

@@ -65,6 +65,8 @@ pub struct Log {
     pub file: PathBuf,
     /// Lines are JSON objects.
     pub json: bool,
+    /// Times are UTC, those in the names of recordings too.
+    pub utc: bool,
 }
 
 impl Log {
@@ -74,7 +76,13 @@ impl Log {
         let tank = if given.as_deref().unwrap_or(by_itself) == "console" { Tank::Console } else { Tank::File };
         let v1 = root.one_of("srs_log_level", Level::of_v1)?;
         let level = root.one_of("srs_log_level_v2", Level::of_v2)?.or(v1).unwrap_or(Level::Info);
-        Ok(Self { tank, level, file: root.word("srs_log_file").into(), json: root.flag("log_json") })
+        Ok(Self {
+            tank,
+            level,
+            file: root.word("srs_log_file").into(),
+            json: root.flag("log_json"),
+            utc: root.flag("utc_time"),
+        })
     }
 }
 

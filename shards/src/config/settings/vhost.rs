@@ -5,7 +5,8 @@ use crate::{
     access::{Refer, Rule, Security},
     config::{BadValue, check::Remarks, scope::Scope},
 };
-use std::time::Duration;
+use shardcast_engine::key::DEFAULT_VHOST;
+use std::{path::PathBuf, time::Duration};
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Vhost {
@@ -28,6 +29,8 @@ pub struct Vhost {
     /// How long all viewers of a publisher that left wait for the next one.
     pub republish_grace: Duration,
     pub http_remux: HttpRemux,
+    /// Files of its own.
+    pub http_static: Option<HttpStatic>,
     pub hls: Hls,
     pub dvr: Dvr,
     pub hooks: Hooks,
@@ -79,6 +82,7 @@ impl Vhost {
             normal_timeout: Duration::from_millis(number(publish, "normal_timeout")?),
             republish_grace: Duration::from_millis(number(publish, "republish_grace")?),
             http_remux,
+            http_static: HttpStatic::of(&name, scope.block("http_static")),
             hls,
             dvr: Dvr::of(scope.block("dvr"))?,
             hooks,
@@ -96,6 +100,35 @@ pub struct HttpRemux {
     pub enabled: bool,
     /// With `[vhost]`, `[app]` and `[stream]`.
     pub mount: String,
+}
+
+/// A folder that is served below a path, to whoever asks by the vhost's name; by the default vhost's, to all.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct HttpStatic {
+    /// `None`: any.
+    pub host: Option<String>,
+    /// Begins and ends with a slash.
+    pub path: String,
+    pub dir: PathBuf,
+}
+
+impl HttpStatic {
+    fn of(vhost: &str, scope: Scope) -> Option<Self> {
+        let mount = scope.word("mount").replace("[vhost]", vhost);
+        let (host, path) = mount.split_once('/').unwrap_or((&mount, ""));
+        let path = path.trim_end_matches('/');
+        scope.flag("enabled").then(|| Self {
+            host: Some(host).filter(|host| !host.is_empty() && *host != DEFAULT_VHOST).map(str::to_owned),
+            path: if path.is_empty() { "/".into() } else { format!("/{path}/") },
+            dir: scope.word("dir").replace("[vhost]", vhost).into(),
+        })
+    }
+
+    /// What of `path` is below it.
+    pub fn below<'p>(&self, host: &str, path: &'p str) -> Option<&'p str> {
+        let rest = path.strip_prefix(&self.path)?;
+        self.host.as_ref().is_none_or(|its| its == host).then_some(rest)
+    }
 }
 
 fn refer(scope: Scope) -> Refer {

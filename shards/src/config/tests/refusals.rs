@@ -49,7 +49,7 @@ fn a_file_with_every_directive_is_accepted_and_tells_what_does_not_act() {
     expected.sort();
     accepted.sort();
     assert_eq!(accepted, expected);
-    assert!(accepted.contains(&"utc_time".into()) && accepted.contains(&"vhost.dash.enabled".into()));
+    assert!(accepted.contains(&"ff_log_dir".into()) && accepted.contains(&"vhost.dash.enabled".into()));
     assert_eq!(config.chunk_size, 16_777_215);
 }
 

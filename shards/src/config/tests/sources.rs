@@ -66,12 +66,13 @@ fn every_variable_of_what_acts_has_an_effect() {
             _ => ("x".into(), "y".into()),
         };
         for variable in row.env_names(section) {
-            // Authentication is whole, or ends the start.
+            // Authentication is whole, or ends the start; a mount is on, or is none.
             let kind = if matches!(row.name, "token" | "rtc_bearer_enabled") { "bearer" } else { "basic" };
             let whole = [("ENABLED", "on"), ("TYPE", kind), ("USERNAME", "u"), ("PASSWORD", "p"), ("TOKEN", "t")];
             let block = section.path.to_uppercase().replace('.', "_");
             let company = whole.map(|(name, value)| (format!("SRS_{block}_{name}"), value.to_owned()));
-            let company = company.into_iter().filter(|_| section.path.ends_with(".auth"));
+            let is_mount = section.path == "vhost.http_static";
+            let company = company.into_iter().filter(|_| is_mount || section.path.ends_with(".auth"));
             // Of these, what they are about must be there too.
             let about = variable.ends_with("_FOR_DOCKER").then_some(["SRS_IN_DOCKER", "SRS_DAEMON"]);
             let about = about.into_iter().flatten().map(|name| (name.to_owned(), "on".to_owned()));
@@ -142,7 +143,7 @@ fn what_a_start_leaves_out_depends_on_where_it_is() {
 fn differences_are_told_by_directive_and_by_what_becomes_of_them() {
     let old = "listen 1935; daemon off; pid a; vhost a { play { gop_cache on; } } vhost gone { min_latency on; }";
     let new =
-        "listen 1935 1936; daemon off; pid b; utc_time on; max_connections 5; vhost a { play { queue_length 3; } }
+        "listen 1935 1936; daemon off; pid b; ff_log_dir x; max_connections 5; vhost a { play { queue_length 3; } }
         vhost b { hls { enabled on; } }";
     let env: Env = [("SRS_MAX_CONNECTIONS", "7")].into_iter().collect();
     let (old, new) = (load(old), load(new));
@@ -151,10 +152,10 @@ fn differences_are_told_by_directive_and_by_what_becomes_of_them() {
     assert_eq!(
         told,
         [
+            "ff_log_dir: x, was not there; accepted, not supported yet",
             "listen: 1935 1936, was 1935",
             "max_connections: 5, was not there; the environment says otherwise and wins",
             "pid: b, was a; this needs a restart",
-            "utc_time: on, was not there; accepted, not supported yet",
             "vhost b: new",
             "vhost gone: gone",
             "vhost.play.gop_cache of a: gone, was on",

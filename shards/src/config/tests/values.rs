@@ -49,7 +49,10 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
     assert_eq!(http.dir, std::path::Path::new("./objs/nginx/html"));
     let api = &config.http_api;
     assert_eq!((api.enabled, shown(&api.listen).as_str(), api.crossdomain), (false, "0.0.0.0:1985", true));
-    assert_eq!(config.log, Log { tank: Tank::File, level: Level::Info, file: "./objs/srs.log".into(), json: false });
+    assert_eq!(
+        config.log,
+        Log { tank: Tank::File, level: Level::Info, file: "./objs/srs.log".into(), json: false, utc: false }
+    );
     let ms = Duration::from_millis;
     assert_eq!(
         config.vhosts,
@@ -72,6 +75,7 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
             security: Security::default(),
             srt_enabled: false,
             rtc: rtc(),
+            http_static: None,
             http_remux: HttpRemux { enabled: false, mount: "[vhost]/[app]/[stream].flv".into() },
             hls: hls(),
             dvr: Dvr {
@@ -91,7 +95,7 @@ fn defaults_are_those_of_srs_but_for_the_documented_ones() {
 fn a_file_sets_everything_that_acts() {
     let config = load(
         "listen 1935 [::]:19350; max_connections 77; shards 3; chunk_size 4096;
-        srs_log_tank console; srs_log_level info; srs_log_file /var/x.log;
+        srs_log_tank console; srs_log_level info; srs_log_file /var/x.log; utc_time on;
         http_server { enabled on; listen 127.0.0.1:80; dir /srv; crossdomain off;
             https { enabled on; listen 443; cert /a.crt; key /a.key; cert /b.crt; key /b.key; } }
         http_api { enabled on; listen 81 82; crossdomain off; raw_api { enabled on; allow_reload on; }
@@ -102,6 +106,7 @@ fn a_file_sets_everything_that_acts() {
             play { gop_cache off; gop_cache_max_frames 9; queue_length 8; mw_latency 7; }
             publish { firstpkt_timeout 6; normal_timeout 5; republish_grace 4; }
             http_remux { enabled on; mount /[app]/[stream].flv; }
+            http_static { enabled on; mount [vhost]/f; dir /srv/[vhost]; }
             hls { enabled on; hls_fragment 2; hls_td_ratio 1.5; hls_aof_ratio 3; hls_window 9.5; hls_path /srv/hls;
                 hls_m3u8_file [stream].m3u8; hls_ts_file [stream]/[seq].ts; hls_entry_prefix http://cdn;
                 hls_cleanup off; hls_dispose 4; hls_wait_keyframe off; hls_ctx off; hls_ts_ctx off;
@@ -113,7 +118,10 @@ fn a_file_sets_everything_that_acts() {
     );
     assert_eq!(shown(&config.rtmp_listen), "0.0.0.0:1935 [::]:19350");
     assert_eq!((config.shards, config.max_connections, config.chunk_size), (Some(3), Some(77), 4096));
-    assert_eq!(config.log, Log { tank: Tank::Console, level: Level::Debug, file: "/var/x.log".into(), json: false });
+    assert_eq!(
+        config.log,
+        Log { tank: Tank::Console, level: Level::Debug, file: "/var/x.log".into(), json: false, utc: true }
+    );
     let listen = |text: &str| text.split(' ').map(|word| word.parse().unwrap()).collect();
     let pair = |name: &str| Pair { cert: format!("{name}.crt").into(), key: format!("{name}.key").into() };
     let tls = |ports, names: &[&str]| Tls {
@@ -169,6 +177,7 @@ fn a_file_sets_everything_that_acts() {
                 opus_bitrate: 96_000,
                 aac_bitrate: 128_000,
             },
+            http_static: Some(HttpStatic { host: Some("v.io".into()), path: "/f/".into(), dir: "/srv/v.io".into() }),
             http_remux: HttpRemux { enabled: true, mount: "/[app]/[stream].flv".into() },
             hls: Hls {
                 enabled: true,

@@ -1,7 +1,15 @@
 //! Clocks, and what those on walls show.
 
 use super::check;
-use std::{io, mem::MaybeUninit, time::Duration};
+use std::{
+    io,
+    mem::MaybeUninit,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
+
+/// The clock on the wall shows UTC.
+static UTC: AtomicBool = AtomicBool::new(false);
 
 /// A moment as the clock on the wall shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,8 +25,16 @@ pub struct LocalTime {
     pub second: u8,
 }
 
-/// Seconds since 1970 as time of this machine's zone; `None` for a year that no clock shows.
+/// From now on [`local_time`] is UTC.
+pub fn use_utc() {
+    UTC.store(true, Relaxed);
+}
+
+/// Seconds since 1970 as time of this machine's zone, or as UTC; `None` for a year that no clock shows.
 pub fn local_time(unix_seconds: i64) -> Option<LocalTime> {
+    if UTC.load(Relaxed) {
+        return Some(utc_time(unix_seconds));
+    }
     let seconds = libc::time_t::try_from(unix_seconds).ok()?;
     let mut raw = MaybeUninit::<libc::tm>::uninit();
     // SAFETY: localtime_r reads one time_t, writes a whole tm where it returns non-null, and keeps neither
