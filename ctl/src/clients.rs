@@ -9,14 +9,27 @@ use crate::{
     },
 };
 use serde_json::Value;
+use std::cmp::Reverse;
 
-/// Those of one stream, or all. A stream is named by its URL (`/live/a`, or `live/a`), or its name alone.
-pub fn list(server: &Server, stream: Option<&str>) -> Result<Vec<Value>, Error> {
+/// A viewer that is so far behind is slow.
+const SLOW_MS: i64 = 1_000;
+
+/// Those of one stream, or all. A stream is named by its URL (`/live/a`, or `live/a`), or its name alone. `slow`: those
+/// alone that are, the furthest behind first.
+pub fn list(server: &Server, stream: Option<&str>, slow: bool) -> Result<Vec<Value>, Error> {
     let mut clients = server.list("clients")?;
     if let Some(wanted) = stream {
         clients.retain(|client| is_of(client, wanted));
     }
+    if slow {
+        clients.retain(is_slow);
+        clients.sort_by_key(|client| Reverse((client["lag_ms"].as_i64(), client["skips"].as_u64())));
+    }
     Ok(clients)
+}
+
+fn is_slow(client: &Value) -> bool {
+    client["lag_ms"].as_i64() >= Some(SLOW_MS) || client["skips"].as_u64() > Some(0)
 }
 
 pub const COLUMNS: [Column; 9] = [
@@ -61,6 +74,15 @@ mod tests {
     fn a_client_fills_its_line() {
         let columns: Vec<_> = line(&COLUMNS, &client()).split_whitespace().map(str::to_owned).collect();
         assert_eq!(columns, ["a1b2c3d4", "flv-play", "10.0.0.9", "/live/a", "1:02:05", "0", "2500", "-", "2"]);
+    }
+
+    #[test]
+    fn who_is_behind_or_has_skipped_is_slow() {
+        for (lag, slow) in [(json!(null), false), (json!(999), false), (json!(1_000), true)] {
+            let client = json!({ "lag_ms": lag, "skips": 0 });
+            assert_eq!(is_slow(&client), slow, "{client}");
+        }
+        assert!(is_slow(&client()), "it has skipped");
     }
 
     #[test]

@@ -63,6 +63,9 @@ enum Command {
         /// Those of one stream only
         #[arg(long)]
         stream: Option<String>,
+        /// Those alone that are a second behind or have skipped frames, the furthest behind first
+        #[arg(long)]
+        slow: bool,
     },
     /// End a client's connection
     Kick {
@@ -143,10 +146,10 @@ fn run(arguments: Arguments) -> Result<Vec<String>, Error> {
         Command::Stream { name } => {
             let mut lines = show(streams::find(&server, &name)?, &streams::COLUMNS);
             lines.extend((!json).then(String::new));
-            lines.extend(show(clients::list(&server, Some(&name))?, &clients::COLUMNS));
+            lines.extend(show(clients::list(&server, Some(&name), false)?, &clients::COLUMNS));
             lines
         }
-        Command::Clients { stream } => show(clients::list(&server, stream.as_deref())?, &clients::COLUMNS),
+        Command::Clients { stream, slow } => show(clients::list(&server, stream.as_deref(), slow)?, &clients::COLUMNS),
         Command::Kick { id } => {
             let answer = clients::kick(&server, &id)?;
             vec![if json { answer.to_string() } else { format!("{id} is ended") }]

@@ -38,6 +38,7 @@ fn a_server_is_looked_into_followed_and_changed() {
         .to_owned();
     until("its picture", || server.says(&["stream", "a"]).contains("320x180").then_some(()));
     assert!(server.says(&["clients", "--stream", "live/a"]).contains(&id));
+    assert!(!server.says(&["clients", "--slow"]).contains(&id), "a publisher is not behind");
     let json: Value =
         serde_json::from_str(server.says(&["--json", "stream", "a"]).lines().next().expect("a line")).expect("JSON");
     assert_eq!(json["publish"]["cid"], id.as_str());
