@@ -129,6 +129,6 @@ fn effect(name: &str, env: &Env) -> Effect {
     match row.status {
         _ if directives::is_at_start(name) => Effect::AtStart,
         Status::Acts => Effect::Now,
-        Status::Accepted | Status::Fixed => Effect::None,
+        Status::Accepted | Status::Fixed | Status::Gone => Effect::None,
     }
 }

@@ -52,7 +52,7 @@ pub fn check(file: &str, tree: &[Directive], env: &Env, remarks: &mut Remarks) -
             match row.status {
                 Status::Accepted => remarks.accept(name.clone()),
                 Status::Fixed => remarks.fixed(row, &name, value, &Place::Env(variable.clone())),
-                Status::Acts => {}
+                Status::Acts | Status::Gone => {}
             }
         }
     }
@@ -96,6 +96,7 @@ fn block(section: &Section, tree: &[Directive], vhost: Option<&str>, remarks: &m
                 match row.status {
                     Status::Accepted => remarks.accept(name.clone()),
                     Status::Acts => remarks.odd(row, directive, &name),
+                    Status::Gone => remarks.warnings.push(format!("{place}: {name} has no effect, as in SRS")),
                     Status::Fixed => {
                         if let Some(word) = directive.args.first() {
                             remarks.fixed(row, &name, word, place);

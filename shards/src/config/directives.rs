@@ -35,6 +35,8 @@ pub enum Status {
     Accepted,
     /// What the default says is what this version does; another value brings a warning.
     Fixed,
+    /// SRS does nothing about it any more either; it brings a warning.
+    Gone,
 }
 
 /// The type of a directive's arguments.
@@ -61,7 +63,7 @@ pub enum Kind {
     Block,
     /// A block whose children are never looked at.
     Free,
-    /// A feature that SRS dropped and whose name it kept.
+    /// Looked at by nobody.
     Removed,
 }
 
@@ -86,6 +88,11 @@ pub const fn accepted(name: &'static str, kind: Kind, default: &'static str) -> 
 
 pub const fn fixed(name: &'static str, kind: Kind, default: &'static str) -> Row {
     Row { name, kind, default, status: Status::Fixed, many: false, at_start: false, env: EnvName::Rule }
+}
+
+pub const fn gone(name: &'static str) -> Row {
+    let (kind, status, env) = (Kind::Removed, Status::Gone, EnvName::None);
+    Row { name, kind, default: "", status, many: false, at_start: false, env }
 }
 
 pub const fn block(name: &'static str) -> Row {
@@ -211,6 +218,7 @@ pub fn markdown() -> String {
             Status::Acts => "acts",
             Status::Accepted => "accepted, not supported yet",
             Status::Fixed => "always the default",
+            Status::Gone => "without effect, as in SRS",
         };
         let at_start = if row.status == Status::Acts && is_at_start(&dotted(section.path, row.name)) {
             "; read at start"

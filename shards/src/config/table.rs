@@ -1,7 +1,7 @@
 //! Every directive SRS knows, up to 8.0, and our own: what the checker accepts, where each default
 //! stands, and what docs/config.md prints. Rows only; their meaning is in `directives`.
 
-use super::directives::{Kind::*, Row, Section, accepted, acts, block, fixed, section};
+use super::directives::{Kind::*, Row, Section, accepted, acts, block, fixed, gone, section};
 
 /// By block, in the order of the documentation. The root of a file is the path "".
 #[rustfmt::skip]
@@ -31,7 +31,7 @@ pub static SECTIONS: &[Section] = &[
         acts("auto_reload_for_docker", BoolOn, "on").at_start(),
         accepted("tcmalloc_release_rate", Float(""), "0.8"),
         fixed("query_latest_version", BoolOn, "off"),
-        accepted("first_wait_for_qlv", Int("s"), "300"),
+        gone("first_wait_for_qlv"),
         acts("listen", Endpoints, "1935"),
         acts("chunk_size", Number(1, 16_777_215, "bytes"), "60000").env(&["SRS_CHUNK_SIZE", "SRS_VHOST_CHUNK_SIZE"]),
         acts("is_full", Bool, "off").no_env(),
@@ -83,8 +83,8 @@ pub static SECTIONS: &[Section] = &[
     section("http_api.raw_api", &[
         acts("enabled", Bool, "off"),
         acts("allow_reload", Bool, "off"),
-        accepted("allow_query", Removed, "").no_env(),
-        accepted("allow_update", Removed, "").no_env(),
+        gone("allow_query"),
+        gone("allow_update"),
     ]),
     section("http_api.auth", &[
         acts("enabled", Bool, "off"),
@@ -132,14 +132,14 @@ pub static SECTIONS: &[Section] = &[
         acts("passphrase", Text, ""),
         acts("pbkeylen", OneOf("0, 16, 24, 32"), "0"),
         accepted("sei_filter", BoolOn, "on"),
-        accepted("mix_correct", Removed, "").no_env(),
+        gone("mix_correct"),
         acts("default_streamid", Text, "#!::r=live/livestream,m=publish"),
         acts("default_mode", OneOf("publish, request"), "request"),
     ]),
     section("rtc_server", &[
         acts("enabled", Bool, "off").at_start(),
         acts("listen", Endpoints, "8000").at_start(),
-        accepted("dir", Removed, "").no_env(),
+        gone("dir"),
         fixed("protocol", OneOf("udp, tcp, all"), "udp"),
         acts("candidate", Text, "*"),
         acts("use_auto_detect_network_ip", BoolOn, "on"),
@@ -177,7 +177,7 @@ pub static SECTIONS: &[Section] = &[
         accepted("candidate", Text, "*"),
     ]).no_env(),
     section("threads", &[
-        accepted("interval", Int("s"), "5"),
+        gone("interval"),
     ]).unchecked(),
     section("circuit_breaker", &[
         acts("enabled", BoolOn, "on"),
@@ -404,8 +404,8 @@ pub static SECTIONS: &[Section] = &[
         acts("hls_m3u8_file", Template, "[app]/[stream].m3u8"),
         acts("hls_ts_file", Template, "[app]/[stream]-[seq].ts"),
         acts("hls_entry_prefix", Text, ""),
-        accepted("hls_acodec", OneOf("aac, mp3, an"), "aac"),
-        accepted("hls_vcodec", OneOf("h264, vn"), "h264"),
+        gone("hls_acodec"),
+        gone("hls_vcodec"),
         acts("hls_cleanup", BoolOn, "on"),
         acts("hls_dispose", Number(0, 31_536_000, "s"), "120"),
         acts("hls_wait_keyframe", BoolOn, "on"),
@@ -419,8 +419,8 @@ pub static SECTIONS: &[Section] = &[
         accepted("hls_key_file_path", Path, "hls_path"),
         accepted("hls_key_url", Text, "hls_path"),
         accepted("hls_dts_directly", BoolOn, "on"),
-        accepted("hls_storage", Removed, "").no_env(),
-        accepted("hls_mount", Removed, "").no_env(),
+        gone("hls_storage"),
+        gone("hls_mount"),
         accepted("hls_use_fmp4", Bool, "off"),
         accepted("hls_fmp4_file", Template, "[app]/[stream]-[seq].m4s"),
         accepted("hls_init_file", Template, "[app]/[stream]/init.mp4"),

@@ -50,6 +50,11 @@ fn a_file_with_every_directive_is_accepted_and_tells_what_does_not_act() {
     accepted.sort();
     assert_eq!(accepted, expected);
     assert!(accepted.contains(&"ff_log_dir".into()) && accepted.contains(&"vhost.dash.enabled".into()));
+    let gone = |row: &Row| row.status == Status::Gone;
+    for (section, row) in directives::all().filter(|(_, row)| gone(row)) {
+        let warning = format!(": {} has no effect, as in SRS", dotted(section.path, row.name));
+        assert!(config.warnings.iter().any(|told| told.ends_with(&warning)), "{warning}");
+    }
     assert_eq!(config.chunk_size, 16_777_215);
 }
 
