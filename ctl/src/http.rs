@@ -45,6 +45,15 @@ pub enum Error {
     Refused { server: String, code: u64, what: &'static str },
 }
 
+/// Of the argument that names a server, which may be a URL.
+pub fn address(text: &str) -> Result<String, &'static str> {
+    match text.split_once("://") {
+        None => Ok(text.to_owned()),
+        Some(("http", rest)) => Ok(rest.trim_end_matches('/').to_owned()),
+        Some(_) => Err("only HTTP is spoken: name the port of http_api.listen"),
+    }
+}
+
 pub struct Server {
     /// Host and port.
     pub address: String,
@@ -201,5 +210,21 @@ fn meaning(code: u64) -> &'static str {
         2048 => "there is no such stream",
         2049 => "there is no such client",
         _ => "see the server's log",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_may_be_named_by_its_url() {
+        for (text, found) in [
+            ("10.0.0.1:1985", Some("10.0.0.1:1985")),
+            ("http://10.0.0.1:1985/", Some("10.0.0.1:1985")),
+            ("https://10.0.0.1:1990", None),
+        ] {
+            assert_eq!(address(text).ok().as_deref(), found, "{text}");
+        }
     }
 }

@@ -30,7 +30,8 @@ use table::Column;
 #[command(version, name = "shardctl")]
 struct Arguments {
     /// Host and port of the server's HTTP API
-    #[arg(long, short = 's', default_value = "127.0.0.1:1985", value_name = "HOST:PORT", global = true)]
+    #[arg(long, short = 's', default_value = "127.0.0.1:1985", value_name = "HOST:PORT", global = true,
+        value_parser = http::address)]
     server: String,
 
     /// For a server with http_api.auth of type basic
