@@ -94,6 +94,8 @@ fn block(section: &Section, tree: &[Directive], vhost: Option<&str>, remarks: &m
             (_, Some(_)) => return Err(Illegal::ABlock { place: place.clone(), name }),
             (_, None) => {
                 match row.status {
+                    // Nobody asks for what is off.
+                    Status::Accepted if row.kind == Kind::Bool && directive.args == ["off"] => {}
                     Status::Accepted => remarks.accept(name.clone()),
                     Status::Acts => remarks.odd(row, directive, &name),
                     Status::Gone => remarks.warnings.push(format!("{place}: {name} has no effect, as in SRS")),

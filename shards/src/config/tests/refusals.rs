@@ -59,6 +59,13 @@ fn a_file_with_every_directive_is_accepted_and_tells_what_does_not_act() {
 }
 
 #[test]
+fn what_is_off_is_not_called_unsupported() {
+    let accepted = |mr| load(&format!("listen 1935; vhost a {{ publish {{ mr {mr}; mr_latency 350; }} }}")).accepted;
+    assert_eq!(accepted("on"), ["vhost.publish.mr", "vhost.publish.mr_latency"]);
+    assert_eq!(accepted("off"), ["vhost.publish.mr_latency"]);
+}
+
+#[test]
 fn unknown_names_are_refused_in_every_block_that_srs_checks() {
     for section in table::SECTIONS {
         let path = section.path;
