@@ -295,7 +295,7 @@ impl Stream {
     }
 
     /// Of its next RTMP tape: all that are there at a time have one, so that a player may go from one to another.
-    pub fn chunk_size(&self, vhost: &Vhost) -> u32 {
+    pub fn next_chunk_size(&self, vhost: &Vhost) -> u32 {
         let tapes = [Wire::Rtmp, Wire::RtmpAudio, Wire::RtmpVideo, Wire::RtmpNothing];
         let are_there = tapes.iter().any(|wire| self.audiences[*wire as usize].is_some());
         if are_there { self.chunk_size } else { vhost.chunk_size }
