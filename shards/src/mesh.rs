@@ -52,18 +52,26 @@ pub enum Mail {
         key: StreamKey,
         publisher: u64,
     },
+    /// To the home: has it a place for this stream? The answer is a `Consulted`.
+    Room {
+        key: StreamKey,
+        request: u64,
+        from: usize,
+    },
     /// To the home: this shard has viewers of the stream, or has them no more.
     Subscribe {
         key: StreamKey,
+        number: u64,
         from: usize,
     },
     Unsubscribe {
         key: StreamKey,
         from: usize,
     },
-    /// From the home to one that would subscribe: it cannot.
+    /// From the home to one that would subscribe under this number: it cannot.
     NoPlace {
         key: StreamKey,
+        number: u64,
         why: &'static str,
     },
     /// From the home to a subscriber.
@@ -197,6 +205,7 @@ impl Mail {
             Mail::Publish(publication) => Some(&publication.key),
             Mail::Media { key, .. }
             | Mail::Unpublish { key, .. }
+            | Mail::Room { key, .. }
             | Mail::Subscribe { key, .. }
             | Mail::Unsubscribe { key, .. }
             | Mail::NoPlace { key, .. }

@@ -213,8 +213,8 @@ pub enum Role {
     Home(Box<Home>),
     Mirror {
         home: usize,
-        /// It has asked for frames, and was not told that there is no place for it.
-        subscribed: bool,
+        /// The number under which it asked for frames, unless it was told that there is no place for it.
+        subscription: Option<u64>,
     },
 }
 
@@ -430,6 +430,15 @@ impl Stream {
             self.prologue = unit.prologue.clone();
             self.frames += 1;
             self.ring.mirror(unit);
+        }
+    }
+
+    /// Elsewhere: the home has no place for what was asked for under `number`. False where that was asked for by an
+    /// earlier mirror, which has gone: those who watch now asked anew.
+    pub fn lose(&mut self, number: u64) -> bool {
+        match &mut self.role {
+            Role::Mirror { subscription, .. } => subscription.take_if(|asked| *asked == number).is_some(),
+            Role::Home(_) => false,
         }
     }
 
@@ -670,17 +679,20 @@ mod tests {
 
     const RTC: Rtc = Rtc::TEST;
 
+    fn stream(role: Role) -> Stream {
+        let skip = Timestamp::from_ms(10_000);
+        let policy = Policy { skip, bytes: 1 << 20, gop_cache: true, gop_cache_max_frames: 2_500 };
+        Stream::new(StreamKey::new(DEFAULT_VHOST, "live", "a"), policy, role)
+    }
+
     /// Acts on a stream at home that has a publisher, whose number it gets too.
     fn published(rtc: Rtc, act: impl FnOnce(&mut Stream, u64, &Mesh) + 'static) {
         let executor = launch::executor::executor("home", None, 64).make().unwrap();
         executor.run(async move {
             let (mesh, _) = Mesh::connect(0, mesh::ends(1).remove(0)).await;
-            let key = StreamKey::new(DEFAULT_VHOST, "live", "a");
-            let skip = Timestamp::from_ms(10_000);
-            let policy = Policy { skip, bytes: 1 << 20, gop_cache: true, gop_cache_max_frames: 2_500 };
-            let mut stream = Stream::new(key.clone(), policy, Role::Home(Box::default()));
+            let mut stream = stream(Role::Home(Box::default()));
             let publication = Publication {
-                key,
+                key: stream.key.clone(),
                 shard: 0,
                 session: 7,
                 id: "cid".into(),
@@ -756,6 +768,12 @@ mod tests {
             assert!((made[0].dts.as_ms() - start).abs() < 20, "{}", made[0].dts);
             assert_eq!(stream.prologue().version, version);
         });
+    }
+
+    #[test]
+    fn a_late_no_is_not_for_those_who_asked_anew() {
+        let mut stream = stream(Role::Mirror { home: 0, subscription: Some(8) });
+        assert_eq!([7, 8, 8].map(|number| stream.lose(number)), [false, true, false]);
     }
 
     #[test]

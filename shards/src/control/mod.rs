@@ -156,7 +156,9 @@ impl Control {
                 }
                 Mail::ClientList { request, shard, clients } => self.clients.answer(request, shard, clients),
                 Mail::Fetched { request, content } => self.fetches.answer(request, content),
-                Mail::Verdict { session, verdict } => self.verdicts.answer(session, verdict),
+                Mail::Verdict { session: asked, verdict } | Mail::Consulted { request: asked, verdict } => {
+                    self.verdicts.answer(asked, verdict);
+                }
                 Mail::Consult { call, request, from } => self.call(*call, Some((from, request))),
                 Mail::Claim { ufrag, socket, source, bytes, from } => self.claim(&ufrag, socket, source, bytes, from),
                 Mail::Left { number } => self.left(number),

@@ -99,7 +99,7 @@ async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'
         return None;
     };
     if head.method != "HEAD"
-        && let Err(why) = shard.room("http", &seat::key(vhost, &request), connection.peer.get())
+        && let Err(why) = shard.room("http", &seat::key(vhost, &request), connection.peer.get()).await
     {
         return refuse(
             connection,
