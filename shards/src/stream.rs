@@ -433,6 +433,11 @@ impl Stream {
         }
     }
 
+    /// Elsewhere: it has asked for frames, and was not told that there is no place for it.
+    pub fn is_subscribed(&self) -> bool {
+        matches!(self.role, Role::Mirror { subscription: Some(_), .. })
+    }
+
     /// Elsewhere: the home has no place for what was asked for under `number`. False where that was asked for by an
     /// earlier mirror, which has gone: those who watch now asked anew.
     pub fn lose(&mut self, number: u64) -> bool {
@@ -773,7 +778,8 @@ mod tests {
     #[test]
     fn a_late_no_is_not_for_those_who_asked_anew() {
         let mut stream = stream(Role::Mirror { home: 0, subscription: Some(8) });
-        assert_eq!([7, 8, 8].map(|number| stream.lose(number)), [false, true, false]);
+        let lost = [7, 8, 8].map(|number| (stream.lose(number), stream.is_subscribed()));
+        assert_eq!(lost, [(false, true), (true, false), (false, false)]);
     }
 
     #[test]

@@ -40,10 +40,10 @@ impl Shard {
         })
     }
 
-    /// Asks the home of a stream that is not here whether it has a place for it.
+    /// Asks the home of a stream whether it has a place for it, unless it has given that already.
     pub(super) async fn room_at_home(&self, key: &StreamKey) -> Verdict {
         let home = key.home(self.shards());
-        if home == self.index() || self.streams.borrow().contains_key(key) {
+        if home == self.index() || self.streams.borrow().get(key).is_some_and(Stream::is_subscribed) {
             return Verdict::Allowed;
         }
         let post = |request| self.mesh.post(home, Mail::Room { key: key.clone(), request, from: self.index() });
