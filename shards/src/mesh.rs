@@ -54,18 +54,26 @@ pub enum Mail {
     },
     /// To the home: what is to be told of a publisher once its recordings are.
     Farewell(Farewell),
+    /// To the home: has it a place for this stream? The answer is a `Consulted`.
+    Room {
+        key: StreamKey,
+        request: u64,
+        from: usize,
+    },
     /// To the home: this shard has viewers of the stream, or has them no more.
     Subscribe {
         key: StreamKey,
+        number: u64,
         from: usize,
     },
     Unsubscribe {
         key: StreamKey,
         from: usize,
     },
-    /// From the home to one that would subscribe: it cannot.
+    /// From the home to one that would subscribe under this number: it cannot.
     NoPlace {
         key: StreamKey,
+        number: u64,
         why: &'static str,
     },
     /// From the home to a subscriber.
@@ -199,6 +207,7 @@ impl Mail {
             Mail::Publish(publication) => Some(&publication.key),
             Mail::Media { key, .. }
             | Mail::Unpublish { key, .. }
+            | Mail::Room { key, .. }
             | Mail::Subscribe { key, .. }
             | Mail::Unsubscribe { key, .. }
             | Mail::NoPlace { key, .. }

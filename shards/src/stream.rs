@@ -213,8 +213,8 @@ pub enum Role {
     Home(Box<Home>),
     Mirror {
         home: usize,
-        /// It has asked for frames, and was not told that there is no place for it.
-        subscribed: bool,
+        /// The number under which it asked for frames, unless it was told that there is no place for it.
+        subscription: Option<u64>,
     },
 }
 
@@ -295,7 +295,7 @@ impl Stream {
     }
 
     /// Of its next RTMP tape: all that are there at a time have one, so that a player may go from one to another.
-    pub fn chunk_size(&self, vhost: &Vhost) -> u32 {
+    pub fn next_chunk_size(&self, vhost: &Vhost) -> u32 {
         let tapes = [Wire::Rtmp, Wire::RtmpAudio, Wire::RtmpVideo, Wire::RtmpNothing];
         let are_there = tapes.iter().any(|wire| self.audiences[*wire as usize].is_some());
         if are_there { self.chunk_size } else { vhost.chunk_size }
@@ -430,6 +430,20 @@ impl Stream {
             self.prologue = unit.prologue.clone();
             self.frames += 1;
             self.ring.mirror(unit);
+        }
+    }
+
+    /// Elsewhere: it has asked for frames, and was not told that there is no place for it.
+    pub fn is_subscribed(&self) -> bool {
+        matches!(self.role, Role::Mirror { subscription: Some(_), .. })
+    }
+
+    /// Elsewhere: the home has no place for what was asked for under `number`. False where that was asked for by an
+    /// earlier mirror, which has gone: those who watch now asked anew.
+    pub fn lose(&mut self, number: u64) -> bool {
+        match &mut self.role {
+            Role::Mirror { subscription, .. } => subscription.take_if(|asked| *asked == number).is_some(),
+            Role::Home(_) => false,
         }
     }
 
@@ -670,17 +684,20 @@ mod tests {
 
     const RTC: Rtc = Rtc::TEST;
 
+    fn stream(role: Role) -> Stream {
+        let skip = Timestamp::from_ms(10_000);
+        let policy = Policy { skip, bytes: 1 << 20, gop_cache: true, gop_cache_max_frames: 2_500 };
+        Stream::new(StreamKey::new(DEFAULT_VHOST, "live", "a"), policy, role)
+    }
+
     /// Acts on a stream at home that has a publisher, whose number it gets too.
     fn published(rtc: Rtc, act: impl FnOnce(&mut Stream, u64, &Mesh) + 'static) {
         let executor = launch::executor::executor("home", None, 64).make().unwrap();
         executor.run(async move {
             let (mesh, _) = Mesh::connect(0, mesh::ends(1).remove(0)).await;
-            let key = StreamKey::new(DEFAULT_VHOST, "live", "a");
-            let skip = Timestamp::from_ms(10_000);
-            let policy = Policy { skip, bytes: 1 << 20, gop_cache: true, gop_cache_max_frames: 2_500 };
-            let mut stream = Stream::new(key.clone(), policy, Role::Home(Box::default()));
+            let mut stream = stream(Role::Home(Box::default()));
             let publication = Publication {
-                key,
+                key: stream.key.clone(),
                 shard: 0,
                 session: 7,
                 id: "cid".into(),
@@ -756,6 +773,13 @@ mod tests {
             assert!((made[0].dts.as_ms() - start).abs() < 20, "{}", made[0].dts);
             assert_eq!(stream.prologue().version, version);
         });
+    }
+
+    #[test]
+    fn a_late_no_is_not_for_those_who_asked_anew() {
+        let mut stream = stream(Role::Mirror { home: 0, subscription: Some(8) });
+        let lost = [7, 8, 8].map(|number| (stream.lose(number), stream.is_subscribed()));
+        assert_eq!(lost, [(false, true), (true, false), (false, false)]);
     }
 
     #[test]

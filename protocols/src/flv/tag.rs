@@ -99,6 +99,9 @@ impl TagReader {
     /// and sequence ends say nothing.
     pub fn audio(&mut self, dts: Timestamp, body: Bytes, out: &mut VecDeque<Media>) -> Result<(), TagError> {
         let Some(first) = body.first() else { return Ok(()) };
+        if first >> 4 != enhanced::SOUND {
+            self.sounds.serves(FIRST_TRACK);
+        }
         match first >> 4 {
             10 => self.aac(dts, body, out),
             // 14 is MP3 at 8 kHz, a rate that the flags of 2 cannot tell.
@@ -127,6 +130,7 @@ impl TagReader {
         if frame_type == enhanced::COMMAND {
             return Ok(());
         }
+        self.pictures.serves(FIRST_TRACK);
         let codec = match first & 15 {
             7 => Codec::H264,
             // Not Adobe's: what HEVC used before Enhanced RTMP.
@@ -204,6 +208,8 @@ impl TagReader {
                 self.picture(codec, packet.frame_type, dts, Timestamp::ZERO, body, out);
                 Ok(())
             }
+            // It names no track, and ffmpeg sends that of others too: their codec tells.
+            packet::METADATA if self.video.as_ref().is_some_and(|video| video.track.codec != codec) => Ok(()),
             // Adds nothing that a decoder needs: what cannot be read is left out.
             packet::METADATA => {
                 let is_read = body.len() <= LARGEST_PROLOGUE && !body.is_empty() && amf::decode_all(&body).is_ok();
@@ -361,6 +367,7 @@ impl Video {
 }
 
 impl Lane {
+    /// There is a packet of `track`: whether that is the one to read.
     fn serves(&mut self, track: u8) -> bool {
         let lowest = *self.lowest.insert(self.lowest.map_or(track, |lowest| lowest.min(track)));
         track == lowest
@@ -376,6 +383,8 @@ impl Lane {
 
 /// FrameType of annex E.4.3.1.
 const KEY: u8 = 1;
+/// Of tags that name none, as all without an enhanced header.
+const FIRST_TRACK: u8 = 0;
 
 /// The signed milliseconds in 24 bits at `at`.
 fn composition(body: &[u8], at: usize) -> Result<Timestamp, TagError> {
@@ -647,6 +656,30 @@ mod tests {
         assert_eq!(video(&mut reader, &format!("91 76703039 {frame}")).unwrap().len(), 2);
         // Of codecs that are not known either, as long as they are others.
         assert_eq!(video(&mut reader, "96 01 78766964 02 00"), Ok(vec![]));
+        assert_eq!((reader.note, reader.dropped), (None, 0));
+    }
+
+    /// As ffmpeg 9 sends H.264 and AAC with HEVC and Opus beside them.
+    #[test]
+    fn tags_without_an_enhanced_header_are_of_the_first_track() {
+        let mut reader = TagReader::default();
+        let tracks = |media: Result<Vec<Media>, TagError>| {
+            media.unwrap().iter().filter(|media| matches!(media, Media::Track(_))).count()
+        };
+        assert_eq!(tracks(video(&mut reader, AVC_CONFIG)), 1);
+        let hevc = "96 00 68766331 01 0101600000009000000000003cf000fcfdf8f800000f00";
+        assert_eq!(video(&mut reader, hevc), Ok(vec![]));
+        assert!(reader.note.take().is_some_and(|note| note.contains("several video tracks")));
+        assert_eq!(tracks(audio(&mut reader, "af 00 119056e500")), 1);
+        assert_eq!(audio(&mut reader, "95 00 4f707573 01 4f707573486561640102380180bb0000000000"), Ok(vec![]));
+        assert!(reader.note.take().is_some_and(|note| note.contains("several audio tracks")));
+        // Colours of the other one.
+        let colour = "020009636f6c6f72496e666f 03000b636f6c6f72436f6e666967 03000009 000009";
+        assert_eq!(video(&mut reader, &format!("d4 68766331 {colour}")), Ok(vec![]));
+        assert_eq!(video(&mut reader, "96 01 68766331 01 000000 00000003 260101"), Ok(vec![]));
+        assert_eq!(video(&mut reader, "27 01 000000 00000002 4101").unwrap().len(), 1);
+        assert_eq!(audio(&mut reader, "95 01 4f707573 01 fc00"), Ok(vec![]));
+        assert_eq!(audio(&mut reader, "af 01 2110").unwrap().len(), 1);
         assert_eq!((reader.note, reader.dropped), (None, 0));
     }
 

@@ -46,6 +46,8 @@ pub struct ServerConfig {
 
 /// Longest message of a peer that may not publish yet: commands are short.
 const COMMAND_BYTES: usize = 64 << 10;
+/// The URLs of a connect together, or a stream's name with its query: as much as web servers take of a URL.
+const URL_BYTES: usize = 8 << 10;
 
 impl Default for ServerConfig {
     fn default() -> Self {
@@ -76,6 +78,8 @@ pub enum ServerError {
     Media { at: u64, source: TagError },
     #[error("at byte {at}: {command} names no stream")]
     NoStream { at: u64, command: &'static str },
+    #[error("at byte {at}: {command} has URLs or a name of {len} bytes, at most {URL_BYTES} allowed")]
+    UrlTooLong { at: u64, command: &'static str, len: usize },
     #[error("{waited_for} did not come within {within:?}")]
     Timeout { waited_for: &'static str, within: Duration },
     #[error("{held} bytes came while the client was to wait for an answer, at most {max} are kept")]
@@ -384,7 +388,7 @@ impl Server {
     fn command(&mut self, now: Instant, command: &Command) -> Result<(), ServerError> {
         let transaction = command.transaction;
         match (self.phase, command.name.as_str()) {
-            (Phase::Opening, "connect") => self.on_connect(command),
+            (Phase::Opening, "connect") => self.on_connect(command)?,
             // Nothing is answered before connect.
             (Phase::Handshake | Phase::Opening | Phase::Ended, _) => {}
             (_, "createStream") => {
@@ -462,21 +466,28 @@ impl Server {
         }
     }
 
-    fn on_connect(&mut self, command: &Command) {
+    fn on_connect(&mut self, command: &Command) -> Result<(), ServerError> {
         let field = |name| command.arguments.first().and_then(|object| object.field(name));
         let text = |name| field(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let mut tc_url = text("tcUrl");
+        let (mut tc_url, page_url, swf_url) = (text("tcUrl"), text("pageUrl"), text("swfUrl"));
         if tc_url.is_empty() {
             tc_url = format!("rtmp:///{}", text("app"));
         }
-        let request =
-            Request { page_url: text("pageUrl"), swf_url: text("swfUrl"), ..url::parse(&tc_url, "").request(&tc_url) };
+        let len = tc_url.len() + page_url.len() + swf_url.len();
+        if len > URL_BYTES {
+            let error = ServerError::UrlTooLong { at: self.parsed, command: "connect", len };
+            let (transaction, reason) = (command.transaction, "its URLs are too long");
+            self.say(|writer, out| reply::connect_refused(writer, transaction, reason, out));
+            return Err(error);
+        }
+        let request = Request { page_url, swf_url, ..url::parse(&tc_url, "").request(&tc_url) };
         let object_encoding = field("objectEncoding").and_then(Value::as_f64).unwrap_or_default();
         self.reconnects = field("capsEx").and_then(Value::as_f64).is_some_and(|caps| caps as u8 & CAN_RECONNECT != 0);
         let enhanced = ["fourCcList", "videoFourCcInfoMap", "audioFourCcInfoMap", "capsEx"];
         let enhanced = enhanced.into_iter().any(|name| field(name).is_some());
         let question = Question::Connect { transaction: command.transaction, object_encoding, enhanced };
         self.ask(question, Event::Connect, request);
+        Ok(())
     }
 
     /// What a publish or play asks for.
@@ -488,13 +499,20 @@ impl Server {
     ) -> Result<Request, ServerError> {
         let last = self.request.clone();
         let Request { tc_url, page_url, swf_url, .. } = &*last;
-        let target = url::parse(tc_url, command.text(1).unwrap_or_default()).guess_stream();
-        if target.stream.is_empty() {
-            let code = if name == "play" { "NetStream.Play.StreamNotFound" } else { "NetStream.Publish.BadName" };
-            self.say(|writer, out| reply::failed(writer, code, "the stream has no name", out));
-            return Err(ServerError::NoStream { at: self.parsed, command: name });
-        }
-        Ok(Request { client, page_url: page_url.clone(), swf_url: swf_url.clone(), ..target.request(tc_url) })
+        let stream = command.text(1).unwrap_or_default();
+        let target = url::parse(tc_url, stream).guess_stream();
+        let (at, len) = (self.parsed, stream.len());
+        let (reason, error) = if len > URL_BYTES {
+            ("the stream's name is too long", ServerError::UrlTooLong { at, command: name, len })
+        } else if target.stream.is_empty() {
+            ("the stream has no name", ServerError::NoStream { at, command: name })
+        } else {
+            let (page_url, swf_url) = (page_url.clone(), swf_url.clone());
+            return Ok(Request { client, page_url, swf_url, ..target.request(tc_url) });
+        };
+        let code = if name == "play" { "NetStream.Play.StreamNotFound" } else { "NetStream.Publish.BadName" };
+        self.say(|writer, out| reply::failed(writer, code, reason, out));
+        Err(error)
     }
 
     /// Ends publishing or playing; the connection may go on to another stream.

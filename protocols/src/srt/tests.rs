@@ -109,16 +109,34 @@ fn session_takes_what_its_buffer_holds() {
     }
 }
 
+/// The caller's packet `n`, a millisecond after the one before it. The first number is the handshake's; a message in
+/// one packet, in order (§3.1).
+fn packet(n: u32, payload: u8) -> Vec<u8> {
+    let words = [0x6fef_b8d8 + n, 0xe000_0001 + n, 1000 * n, 9];
+    [&words.map(u32::to_be_bytes).concat()[..], &[payload]].concat()
+}
+
+#[test]
+fn session_keeps_of_a_flood_what_its_buffer_holds() {
+    let now = Instant::now();
+    for (recv_buffer, packets) in [(0, 32), (100 * 1472, 100), (u64::MAX, 8192)] {
+        let mut session = session(now, Settings { recv_buffer, ..settings("") });
+        (0..10_000).for_each(|n| session.input(now, &packet(n, 7)));
+        // Beyond the last one's time and the latency.
+        let mut payloads = 0;
+        for ms in 0..11_000 {
+            session.tick(now + Duration::from_millis(ms));
+            payloads += std::iter::from_fn(|| session.payload()).count();
+        }
+        assert_eq!(payloads, packets);
+    }
+}
+
 #[test]
 fn what_is_lost_is_given_up_or_waited_for() {
     let now = Instant::now();
     for (too_late_drop, late) in [(true, ""), (false, "bc")] {
         let mut session = session(now, Settings { too_late_drop, ..settings("") });
-        // The first number is the handshake's; a message in one packet, in order (§3.1).
-        let packet = |n: u32, payload: u8| {
-            let words = [0x6fef_b8d8 + n, 0xe000_0001 + n, 1000 * n, 9];
-            [&words.map(u32::to_be_bytes).concat()[..], &[payload]].concat()
-        };
         // Beyond the latency of 500 ms that the caller asks for, some ticks long.
         let later = now + Duration::from_secs(2);
         let heard = |session: &mut Session| {

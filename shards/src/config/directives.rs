@@ -372,8 +372,8 @@ calls. About viewers by HLS `on_play` is asked where `hls_ctx` is on, as it is b
 - `max_connections_per_ip` is ours: connections, SRT and WebRTC sessions of one address, or of one /64 of IPv6.
 - `max_streams_per_shard` is ours. A stream has a place on its home shard and on each shard with viewers of it, and one
   that nobody uses makes room. Who would bring another one is refused: `NetStream.Publish.Denied`,
-  `NetStream.Play.Failed`, HTTP 503, SRT's overload; a player whose stream has no place at its home, or who comes by
-  WebRTC, is let in and then closed.
+  `NetStream.Play.Failed`, HTTP 503, SRT's overload. SRT players whose stream has no place at its home, and WebRTC
+  players where their packets arrive, are let in and then closed.
 - `rtmp.proxy_protocol` is ours: who connects by RTMP or RTMPS is a proxy, and says first whose connection it brings: by
   PROXY protocol 1 or 2, or SRS's PROXY-IP. Who says nothing is refused. Where it is off, PROXY-IP is read and logged.
 - `daemon` waits until the server serves, and ends with its status where it does not.

@@ -15,7 +15,7 @@ mod scope;
 mod settings;
 mod table;
 #[cfg(test)]
-mod tests;
+pub mod tests;
 
 pub use change::{Difference, Effect};
 pub use check::Illegal;

@@ -15,7 +15,7 @@ fn load_with(text: &str, env: &[(&str, &str)]) -> Result<Config, String> {
     Config::load(&path, &env.iter().copied().collect()).map_err(|e| e.to_string().replace(&shown, "t.conf"))
 }
 
-fn load(text: &str) -> Config {
+pub fn load(text: &str) -> Config {
     load_with(text, &[]).unwrap()
 }
 

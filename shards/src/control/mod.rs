@@ -156,7 +156,9 @@ impl Control {
                 }
                 Mail::ClientList { request, shard, clients } => self.clients.answer(request, shard, clients),
                 Mail::Fetched { request, content } => self.fetches.answer(request, content),
-                Mail::Verdict { session, verdict } => self.verdicts.answer(session, verdict),
+                Mail::Verdict { session: asked, verdict } | Mail::Consulted { request: asked, verdict } => {
+                    self.verdicts.answer(asked, verdict);
+                }
                 Mail::Consult { call, request, from } => {
                     // What was told of the client before goes first.
                     self.take_calls();

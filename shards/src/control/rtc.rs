@@ -20,7 +20,7 @@ use crate::{
     mesh::Mail,
     query::value,
     refusal,
-    shard::{VERDICT_TIME, random_id},
+    shard::{VERDICT_TIME, no_answer, random_id},
     stream::Publication,
 };
 use bytes::Bytes;
@@ -286,6 +286,9 @@ async fn make(
         }
     }
     let key = seat::key(vhost, request);
+    if plays {
+        room_at_home(control, &key).await?;
+    }
     let id = random_id();
     let client = Arc::new(hooks::Client::new(&id, ip, key.clone(), request.clone()));
     let (start, end) = deed.events();
@@ -332,6 +335,21 @@ async fn make(
     Ok((Made { answer, ufrag, token }, wanted))
 }
 
+/// Asks the stream's home whether there is a place for it.
+async fn room_at_home(control: &Control, key: &StreamKey) -> Result<(), Refusal> {
+    let from = control.shards();
+    let asked = control.verdicts.ask(VERDICT_TIME, |request| {
+        control.mesh.post(key.home(from), Mail::Room { key: key.clone(), request, from });
+    });
+    match asked.await.unwrap_or_else(no_answer) {
+        Verdict::Allowed => Ok(()),
+        Verdict::Refused(why) => {
+            metrics::counter!("shardcast_viewers_refused_total", "protocol" => "rtc").increment(1);
+            Err(why)
+        }
+    }
+}
+
 /// Asks the stream's home; the publisher's number.
 async fn publish(
     control: &Control,
@@ -347,16 +365,15 @@ async fn publish(
         number = publication.publisher();
         control.mesh.post(key.home(control.shards()), Mail::Publish(Box::new(publication)));
     });
-    let refusal = match asked.await {
-        Some(Verdict::Allowed) => return Ok(number),
-        Some(Verdict::Refused(refusal)) => refusal,
-        None => {
-            // It may yet say yes, to nobody.
-            control.unpublish(key, number);
-            Refusal::Other("its home does not answer".into())
-        }
-    };
-    Err(refusal.into())
+    let verdict = asked.await.unwrap_or_else(|| {
+        // It may yet say yes, to nobody.
+        control.unpublish(key, number);
+        no_answer()
+    });
+    match verdict {
+        Verdict::Allowed => Ok(number),
+        Verdict::Refused(why) => Err(why.into()),
+    }
 }
 
 impl From<Refusal> for Fault {

@@ -209,20 +209,10 @@ fn is_link_local(ip: IpAddr) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::IpFamily;
+    use crate::config::{IpFamily, tests::load};
 
-    /// What the file of an operator gives.
     fn config() -> RtcServer {
-        RtcServer {
-            enabled: true,
-            listen: vec!["8000".parse().unwrap()],
-            candidate: "*".into(),
-            auto_detect: true,
-            ip_family: IpFamily::V4,
-            api_as_candidates: true,
-            resolve_api_domain: true,
-            keep_api_domain: false,
-        }
+        load("rtc_server { enabled on; } vhost v { }").rtc_server
     }
 
     fn listening(words: &str) -> RtcServer {

@@ -111,7 +111,7 @@ async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'
         return None;
     };
     if head.method != "HEAD"
-        && let Err(why) = shard.room("http", &seat::key(vhost, &request), connection.peer.get())
+        && let Err(why) = shard.room("http", &seat::key(vhost, &request), connection.peer.get()).await
     {
         return match &config.circuit_breaker.redirect_http {
             Some(other) if why == Refusal::Full => {
@@ -197,7 +197,7 @@ async fn listen(shard: &Shard, connection: &Rc<Connection>, seat: &mut Seat<'_>,
 /// What matters of a request.
 struct Head {
     method: String,
-    /// As it came: path and query.
+    /// Path and query, as they came.
     target: String,
     /// Percent-decoded.
     path: String,
@@ -295,6 +295,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
     let mut request = httparse::Request::new(&mut headers);
     let httparse::Status::Complete(length) = request.parse(bytes)? else { return Ok(None) };
     let (Some(method), Some(target)) = (request.method, request.path) else { return Ok(None) };
+    let (authority, target) = absolute(target).map_or((None, target), |(host, rest)| (Some(host), rest));
     let (path, query) = target.find('?').map_or((target, ""), |at| target.split_at(at));
     let header = |name: &str| {
         let found = request.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name))?;
@@ -311,7 +312,7 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
         target: target.to_owned(),
         path: query::decode(path),
         query: query.to_owned(),
-        host: owned("host"),
+        host: authority.map_or_else(|| owned("host"), str::to_owned),
         // Browsers name no page where they open a WebSocket.
         page: header("referer").or(header("origin")).unwrap_or_default().to_owned(),
         origin: header("origin").map(str::to_owned),
@@ -320,6 +321,13 @@ fn parse(bytes: &[u8]) -> Result<Option<Head>, httparse::Error> {
         upgrade: upgrades.then(|| Upgrade { key: owned("sec-websocket-key"), version: owned("sec-websocket-version") }),
         length,
     }))
+}
+
+/// Host and path of a target in absolute form; that host counts, not the header's (RFC 9112 §3.2.2).
+fn absolute(target: &str) -> Option<(&str, &str)> {
+    let (scheme, rest) = target.split_once("://")?;
+    let is_http = scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    is_http.then(|| rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len())))
 }
 
 /// The stream that a request asks for, where the vhost serves it over HTTP.
@@ -489,6 +497,11 @@ mod tests {
         assert_eq!((&*head.path, &*head.query, &*head.host), ("/live/a.flv", "?k=v", "h:8080"));
         assert_eq!((head.origin.as_deref(), head.length), (Some("http://o"), whole.len()));
         assert!(head.upgrade.is_none());
+        let absolute =
+            parse(b"GET HTTP://v.io:8080/live/a.flv?u=http://x HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().unwrap();
+        assert_eq!((&*absolute.target, &*absolute.host), ("/live/a.flv?u=http://x", "v.io:8080"));
+        let usual = parse(b"GET /live/a.flv?u=http://x HTTP/1.1\r\nHost: h\r\n\r\n").unwrap().unwrap();
+        assert_eq!((&*usual.target, &*usual.host), ("/live/a.flv?u=http://x", "h"));
         assert!(parse(b"\x03\0\0\0garbage\xff").is_err());
     }
 

@@ -159,7 +159,7 @@ impl Driver<'_> {
                 Some(vhost) => {
                     let _ = self.seat.connection.socket.set_nodelay(vhost.tcp_nodelay || vhost.min_latency);
                     let (key, peer) = (seat::key(vhost, &request), self.seat.connection.peer.get());
-                    let verdict = match self.seat.shard.room("rtmp", &key, peer) {
+                    let verdict = match self.seat.shard.room("rtmp", &key, peer).await {
                         Ok(()) => self.seat.admit(vhost, Deed::Play, &request).await,
                         Err(refusal) => Verdict::Refused(match &config.circuit_breaker.redirect_rtmp {
                             Some(base) if refusal == Refusal::Full => {

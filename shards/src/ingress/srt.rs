@@ -152,7 +152,7 @@ impl Port {
             return Err(Rejection::Forbidden(format!("vhost {:?} serves no SRT", request.vhost)));
         };
         if mode == Mode::Play {
-            self.shard.room("srt", &seat::key(vhost, &request), caller.from).map_err(|_| Rejection::Overload)?;
+            self.shard.room_here("srt", &seat::key(vhost, &request), caller.from).map_err(|_| Rejection::Overload)?;
         }
         let id = self.next_id();
         let (session, answer) = self.listener.accept(now, caller, id)?;

@@ -9,10 +9,10 @@ use crate::{
     ingress::{accept, rtc},
     mesh::{Ask, Change, Handover, Mail},
     net::sys,
-    stream::{Role, Stream, Wire},
+    stream::{Stream, Wire},
 };
 use shardcast_engine::key::StreamKey;
-use shardcast_protocols::session::Client as Kind;
+use shardcast_protocols::session::{Client as Kind, Refusal, Verdict};
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     rc::Rc,
@@ -60,21 +60,28 @@ impl Shard {
                     disk.tell(farewell);
                 }
             }
-            Mail::Subscribe { key, from } => {
+            Mail::Room { key, request, from } => {
+                let verdict = match self.config().vhost(key.vhost()) {
+                    None => Verdict::Refused(Refusal::NoVhost(key.vhost().into())),
+                    Some(_) if !self.has_place(&key) => Verdict::Refused(Refusal::NoPlace),
+                    Some(_) => Verdict::Allowed,
+                };
+                self.post(from, Mail::Consulted { request, verdict });
+            }
+            Mail::Subscribe { key, number, from } => {
                 let config = self.config();
                 let vhost = config.vhost(key.vhost());
                 let Some(vhost) = vhost.filter(|_| self.has_place(&key)) else {
                     let why = if vhost.is_none() { "knows no such vhost" } else { "has too many streams" };
-                    return self.post(from, Mail::NoPlace { key, why });
+                    return self.post(from, Mail::NoPlace { key, number, why });
                 };
                 self.with_stream(&key, vhost, |stream| stream.subscribe(from, &self.mesh));
                 self.wake();
             }
-            Mail::NoPlace { key, why } => self.with_known(&key, |stream| {
-                if let Role::Mirror { subscribed, .. } = &mut stream.role {
-                    *subscribed = false;
+            Mail::NoPlace { key, number, why } => self.with_known(&key, |stream| {
+                if stream.lose(number) {
+                    stream.viewers().for_each(|viewer| viewer.close(format!("its home shard {why}")));
                 }
-                stream.viewers().for_each(|viewer| viewer.close(format!("its home shard {why}")));
             }),
             Mail::Unsubscribe { key, from } => {
                 self.with_known(&key, |stream| stream.unsubscribe(from));

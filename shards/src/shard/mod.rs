@@ -5,7 +5,7 @@ mod publishers;
 mod serve;
 mod viewers;
 
-pub use publishers::{FETCH_TIME, VERDICT_TIME};
+pub use publishers::{FETCH_TIME, VERDICT_TIME, no_answer};
 
 use crate::{
     addresses::{Addresses, Counted},
@@ -195,11 +195,15 @@ impl Shard {
             warn!("connection of {peer} refused: max_connections of {most} reached");
             return None;
         }
-        let number = self.next_number.replace(self.next_number.get() + 1);
+        let number = self.next_number();
         let connection = Rc::new(Connection::new(id, number, peer, socket, self.feed.clone()));
         connection.counted.replace(counted);
         self.connections.borrow_mut().insert(number, connection.clone());
         Some(connection)
+    }
+
+    fn next_number(&self) -> u64 {
+        self.next_number.replace(self.next_number.get() + 1)
     }
 
     /// Counts a connection for its address, or says that there are too many of that.
@@ -225,19 +229,26 @@ impl Shard {
         self.post(to, Mail::Accepted { door, fd, peer });
     }
 
-    /// Whether another viewer, by `protocol`, finds time here, and its stream a place; one that does not is counted
-    /// and told.
-    pub fn room(&self, protocol: &'static str, key: &StreamKey, peer: SocketAddr) -> Result<(), Refusal> {
-        let refusal = if self.board.is_full(self.index()) {
+    /// Whether another viewer, by `protocol`, finds time here, and its stream a place here and at its home; one that
+    /// does not is counted and told.
+    pub async fn room(&self, protocol: &'static str, key: &StreamKey, peer: SocketAddr) -> Result<(), Refusal> {
+        self.room_here(protocol, key, peer)?;
+        match self.room_at_home(key).await {
+            Verdict::Allowed => Ok(()),
+            Verdict::Refused(why) => Err(refused(protocol, why)),
+        }
+    }
+
+    /// As [`Self::room`], for who cannot wait for the home's word.
+    pub fn room_here(&self, protocol: &'static str, key: &StreamKey, peer: SocketAddr) -> Result<(), Refusal> {
+        if self.board.is_full(self.index()) {
             info!("viewer {peer} refused: shard {} is full, {}", self.index(), self.how_busy());
-            Refusal::Full
+            Err(refused(protocol, Refusal::Full))
         } else if self.has_place(key) {
-            return Ok(());
+            Ok(())
         } else {
-            Refusal::NoPlace
-        };
-        metrics::counter!("shardcast_viewers_refused_total", "protocol" => protocol).increment(1);
-        Err(refusal)
+            Err(refused(protocol, Refusal::NoPlace))
+        }
     }
 
     /// For the log.
@@ -360,14 +371,13 @@ impl Shard {
             let role = if home == self.index() {
                 Role::Home(Box::default())
             } else {
-                Role::Mirror { home, subscribed: false }
+                Role::Mirror { home, subscription: None }
             };
             Stream::new(key.clone(), policy(vhost), role)
         });
-        if let Role::Mirror { home, subscribed } = &mut stream.role
-            && !std::mem::replace(subscribed, true)
-        {
-            self.mesh.post(*home, Mail::Subscribe { key: key.clone(), from: self.index() });
+        if let Role::Mirror { home, subscription: subscription @ None } = &mut stream.role {
+            let number = *subscription.insert(self.next_number());
+            self.mesh.post(*home, Mail::Subscribe { key: key.clone(), number, from: self.index() });
         }
         act(stream)
     }
@@ -403,6 +413,12 @@ impl Shard {
         };
         connections.values().filter_map(client).collect()
     }
+}
+
+/// A viewer by `protocol` is refused: counts it.
+fn refused(protocol: &'static str, why: Refusal) -> Refusal {
+    metrics::counter!("shardcast_viewers_refused_total", "protocol" => protocol).increment(1);
+    why
 }
 
 fn policy(vhost: &Vhost) -> Policy {

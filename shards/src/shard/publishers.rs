@@ -23,7 +23,7 @@ use tracing::error;
 
 /// A home that does not answer in this time has nothing.
 pub const FETCH_TIME: Duration = Duration::from_secs(2);
-/// In which it says whether it takes a publisher.
+/// In which it says whether it takes a publisher, or has a place for a stream.
 pub const VERDICT_TIME: Duration = Duration::from_secs(5);
 /// Who is asked has a time of its own for each call; this bounds the wait for a turn too.
 const CONSULT_TIME: Duration = Duration::from_secs(300);
@@ -36,8 +36,18 @@ impl Shard {
         self.verdicts.ask_as(session, VERDICT_TIME, post).await.unwrap_or_else(|| {
             // It may yet say yes, to nobody.
             self.unpublish(&key, publisher);
-            Verdict::Refused(Refusal::Other("its home does not answer".into()))
+            no_answer()
         })
+    }
+
+    /// Asks the home of a stream whether it has a place for it, unless it has given that already.
+    pub(super) async fn room_at_home(&self, key: &StreamKey) -> Verdict {
+        let home = key.home(self.shards());
+        if home == self.index() || self.streams.borrow().get(key).is_some_and(Stream::is_subscribed) {
+            return Verdict::Allowed;
+        }
+        let post = |request| self.mesh.post(home, Mail::Room { key: key.clone(), request, from: self.index() });
+        self.consults.ask(VERDICT_TIME, post).await.unwrap_or_else(no_answer)
     }
 
     /// Brings media to the stream's home; waits while the way there is congested.
@@ -155,4 +165,9 @@ impl Shard {
             glommio::timer::sleep(Duration::from_millis(5)).await;
         }
     }
+}
+
+/// Of a home.
+pub fn no_answer() -> Verdict {
+    Verdict::Refused(Refusal::Other("its home does not answer".into()))
 }

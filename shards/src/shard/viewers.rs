@@ -31,7 +31,7 @@ impl Shard {
         let plays = self.with_stream(key, vhost, |stream| {
             let wire = wire.at(stream.ring.oldest_time());
             let state = stream.state();
-            stream.chunk_size = stream.chunk_size(vhost);
+            stream.chunk_size = stream.next_chunk_size(vhost);
             let size = stream.chunk_size;
             let audience = audience(&mut stream.audiences[wire as usize], &stream.ring, wire, vhost, size);
             audience.join(connection.clone(), &stream.ring);
@@ -50,7 +50,7 @@ impl Shard {
 
     /// The chunk size that a player of `key` by RTMP gets.
     pub fn chunk_size(&self, key: &StreamKey, vhost: &Vhost) -> u32 {
-        self.streams.borrow().get(key).map_or(vhost.chunk_size, |stream| stream.chunk_size(vhost))
+        self.streams.borrow().get(key).map_or(vhost.chunk_size, |stream| stream.next_chunk_size(vhost))
     }
 
     /// The viewer of `key` by `from` goes on by `to`, which has other tracks of it.

@@ -191,6 +191,37 @@ fn every_codec_comes_back_as_it_was_sent() {
 }
 
 #[test]
+fn the_first_of_several_tracks_comes_back_alone() {
+    let Some(ffmpeg) = enhanced_ffmpeg() else { return };
+    let folder = tempfile::tempdir().expect("a folder");
+    let (first, other) = (Media::Short.file(), PAIRS[0].make(&ffmpeg, folder.path()));
+    let server = Server::start(2);
+    let viewer = Viewer::open(server.ports.http, "live/many");
+    server.wait_for_clients("live/many", 1);
+    let mut publish = Command::new(&ffmpeg);
+    publish.args(["-v", "fatal"]);
+    for file in [&first, &other] {
+        publish.args(["-re", "-readrate_initial_burst", "0.01", "-i"]).arg(file);
+    }
+    publish.args(["-map", "0:v", "-map", "1:v", "-map", "0:a", "-map", "1:a", "-c", "copy", "-f", "flv"]);
+    let publisher = Process::start(publish.arg(server.rtmp("live/many")));
+    let told = until("the API tells both tracks", || {
+        server.stream("live/many").filter(|told| told["video"].is_object() && told["audio"].is_object())
+    });
+    assert_eq!((&told["video"]["codec"], &told["audio"]["codec"]), (&"H264".into(), &"AAC".into()));
+    publisher.finish(Duration::from_secs(SECONDS) + PATIENCE).clean("the publisher");
+    until("the body ends", || viewer.ended().then_some(()));
+    let flv = folder.path().join("many.http.flv");
+    fs::write(&flv, viewer.flv()).expect("write what came");
+    packets("the first", copy(&ffmpeg, &first, &[]))
+        .assert_whole(&packets("the body", copy(&ffmpeg, &flv, &[])), "the first track");
+    for kind in ["video", "audio"] {
+        server.wait_for_log(&["several", kind, "tracks: the lowest is served"]);
+    }
+    server.stop();
+}
+
+#[test]
 fn mpeg_ts_carries_what_it_can_and_the_log_names_the_rest() {
     let Some(ffmpeg) = enhanced_ffmpeg() else { return };
     let folder = tempfile::tempdir().expect("a folder");

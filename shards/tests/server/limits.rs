@@ -175,26 +175,27 @@ fn a_shard_has_so_many_streams() {
 #[test]
 fn nobody_waits_for_a_stream_that_its_home_has_no_place_for() {
     let conf = "srs_log_tank console; max_streams_per_shard 1; http_server { enabled on; } http_api { enabled on; }
-        vhost __defaultVhost__ { http_remux { enabled on; } }";
+        srt_server { enabled on; } rtc_server { enabled on; }
+        vhost __defaultVhost__ { http_remux { enabled on; } srt { enabled on; } rtc { enabled on; } }";
     let server = Server::of_conf(conf, 2);
     let held = stream_at(0, 2, "held");
     let _publisher = Publisher::looping(&server, &held, Media::Plain);
     server.wait_until_live(&held);
     let other = stream_at(0, 2, "other");
-    let answer = || {
-        let mut socket = TcpStream::connect(local(server.ports.http)).expect("connect");
-        socket.set_read_timeout(Some(PATIENCE)).expect("a deadline");
-        write!(socket, "GET /{other}.flv HTTP/1.0\r\nHost: h\r\n\r\n").expect("send");
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).expect("the end of it");
-        answer
-    };
     // One shard is the stream's home, the other asks that.
-    let answers: Vec<_> = (0..200).map(|_| answer()).collect();
-    let of = |status: &str| answers.iter().filter(|answer| answer.starts_with(status)).count();
-    let (refused, ended) = (of("HTTP/1.1 503 "), of("HTTP/1.1 200 "));
-    assert!(refused > 0 && ended > 0 && refused + ended == 200, "{refused} refused, {ended} ended");
-    server.wait_for_log(&["its home shard has too many streams"]);
+    for _ in 0..50 {
+        assert_eq!(http::request(server.ports.http, "GET", &format!("/{other}.flv"), &[]).status, 503);
+        let refused = refusal::of(&server, Client::play(&server.rtmp(&other), [7; 32]).expect("an RTMP URL"));
+        assert!(matches!(&refused, ClientError::Refused { code, .. } if code == "NetStream.Play.Failed"), "{refused}");
+    }
+    let (app, name) = other.split_once('/').expect("app/name");
+    let whep = format!("/rtc/v1/whep/?app={app}&stream={name}");
+    assert_eq!(http::post(server.ports.api, "POST", &whep, "v=0").status, 503);
+    // An SRT caller is answered at once, and ended where the home says no.
+    until("the shard that is not its home has an SRT caller", || {
+        Command::new("ffprobe").args(["-v", "quiet", &server.srt(&other)]).status().expect("ffprobe");
+        (!server.log().with(&["its home shard has too many streams"]).is_empty()).then_some(())
+    });
     server.stop();
 }
 

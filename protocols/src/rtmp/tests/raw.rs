@@ -474,6 +474,37 @@ fn impossible_chunks_end_the_session() {
 }
 
 #[test]
+fn urls_and_names_have_a_bound() {
+    let long = |len: usize| Value::String("k".repeat(len));
+    let refused = |raw: &mut Raw, code: &str| {
+        let answer = raw.answer();
+        assert_eq!(answer.arguments[1].field("code").and_then(Value::as_str), Some(code));
+    };
+    for (name, len, all) in [("tcUrl", 8_193, 8_193), ("app", 8_185, 8_193), ("pageUrl", 8_180, 8_193)] {
+        let mut raw = Raw::new(ServerConfig::default());
+        let mut fields = object([(name, long(len))]);
+        if name == "pageUrl" {
+            fields.extend(object([("tcUrl", "rtmp://h/live".into())]));
+        }
+        let error = raw.command("connect", 1.0, vec![Value::Object(fields)]);
+        assert!(
+            matches!(error, Err(ServerError::UrlTooLong { command: "connect", len, .. }) if len == all),
+            "{error:?}"
+        );
+        refused(&mut raw, "NetConnection.Connect.Rejected");
+    }
+    for (name, code) in [("publish", "NetStream.Publish.BadName"), ("play", "NetStream.Play.StreamNotFound")] {
+        let mut raw = Raw::connected();
+        let error = raw.command(name, 2.0, vec![Value::Null, long(8_193)]);
+        assert!(matches!(error, Err(ServerError::UrlTooLong { len: 8_193, .. })), "{error:?}");
+        refused(&mut raw, code);
+        let mut raw = Raw::connected();
+        raw.command(name, 2.0, vec![Value::Null, long(8_192)]).unwrap();
+        assert!(matches!(raw.event(), Event::Publish(_) | Event::Play(_)));
+    }
+}
+
+#[test]
 fn broken_media_is_told_to_the_publisher() {
     let mut raw = Raw::publishing();
     let error = raw.message(kind::VIDEO, &[0x17, 0, 0, 0, 0, 1, 2]).unwrap_err();
