@@ -7,7 +7,7 @@ use crate::{
     host::{self, Host, HostError},
     record,
     rival::Rival,
-    stand::percents,
+    stand::{Cpus, percents},
     sys,
     usage::{Usage, UsageError},
 };
@@ -222,15 +222,19 @@ fn ramp(options: &Options) -> Result<Value, ReportError> {
     at(options, RAMP.way, RAMP.number, &RAMP, &more)
 }
 
-/// The same viewers of one shard, and of two of which the second has the tool's CPU.
+/// The same viewers of one shard and of two: on one core, and apart, where the second has to share the tool's.
 fn two_shards(options: &Options) -> Result<Value, ReportError> {
     let number = options.number(TWO.number);
     let one = at(options, TWO.way, number, &TWO, &[])?;
-    let mut host = options.host.clone();
-    host.server_cpus.0.extend(&options.host.cpus.0);
-    let two = Options { host, ..options.clone() };
-    let mut figures = at(&two, TWO.way, number, &TWO, &[])?;
+    let two = |second: &Cpus| {
+        let mut options = options.clone();
+        options.host.server_cpus.0.extend(&second.0);
+        at(&options, TWO.way, number, &TWO, &[])
+    };
+    let (mut figures, apart) = (two(&options.host.server_cpus)?, two(&options.host.cpus)?);
     figures["of_one"] = ratio(&figures, &one);
+    figures["apart"] = apart;
+    figures["apart"]["of_one"] = ratio(&figures["apart"], &one);
     figures["one"] = one;
     Ok(figures)
 }
@@ -265,8 +269,8 @@ fn publishers(options: &Options) -> Result<Value, ReportError> {
         thread::sleep(LOOK_UP);
         there = Usage::of(host.pid())?;
     }
-    // Until the last ones publish and the rings are filling.
-    thread::sleep(Duration::from_secs(3));
+    // Until the last ones publish and the rings are full.
+    thread::sleep(Duration::from_secs(FILL_S.into()));
     let from = Usage::of(host.pid())?;
     thread::sleep(Duration::from_secs_f64(options.duration));
     let (to, rings) = (Usage::of(host.pid())?, host.metric("shardcast_ring_bytes")?);

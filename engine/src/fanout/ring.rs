@@ -13,12 +13,20 @@ pub struct Unit {
     pub frame: Frame,
 }
 
+impl Unit {
+    /// Bytes of memory.
+    fn weight(&self) -> usize {
+        let payload = self.frame.payload.len();
+        payload + payload / GAPS + UNIT_OVERHEAD
+    }
+}
+
 /// What a stream keeps, and where newcomers enter.
 #[derive(Clone, Copy, Debug)]
 pub struct Policy {
     /// A viewer further behind than this jumps to the newest keyframe; twice as much is kept.
     pub skip: Timestamp,
-    /// At most so many payload bytes are kept.
+    /// At most so many bytes are kept.
     pub bytes: usize,
     /// Newcomers start at the newest keyframe at once, instead of waiting for the next one.
     pub gop_cache: bool,
@@ -38,8 +46,11 @@ pub(super) const PURE_AUDIO: Timestamp = Timestamp::from_whole_ms(2_500);
 pub(super) const LIVE_BACK: Timestamp = Timestamp::from_whole_ms(1_000);
 /// How long a stream with one track is given to bring the other.
 const SETTLING: Timestamp = Timestamp::from_whole_ms(1_000);
-/// What a unit costs beside its payload.
-const UNIT_OVERHEAD: usize = 128;
+/// What a unit takes beside its payload: the counts of its `Arc`, a place in a queue that may be half full, and what
+/// shares the payload.
+const UNIT_OVERHEAD: usize = size_of::<Unit>() + 4 * size_of::<usize>() + 32;
+/// Allocators round sizes up and leave gaps: one in so many bytes of payloads of all lengths, as measured.
+const GAPS: usize = 8;
 
 #[derive(Debug)]
 pub struct Ring {
@@ -80,7 +91,7 @@ impl Ring {
             self.clear();
         }
         self.next = unit.seq + 1;
-        self.bytes += unit.frame.payload.len() + UNIT_OVERHEAD;
+        self.bytes += unit.weight();
         if self.units.back().is_none_or(|last| !Arc::ptr_eq(&last.prologue, &unit.prologue)) {
             self.bytes += unit.prologue.weight();
         }
@@ -172,7 +183,7 @@ impl Ring {
         self.policy = policy;
     }
 
-    /// Payload bytes kept, with their overhead.
+    /// Bytes of memory that its units take.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
@@ -184,7 +195,7 @@ impl Ring {
             if front.frame.dts >= horizon && self.bytes <= self.policy.bytes {
                 break;
             }
-            self.bytes -= front.frame.payload.len() + UNIT_OVERHEAD;
+            self.bytes -= front.weight();
             if !Arc::ptr_eq(&front.prologue, &self.units[1].prologue) {
                 self.bytes -= front.prologue.weight();
             }
