@@ -145,8 +145,15 @@ fn run(arguments: Arguments) -> Result<Vec<String>, Error> {
     Ok(match command {
         Command::Streams => show(server.list("streams")?, &streams::COLUMNS),
         Command::Stream { name } => {
-            let mut lines = show(streams::find(&server, &name)?, &streams::COLUMNS);
-            lines.extend((!json).then(String::new));
+            let found = streams::find(&server, &name)?;
+            let tracks: Vec<_> =
+                found.iter().filter_map(|stream| stream["tracks"].as_array()).flatten().cloned().collect();
+            let mut lines = show(found, &streams::COLUMNS);
+            if !json {
+                lines.push(String::new());
+                lines.extend(show(tracks, &streams::TRACKS));
+                lines.push(String::new());
+            }
             lines.extend(show(clients::list(&server, Some(&name), false)?, &clients::COLUMNS));
             lines
         }

@@ -20,6 +20,26 @@ pub const COLUMNS: [Column; 6] = [
     ("SOUND", Left(0), sound),
 ];
 
+/// Of a stream's tracks.
+pub const TRACKS: [Column; 5] = [
+    ("TRACK", Left(32), track),
+    ("PER s", Right(7), |track| number(&track["fps"])),
+    ("kbit/s", Right(9), |track| number(&track["kbps"])),
+    ("GOP ms", Right(9), |track| number(&track["gop_ms"])),
+    (" B-FRAMES", Left(0), |track| {
+        track["b_frames"].as_bool().map_or("", |has| [" no", " yes"][usize::from(has)]).into()
+    }),
+];
+
+fn track(track: &Value) -> String {
+    let other = track["number"].as_u64().map_or(String::new(), |number| format!(", track {number}, not served"));
+    let shape = match track["type"].as_str() {
+        Some("video") => format!("{}x{}", track["width"], track["height"]),
+        _ => format!("{} Hz, {} ch", track["sample_rate"], track["channel"]),
+    };
+    format!("{} {shape} {}{other}", text(&track["codec"]), text(&track["profile"])).replace(" ,", ",")
+}
+
 /// The streams of this URL or name: of one name there may be some, in several apps and vhosts.
 pub fn find(server: &Server, name: &str) -> Result<Vec<Value>, Error> {
     let mut streams = server.list("streams")?;
@@ -47,6 +67,21 @@ mod tests {
     use super::*;
     use crate::table::line;
     use serde_json::json;
+
+    #[test]
+    fn tracks_tell_what_is_known_of_them() {
+        let picture = json!({
+            "type": "video", "codec": "H264", "profile": "Main", "width": 640, "height": 360, "served": true,
+            "number": null, "fps": 25.0, "kbps": 812.5, "gop_ms": 2000, "b_frames": true,
+        });
+        let columns: Vec<_> = line(&TRACKS, &picture).split_whitespace().map(str::to_owned).collect();
+        assert_eq!(columns, ["H264", "640x360", "Main", "25.0", "812.5", "2000", "yes"]);
+        let other = json!({
+            "type": "audio", "codec": "Opus", "profile": "", "sample_rate": 48_000, "channel": 2, "served": false,
+            "number": 1,
+        });
+        assert!(line(&TRACKS, &other).starts_with("Opus 48000 Hz, 2 ch, track 1, not served"));
+    }
 
     #[test]
     fn a_live_stream_fills_its_line() {

@@ -37,6 +37,7 @@ fn a_server_is_looked_into_followed_and_changed() {
         .expect("an id")
         .to_owned();
     until("its picture", || server.says(&["stream", "a"]).contains("320x180").then_some(()));
+    until("a GOP", || server.says(&["stream", "a"]).lines().any(|line| line.ends_with(" no")).then_some(()));
     assert!(server.says(&["clients", "--stream", "live/a"]).contains(&id));
     assert!(!server.says(&["clients", "--slow"]).contains(&id), "a publisher is not behind");
     let json: Value =

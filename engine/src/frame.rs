@@ -1,6 +1,6 @@
 //! One coded picture or one audio access unit: the currency of the whole server.
 
-use crate::{codec::Kind, metadata::Metadata, time::Timestamp, track::Track};
+use crate::{codec::Kind, metadata::Metadata, prologue::Other, time::Timestamp, track::Track};
 use bytes::Bytes;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +21,8 @@ pub struct Frame {
 pub enum Media {
     /// A track appears or changes its configuration; frames after it belong to it.
     Track(Track),
+    /// See [`crate::prologue::Prologue::others`].
+    Other(Other),
     Metadata(Metadata),
     /// See [`crate::prologue::Prologue::colour`].
     Colour(Bytes),

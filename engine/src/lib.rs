@@ -9,6 +9,7 @@ pub mod frame;
 pub mod key;
 pub mod metadata;
 pub mod prologue;
+pub mod pulse;
 pub mod time;
 pub mod timeline;
 pub mod track;

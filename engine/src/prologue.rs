@@ -21,7 +21,19 @@ pub struct Prologue {
     pub metadata: Option<Metadata>,
     /// Colours and HDR of the picture: the values of an Enhanced RTMP metadata packet, in AMF0.
     pub colour: Option<Bytes>,
+    /// What the publisher has beside the tracks that are served: on no wire, so they make no new version.
+    pub others: Vec<Other>,
 }
+
+/// A track that is not served, by the publisher's number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Other {
+    pub number: u8,
+    pub track: Track,
+}
+
+/// So many others are known of one publisher.
+const MOST_OTHERS: usize = 16;
 
 impl Prologue {
     pub fn track(&self, kind: Kind) -> Option<&Track> {
@@ -79,6 +91,21 @@ impl Prologue {
         (self.colour.as_ref() != Some(&colour)).then(|| Self { colour: Some(colour), ..self.next() })
     }
 
+    /// This version with `other` among the tracks that are not served, or `None` where nothing changes or there are too
+    /// many.
+    pub fn with_other(&self, other: Other) -> Option<Self> {
+        let name = |other: &Other| (other.number, other.track.kind() == Kind::Video);
+        let mut others = self.others.clone();
+        let is_full = others.len() == MOST_OTHERS;
+        match others.iter_mut().find(|known| name(known) == name(&other)) {
+            Some(known) if *known == other => return None,
+            Some(known) => *known = other,
+            None if is_full => return None,
+            None => others.push(other),
+        }
+        Some(Self { others, ..self.clone() })
+    }
+
     /// As [`Prologue::with_track`], for a track of the publisher's own: its Opus takes the place of other sound, and
     /// other sound that of its Opus.
     pub fn with_own(&self, track: Track) -> Option<Self> {
@@ -99,7 +126,8 @@ impl Prologue {
 
     /// Bytes of memory that it holds, about.
     pub fn weight(&self) -> usize {
-        let tracks = [&self.video, &self.audio, &self.opus].into_iter().flatten().map(|track| track.config.len());
+        let served = [&self.video, &self.audio, &self.opus].into_iter().flatten();
+        let tracks = served.chain(self.others.iter().map(|other| &other.track)).map(|track| track.config.len());
         let metadata = self.metadata.iter().flat_map(|metadata| &metadata.0).map(|(name, value)| {
             name.len() + size_of_val(value) + if let Value::Text(text) = value { text.len() } else { 0 }
         });
@@ -142,6 +170,20 @@ mod tests {
 
     fn track(codec: Codec) -> Track {
         Track { codec, config: Bytes::new(), shape: Shape::Audio(Sound::default()) }
+    }
+
+    #[test]
+    fn others_are_known_by_number_and_kind_and_make_no_new_version() {
+        let other = |number, codec| Other { number, track: track(codec) };
+        let one = Prologue::default().with_other(other(1, Codec::Aac)).unwrap();
+        assert_eq!((one.version, one.with_other(other(1, Codec::Aac))), (0, None));
+        let changed = one.with_other(other(1, Codec::Opus)).unwrap();
+        assert_eq!(changed.others, [other(1, Codec::Opus)]);
+        let both = changed.with_other(other(1, Codec::Hevc)).unwrap();
+        assert_eq!(both.others, [other(1, Codec::Opus), other(1, Codec::Hevc)]);
+        let full = (2..).try_fold(both, |both, number| both.with_other(other(number, Codec::Aac)).ok_or(both));
+        assert_eq!(full.unwrap_err().others.len(), MOST_OTHERS);
+        assert_eq!(one.cleared().others, []);
     }
 
     #[test]

@@ -41,6 +41,10 @@ impl Timestamp {
         Self(ms as i64 * (PER_SECOND / 1000))
     }
 
+    pub fn as_seconds(self) -> f64 {
+        self.0 as f64 / PER_SECOND as f64
+    }
+
     /// Whole milliseconds, rounded towards the past.
     pub fn as_ms(self) -> i64 {
         self.0.div_euclid(PER_SECOND / 1000)

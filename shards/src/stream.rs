@@ -17,6 +17,7 @@ use shardcast_engine::{
     frame::{Frame, Media},
     key::{StreamKey, stable_hash},
     prologue::Prologue,
+    pulse::Pulse,
     time::Timestamp,
     timeline::{Placed, Timeline},
 };
@@ -225,6 +226,8 @@ pub struct Home {
     pub hls: Option<Hls>,
     pub recorder: Option<Recorder>,
     pub sound: Interpreter,
+    /// Of the publisher's picture and sound.
+    pub pulses: [Pulse; 2],
     /// Without a publisher: until then viewers wait for the next one.
     grace_until: Option<Instant>,
     timeline: Timeline,
@@ -315,6 +318,7 @@ impl Stream {
         }
         home.timeline.splice();
         home.oddities = Oddities::default();
+        home.pulses = Default::default();
         home.publication = Some(publication);
         home.sound.published(rtc);
         for subscriber in &home.subscribers {
@@ -370,6 +374,7 @@ impl Stream {
                     }
                     next
                 }
+                Media::Other(other) => self.prologue.with_other(other),
                 Media::Metadata(metadata) => self.prologue.with_metadata(metadata),
                 Media::Colour(colour) => self.prologue.with_colour(colour),
                 Media::Frame(mut frame) => {
@@ -383,6 +388,7 @@ impl Stream {
                     }
                     self.frames += 1;
                     self.video_frames += u64::from(frame.kind == Kind::Video);
+                    home.pulses[usize::from(frame.kind != Kind::Video)].note(&frame);
                     self.received += frame.payload.len() as u64;
                     home.sound.feed(append(&mut self.ring, &mut home.hls, &self.prologue, frame));
                     None

@@ -7,9 +7,12 @@ except that a path with flaky in it gets status 500 the first time. With a certi
 import json
 import ssl
 import sys
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 seen = set()
+# A call is one line, whoever else calls.
+said = threading.Lock()
 ASKED = {"on_connect", "on_publish", "on_play"}
 
 
@@ -19,7 +22,9 @@ class Receiver(BaseHTTPRequestHandler):
     def answer(self):
         text = self.rfile.read(int(self.headers.get("Content-Length", 0))).decode()
         body = json.loads(text) if text else None
-        print(json.dumps({"method": self.command, "path": self.path, "headers": dict(self.headers), "body": body, "from": self.client_address[1]}), flush=True)
+        call = {"method": self.command, "path": self.path, "headers": dict(self.headers), "body": body, "from": self.client_address[1]}
+        with said:
+            print(json.dumps(call), flush=True)
         name = body.get("stream", "") if body and body.get("action") in ASKED else ""
         if name.startswith("hang") and body.get("action") != "on_connect":
             self.rfile.read(1)  # until the caller has enough of it

@@ -61,6 +61,7 @@ impl FileSource {
         for media in media {
             match media {
                 Media::Track(track) => prologue = prologue.with_track(track).unwrap_or(prologue),
+                Media::Other(_) => {}
                 Media::Metadata(metadata) => prologue.metadata = Some(metadata),
                 Media::Colour(colour) => prologue.colour = Some(colour),
                 Media::Frame(frame) => frames.push(frame),

@@ -26,10 +26,21 @@ pub struct Packet {
     pub fourcc: [u8; 4],
     /// 0 where the tag does not say.
     pub track: u8,
-    /// The tag has other tracks, which are left out.
-    pub others: bool,
+    /// Of a tag with many tracks, [`MOST_OTHERS`] at the most.
+    pub others: Vec<Part>,
     pub body: Bytes,
 }
+
+/// The part of another track.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub fourcc: [u8; 4],
+    pub track: u8,
+    pub body: Bytes,
+}
+
+/// Of one tag; more are left out.
+const MOST_OTHERS: usize = 16;
 
 /// VideoPacketType and AudioPacketType.
 pub mod packet {
@@ -98,11 +109,18 @@ pub fn read(kind: Kind, body: &Bytes) -> Result<Option<Packet>, EnhancedError> {
         return Ok(None);
     }
     let multitrack = if video { 6 } else { 5 };
-    let packet =
-        |kind, fourcc, track, others, body| Packet { frame_type, kind, nanoseconds, fourcc, track, others, body };
+    let packet = |kind, Part { fourcc, track, body }, others| Packet {
+        frame_type,
+        kind,
+        nanoseconds,
+        fourcc,
+        track,
+        others,
+        body,
+    };
     if kind != multitrack {
-        let fourcc = rest.bytes()?;
-        return Ok(Some(packet(kind, fourcc, 0, false, rest.all())));
+        let part = Part { fourcc: rest.bytes()?, track: 0, body: rest.all() };
+        return Ok(Some(packet(kind, part, Vec::new())));
     }
     let next = rest.byte()?;
     let (layout, kind) = (next >> 4, next & 15);
@@ -112,22 +130,26 @@ pub fn read(kind: Kind, body: &Bytes) -> Result<Option<Packet>, EnhancedError> {
     match layout {
         ONE_TRACK => {
             let (fourcc, [track]) = (rest.bytes()?, rest.bytes()?);
-            Ok(Some(packet(kind, fourcc, track, false, rest.all())))
+            Ok(Some(packet(kind, Part { fourcc, track, body: rest.all() }, Vec::new())))
         }
         MANY_TRACKS | MANY_TRACKS_MANY_CODECS => {
             let shared = if layout == MANY_TRACKS { Some(rest.bytes()?) } else { None };
-            let mut lowest: Option<Packet> = None;
-            let mut count = 0;
-            while !rest.is_empty() || count == 0 {
+            let next = |rest: &mut Rest<'_>| -> Result<Part, EnhancedError> {
                 let fourcc = shared.map_or_else(|| rest.bytes(), Ok)?;
                 let [track, s1, s2, s3] = rest.bytes()?;
-                let body = rest.take(u32::from_be_bytes([0, s1, s2, s3]) as usize)?;
-                if lowest.as_ref().is_none_or(|lowest| track < lowest.track) {
-                    lowest = Some(packet(kind, fourcc, track, false, body));
+                Ok(Part { fourcc, track, body: rest.take(u32::from_be_bytes([0, s1, s2, s3]) as usize)? })
+            };
+            let (mut lowest, mut others) = (next(&mut rest)?, Vec::new());
+            while !rest.is_empty() {
+                let mut part = next(&mut rest)?;
+                if part.track < lowest.track {
+                    std::mem::swap(&mut lowest, &mut part);
                 }
-                count += 1;
+                if others.len() < MOST_OTHERS {
+                    others.push(part);
+                }
             }
-            Ok(lowest.map(|lowest| Packet { others: count > 1, ..lowest }))
+            Ok(Some(packet(kind, lowest, others)))
         }
         layout => Err(EnhancedError::Layout(layout)),
     }
@@ -189,7 +211,7 @@ mod tests {
     fn plain_packets_are_of_track_0() {
         let packet = some(video("a1 61763031 aabb"));
         assert_eq!((packet.frame_type, packet.kind, &packet.fourcc), (2, packet::CODED_FRAMES, b"av01"));
-        assert_eq!((packet.track, packet.others, &packet.body[..]), (0, false, &[0xaa, 0xbb][..]));
+        assert_eq!((packet.track, packet.others, &packet.body[..]), (0, vec![], &[0xaa, 0xbb][..]));
         let packet = some(read(Kind::Audio, &hex("90 664c6143 01").into()));
         assert_eq!((packet.kind, &packet.fourcc, &packet.body[..]), (packet::SEQUENCE_START, b"fLaC", &[1][..]));
     }
@@ -214,14 +236,19 @@ mod tests {
     }
 
     #[test]
-    fn lowest_of_many_tracks_is_given() {
+    fn lowest_of_many_tracks_is_given_and_some_of_the_others() {
         let packet = some(video(MANY));
-        assert_eq!((&packet.fourcc, packet.track, &packet.body[..], packet.others), (b"av01", 0, &[0xcc][..], true));
+        assert_eq!((&packet.fourcc, packet.track, &packet.body[..]), (b"av01", 0, &[0xcc][..]));
+        let other = |fourcc: &[u8; 4], track, body: &[u8]| Part { fourcc: *fourcc, track, body: body.to_vec().into() };
+        assert_eq!(packet.others, [other(b"av01", 1, &[0xaa, 0xbb]), other(b"av01", 2, &[])]);
         let packet = some(read(Kind::Audio, &hex(MANY_CODECS).into()));
-        assert_eq!((&packet.fourcc, packet.track, packet.others), (b"fLaC", 2, true));
+        assert_eq!((&packet.fourcc, packet.track), (b"fLaC", 2));
+        assert_eq!(packet.others, [other(b"Opus", 3, &[0xaa])]);
         assert_eq!(packet.body[..], [0xbb, 0xcc]);
         let packet = some(video("96 01 61763031 07 aabb"));
-        assert_eq!((packet.track, packet.others, &packet.body[..]), (7, false, &[0xaa, 0xbb][..]));
+        assert_eq!((packet.track, packet.others, &packet.body[..]), (7, vec![], &[0xaa, 0xbb][..]));
+        let flood = [hex("96 11 61763031"), [9, 0, 0, 0].repeat(1_000)].concat();
+        assert_eq!(some(read(Kind::Video, &flood.into())).others.len(), MOST_OTHERS);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     body,
-    enhanced::{self, EnhancedError, Packet, packet},
+    enhanced::{self, EnhancedError, Packet, Part, packet},
 };
 use crate::{
     amf::{self, AmfError},
@@ -23,6 +23,7 @@ use bytes::Bytes;
 use shardcast_engine::{
     codec::{Codec, Kind},
     frame::{Frame, Media},
+    prologue::Other,
     time::Timestamp,
     track::{Shape, Track},
 };
@@ -187,7 +188,9 @@ impl TagReader {
             None => return Err(unsupported(Kind::Video, packet.kind, &packet.fourcc)),
         };
         self.note = self.pictures.note(&packet, "video").or(self.note.take());
-        if !self.pictures.serves(packet.track) {
+        let serves = self.pictures.serves(packet.track);
+        tell_others(Kind::Video, &packet, serves, out);
+        if !serves {
             return Ok(());
         }
         let dts = dts + nanoseconds(packet.nanoseconds);
@@ -227,7 +230,9 @@ impl TagReader {
             None => return Err(unsupported(Kind::Audio, packet.kind, &packet.fourcc)),
         };
         self.note = self.sounds.note(&packet, "audio").or(self.note.take());
-        if !self.sounds.serves(packet.track) || packet.body.is_empty() {
+        let serves = self.sounds.serves(packet.track);
+        tell_others(Kind::Audio, &packet, serves, out);
+        if !serves || packet.body.is_empty() {
             return Ok(());
         }
         let dts = dts + nanoseconds(packet.nanoseconds);
@@ -237,14 +242,9 @@ impl TagReader {
             }
             (packet::CODED_FRAMES, _) => self.sound(codec, dts, packet.body, out),
             (packet::SEQUENCE_START, Codec::Aac | Codec::Opus | Codec::Flac) => {
-                bounded(&packet.body)?;
                 // Not a slice of a message that may be far longer.
-                let config = Bytes::copy_from_slice(&packet.body);
-                out.push_back(Media::Track(match codec {
-                    Codec::Opus => opus::track(config)?,
-                    Codec::Flac => flac::track(config)?,
-                    _ => aac::track(config)?,
-                }));
+                bounded(&packet.body)?;
+                out.push_back(Media::Track(configured(codec, Bytes::copy_from_slice(&packet.body))?));
                 self.audio = Some(codec);
             }
             _ => {}
@@ -286,8 +286,7 @@ impl TagReader {
         if payload.is_empty() {
             return;
         }
-        let track = if codec == Codec::Mp3 { mp3::track(&payload).ok() } else { ac3::track(&payload).ok() };
-        if let Some(track) = track {
+        if let Some(track) = told_by_frame(codec, &payload) {
             let known = self.told.as_ref().filter(|told| self.audio == Some(told.codec));
             if known.is_none_or(|known| (known.codec, &known.shape) != (track.codec, &track.shape)) {
                 self.audio = Some(track.codec);
@@ -306,13 +305,7 @@ impl TagReader {
             return Ok(());
         }
         bounded(&config)?;
-        let track = match codec {
-            Codec::Hevc => hevc::track(config)?,
-            Codec::Vvc => vvc::track(config)?,
-            Codec::Av1 => av1::track(config)?,
-            Codec::Vp8 | Codec::Vp9 => vpx::track(codec, config)?,
-            _ => avc::track(config)?,
-        };
+        let track = configured(codec, config)?;
         let nal_length_size = avc::nal_length_size(&track.config);
         out.push_back(Media::Track(track.clone()));
         self.video = Some(Video { track, nal_length_size });
@@ -375,9 +368,45 @@ impl Lane {
 
     /// Says, once, that there are other tracks than the one that is read.
     fn note(&mut self, packet: &Packet, kind: &str) -> Option<String> {
-        let others = packet.others || self.lowest.is_some_and(|lowest| lowest != packet.track);
+        let others = !packet.others.is_empty() || self.lowest.is_some_and(|lowest| lowest != packet.track);
         (others && !std::mem::replace(&mut self.noted, true))
             .then(|| format!("has several {kind} tracks: the lowest is served, the others are left out"))
+    }
+}
+
+/// The track of a codec that has a configuration.
+fn configured(codec: Codec, config: Bytes) -> Result<Track, TagError> {
+    Ok(match codec {
+        Codec::H264 => avc::track(config)?,
+        Codec::Hevc => hevc::track(config)?,
+        Codec::Vvc => vvc::track(config)?,
+        Codec::Av1 => av1::track(config)?,
+        Codec::Vp8 | Codec::Vp9 => vpx::track(codec, config)?,
+        Codec::Opus => opus::track(config)?,
+        Codec::Flac => flac::track(config)?,
+        _ => aac::track(config)?,
+    })
+}
+
+/// The track of a codec that has none, by the header of a frame.
+fn told_by_frame(codec: Codec, frame: &[u8]) -> Option<Track> {
+    if codec == Codec::Mp3 { mp3::track(frame).ok() } else { ac3::track(frame).ok() }
+}
+
+/// Tells of the tracks in a packet that are not served, as far as that says what they are.
+fn tell_others(kind: Kind, packet: &Packet, serves: bool, out: &mut VecDeque<Media>) {
+    let own = (!serves).then(|| Part { fourcc: packet.fourcc, track: packet.track, body: packet.body.clone() });
+    for Part { fourcc, track: number, body } in packet.others.iter().chain(&own) {
+        let codecs = if kind == Kind::Video { body::VIDEO } else { body::AUDIO };
+        let track = match (body::named(codecs, *fourcc), packet.kind) {
+            (Some(codec @ (Codec::Mp3 | Codec::Ac3 | Codec::Eac3)), packet::CODED_FRAMES) => told_by_frame(codec, body),
+            (Some(Codec::Mp3 | Codec::Ac3 | Codec::Eac3) | None, _) => None,
+            (Some(codec), packet::SEQUENCE_START) if bounded(body).is_ok() => {
+                configured(codec, Bytes::copy_from_slice(body)).ok()
+            }
+            _ => None,
+        };
+        out.extend(track.map(|track| Media::Other(Other { number: *number, track })));
     }
 }
 
@@ -648,8 +677,12 @@ mod tests {
         let (mut reader, [_, (_, start, _), ..]) = (TagReader::default(), FFMPEG9);
         let config = start.strip_prefix("90 76703039").unwrap();
         let frame = "824983420003f002f60638241c18";
-        for track in ["01", "00", "01"] {
-            video(&mut reader, &format!("96 00 76703039 {track} {config}")).unwrap();
+        for (track, is_served) in [("01", true), ("00", true), ("01", false)] {
+            let media = video(&mut reader, &format!("96 00 76703039 {track} {config}")).unwrap();
+            let [Media::Track(track) | Media::Other(Other { number: 1, track })] = &media[..] else {
+                panic!("{media:?}")
+            };
+            assert_eq!((track.codec, matches!(media[0], Media::Track(_))), (Codec::Vp9, is_served));
         }
         assert!(reader.note.take().is_some_and(|note| note.contains("several video tracks")));
         assert_eq!(video(&mut reader, &format!("96 01 76703039 01 {frame}")), Ok(vec![]));
@@ -668,10 +701,15 @@ mod tests {
         };
         assert_eq!(tracks(video(&mut reader, AVC_CONFIG)), 1);
         let hevc = "96 00 68766331 01 0101600000009000000000003cf000fcfdf8f800000f00";
-        assert_eq!(video(&mut reader, hevc), Ok(vec![]));
+        let other = |media: Result<Vec<Media>, TagError>| match &media.unwrap()[..] {
+            [Media::Other(Other { number: 1, track })] => track.codec,
+            media => panic!("{media:?}"),
+        };
+        assert_eq!(other(video(&mut reader, hevc)), Codec::Hevc);
         assert!(reader.note.take().is_some_and(|note| note.contains("several video tracks")));
         assert_eq!(tracks(audio(&mut reader, "af 00 119056e500")), 1);
-        assert_eq!(audio(&mut reader, "95 00 4f707573 01 4f707573486561640102380180bb0000000000"), Ok(vec![]));
+        let opus = "95 00 4f707573 01 4f707573486561640102380180bb0000000000";
+        assert_eq!(other(audio(&mut reader, opus)), Codec::Opus);
         assert!(reader.note.take().is_some_and(|note| note.contains("several audio tracks")));
         // Colours of the other one.
         let colour = "020009636f6c6f72496e666f 03000b636f6c6f72436f6e666967 03000009 000009";

@@ -23,6 +23,7 @@ use crate::{
 use hyper::{Method, StatusCode};
 use serde_json::{Value, json};
 use shardcast_engine::{
+    codec::Kind,
     key::stable_hash,
     track::{Shape, Track},
 };
@@ -307,8 +308,40 @@ impl Whole {
             "publish": publish,
             "video": track(|home| home.publication.as_ref().and(home.prologue.video.as_ref())),
             "audio": track(|home| home.publication.as_ref().and(home.prologue.sound())),
+            "tracks": home.filter(|_| self.is_published()).map(tracks).unwrap_or_default(),
         })
     }
+}
+
+/// Ours: all that the publisher has, with what its frames tell of those that are served.
+fn tracks(home: &Home) -> Vec<Value> {
+    let Home { prologue, pulses: [picture, sound], .. } = home;
+    let picture = prologue.video.iter().map(|track| {
+        let mut json = numbered(track, None);
+        json["fps"] = picture.rate().into();
+        json["kbps"] = picture.kbps().into();
+        json["gop_frames"] = picture.gop().map(|(frames, _)| frames).into();
+        json["gop_ms"] = picture.gop().map(|(_, length)| length.as_ms()).into();
+        json["b_frames"] = picture.reorders().into();
+        json
+    });
+    let sound = prologue.sound().into_iter().map(|track| {
+        let mut json = numbered(track, None);
+        json["fps"] = sound.rate().into();
+        json["kbps"] = sound.kbps().into();
+        json
+    });
+    let others = prologue.others.iter().map(|other| numbered(&other.track, Some(other.number)));
+    picture.chain(sound).chain(others).collect()
+}
+
+/// `other`: the publisher's number of one that is not served.
+fn numbered(track: &Track, other: Option<u8>) -> Value {
+    let mut json = track_json(track);
+    json["type"] = if track.kind() == Kind::Video { "video" } else { "audio" }.into();
+    json["served"] = other.is_none().into();
+    json["number"] = other.into();
+    json
 }
 
 fn track_json(track: &Track) -> Value {

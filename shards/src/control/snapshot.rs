@@ -5,7 +5,7 @@ use crate::{
     hls::Hls,
     stream::{Publication, Role, Stream},
 };
-use shardcast_engine::{key::StreamKey, prologue::Prologue, time::Timestamp};
+use shardcast_engine::{key::StreamKey, prologue::Prologue, pulse::Pulse, time::Timestamp};
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
 pub struct Shard {
@@ -53,6 +53,8 @@ pub struct Home {
     pub hls_bytes: usize,
     /// Kilobits per second received over the last 30 s.
     pub kbps: u64,
+    /// Of picture and sound.
+    pub pulses: [Pulse; 2],
 }
 
 /// A connection that publishes or plays.
@@ -108,6 +110,7 @@ impl Share {
                 ring_bytes: stream.ring.bytes(),
                 hls_bytes: stream.hls().map_or(0, Hls::bytes),
                 kbps: stream.meter_in.kbps(),
+                pulses: home.pulses.clone(),
             }),
             Role::Mirror { .. } => None,
         };

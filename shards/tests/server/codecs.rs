@@ -209,6 +209,14 @@ fn the_first_of_several_tracks_comes_back_alone() {
         server.stream("live/many").filter(|told| told["video"].is_object() && told["audio"].is_object())
     });
     assert_eq!((&told["video"]["codec"], &told["audio"]["codec"]), (&"H264".into(), &"AAC".into()));
+    let others = until("the API tells the other tracks", || {
+        let tracks = server.stream("live/many")?["tracks"].as_array()?.clone();
+        let others: Vec<_> = tracks.into_iter().filter(|track| track["served"] == false).collect();
+        (others.len() == 2).then_some(others)
+    });
+    let told: Vec<_> = others.iter().map(|track| (&track["number"], &track["type"], &track["codec"])).collect();
+    let number = &1.into();
+    assert_eq!(told, [(number, &"video".into(), &"HEVC".into()), (number, &"audio".into(), &"Opus".into())]);
     publisher.finish(Duration::from_secs(SECONDS) + PATIENCE).clean("the publisher");
     until("the body ends", || viewer.ended().then_some(()));
     let flv = folder.path().join("many.http.flv");

@@ -242,6 +242,31 @@ fn assert_stream(stream: &Value, rtmp_port: u16) {
 }
 
 #[test]
+fn tracks_tell_their_rates_gops_and_b_frames() {
+    let server = Server::start(SHARDS);
+    for (media, name, b_frames) in [(Media::Plain, "live/plain", false), (Media::Reordered, "live/reordered", true)] {
+        let _publisher = Publisher::looping(&server, name, media);
+        let tracks = until("rates and a GOP", || {
+            let tracks = server.stream(name)?["tracks"].as_array()?.clone();
+            let whole = tracks.len() == 2 && tracks.iter().all(|track| track["fps"].is_f64());
+            (whole && tracks[0]["gop_ms"].is_u64()).then_some(tracks)
+        });
+        let [picture, sound] = &tracks[..] else { panic!("{tracks:?}") };
+        assert_eq!((&picture["type"], &sound["type"]), (&"video".into(), &"audio".into()));
+        assert!(tracks.iter().all(|track| track["served"] == true && track["number"].is_null()), "{tracks:?}");
+        assert_eq!((&picture["codec"], &picture["width"]), (&"H264".into(), &640.into()));
+        assert_eq!((&picture["fps"], &picture["gop_frames"]), (&25.0.into(), &25.into()), "{picture}");
+        assert_eq!((&picture["gop_ms"], &picture["b_frames"]), (&1_000.into(), &b_frames.into()), "{picture}");
+        assert!(picture["kbps"].as_f64() > Some(50.0), "{picture}");
+        // 1024 samples each, of 48 000 a second.
+        assert!(sound["fps"].as_f64().is_some_and(|rate| (46.0..48.0).contains(&rate)), "{sound}");
+        assert!(sound["kbps"].as_f64().is_some_and(|kbps| (60.0..140.0).contains(&kbps)), "{sound}");
+    }
+    server.wait_until_over("live/reordered");
+    server.stop();
+}
+
+#[test]
 fn metrics_are_prometheus_text() {
     let server = Server::start(SHARDS);
     let _publisher = Publisher::looping(&server, "live/metrics", Media::Plain);

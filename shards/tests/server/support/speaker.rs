@@ -59,7 +59,7 @@ impl Speaker {
                 Media::Frame(frame) => {
                     self.frame(&Frame { dts: frame.dts + from, pts: frame.pts + from, ..frame });
                 }
-                Media::Metadata(_) | Media::Colour(_) => {}
+                Media::Other(_) | Media::Metadata(_) | Media::Colour(_) => {}
             }
         }
     }
