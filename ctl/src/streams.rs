@@ -33,11 +33,16 @@ pub const TRACKS: [Column; 5] = [
 
 fn track(track: &Value) -> String {
     let other = track["number"].as_u64().map_or(String::new(), |number| format!(", track {number}, not served"));
-    let shape = match track["type"].as_str() {
-        Some("video") => format!("{}x{}", track["width"], track["height"]),
-        _ => format!("{} Hz, {} ch", track["sample_rate"], track["channel"]),
-    };
-    format!("{} {shape} {}{other}", text(&track["codec"]), text(&track["profile"])).replace(" ,", ",")
+    let shape = if track["type"] == "video" { size(track) } else { rate(track) };
+    format!("{shape} {}{other}", text(&track["profile"])).replace(" ,", ",")
+}
+
+fn size(track: &Value) -> String {
+    format!("{} {}x{}", text(&track["codec"]), track["width"], track["height"])
+}
+
+fn rate(track: &Value) -> String {
+    format!("{} {} Hz, {} ch", text(&track["codec"]), track["sample_rate"], track["channel"])
 }
 
 /// The streams of this URL or name: of one name there may be some, in several apps and vhosts.
@@ -49,8 +54,8 @@ pub fn find(server: &Server, name: &str) -> Result<Vec<Value>, Error> {
 
 pub fn picture(stream: &Value) -> String {
     let video = &stream["video"];
-    match video["codec"].as_str() {
-        Some(codec) => format!("{codec} {}x{} {}", video["width"], video["height"], text(&video["profile"])),
+    match video.as_object() {
+        Some(_) => format!("{} {}", size(video), text(&video["profile"])),
         None if stream["publish"]["active"] == true => "no picture".into(),
         None => "no publisher".into(),
     }
@@ -58,8 +63,7 @@ pub fn picture(stream: &Value) -> String {
 
 pub fn sound(stream: &Value) -> String {
     let audio = &stream["audio"];
-    let shown = |codec: &str| format!("{codec} {} Hz, {} ch", audio["sample_rate"], audio["channel"]);
-    audio["codec"].as_str().map(shown).unwrap_or_default()
+    audio.as_object().map(|_| rate(audio)).unwrap_or_default()
 }
 
 #[cfg(test)]

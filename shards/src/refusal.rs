@@ -1,7 +1,13 @@
-//! What HTTP says of a refusal: a status, and as the body SRS's error and the reason.
+//! Refusals: counted, and as HTTP says them, with a status, and as the body SRS's error and the reason.
 
 use hyper::StatusCode;
 use shardcast_protocols::session::Refusal;
+
+/// Of a viewer by `protocol`: counts it.
+pub fn counted(protocol: &'static str, refusal: Refusal) -> Refusal {
+    metrics::counter!("shardcast_viewers_refused_total", "protocol" => protocol).increment(1);
+    refusal
+}
 
 /// The status, SRS's number and its name.
 pub fn error(refusal: &Refusal) -> (StatusCode, u32, &'static str) {
@@ -16,6 +22,9 @@ pub fn error(refusal: &Refusal) -> (StatusCode, u32, &'static str) {
         Refusal::Other(_) => (StatusCode::INTERNAL_SERVER_ERROR, 1098, "StreamDisposing"),
     }
 }
+
+/// Seconds after which who got a 503 may try again.
+pub const RETRY_AFTER: &str = "5";
 
 /// The status and the body, `CODE: Name: reason`.
 pub fn words(refusal: &Refusal) -> (StatusCode, String) {

@@ -142,11 +142,11 @@ mod tests {
         let golden = hex(golden::FLV);
         let (mut prologue, mut frames, mut out) = (Prologue::default(), Vec::new(), Vec::new());
         for media in media(&golden) {
-            match media.clone() {
+            match media {
                 Media::Track(track) => prologue = prologue.with_track(track).unwrap(),
                 Media::Metadata(metadata) => prologue = prologue.with_metadata(metadata).unwrap(),
                 Media::Frame(frame) => frames.push(frame),
-                Media::Colour(_) | Media::Other(_) => panic!("{media:?}"),
+                media @ (Media::Colour(_) | Media::Other(_)) => panic!("{media:?}"),
             }
         }
         FLV.head(&prologue, Timestamp::ZERO, &mut out);

@@ -187,10 +187,7 @@ impl TagReader {
             None if packet.track > 0 => return Ok(()),
             None => return Err(unsupported(Kind::Video, packet.kind, &packet.fourcc)),
         };
-        self.note = self.pictures.note(&packet, "video").or(self.note.take());
-        let serves = self.pictures.serves(packet.track);
-        tell_others(Kind::Video, &packet, serves, out);
-        if !serves {
+        if !self.pictures.serves_of(Kind::Video, &packet, &mut self.note, out) {
             return Ok(());
         }
         let dts = dts + nanoseconds(packet.nanoseconds);
@@ -229,17 +226,12 @@ impl TagReader {
             None if packet.track > 0 => return Ok(()),
             None => return Err(unsupported(Kind::Audio, packet.kind, &packet.fourcc)),
         };
-        self.note = self.sounds.note(&packet, "audio").or(self.note.take());
-        let serves = self.sounds.serves(packet.track);
-        tell_others(Kind::Audio, &packet, serves, out);
-        if !serves || packet.body.is_empty() {
+        if !self.sounds.serves_of(Kind::Audio, &packet, &mut self.note, out) || packet.body.is_empty() {
             return Ok(());
         }
         let dts = dts + nanoseconds(packet.nanoseconds);
         match (packet.kind, codec) {
-            (packet::CODED_FRAMES, Codec::Mp3 | Codec::Ac3 | Codec::Eac3) => {
-                self.self_told(codec, dts, packet.body, out);
-            }
+            (packet::CODED_FRAMES, _) if is_told_by_frames(codec) => self.self_told(codec, dts, packet.body, out),
             (packet::CODED_FRAMES, _) => self.sound(codec, dts, packet.body, out),
             (packet::SEQUENCE_START, Codec::Aac | Codec::Opus | Codec::Flac) => {
                 // Not a slice of a message that may be far longer.
@@ -366,6 +358,15 @@ impl Lane {
         track == lowest
     }
 
+    /// There is `packet`: whether it is of the track to read. Tells of the others.
+    fn serves_of(&mut self, kind: Kind, packet: &Packet, note: &mut Option<String>, out: &mut VecDeque<Media>) -> bool {
+        let name = if kind == Kind::Video { "video" } else { "audio" };
+        *note = self.note(packet, name).or(note.take());
+        let serves = self.serves(packet.track);
+        tell_others(kind, packet, serves, out);
+        serves
+    }
+
     /// Says, once, that there are other tracks than the one that is read.
     fn note(&mut self, packet: &Packet, kind: &str) -> Option<String> {
         let others = !packet.others.is_empty() || self.lowest.is_some_and(|lowest| lowest != packet.track);
@@ -388,7 +389,11 @@ fn configured(codec: Codec, config: Bytes) -> Result<Track, TagError> {
     })
 }
 
-/// The track of a codec that has none, by the header of a frame.
+/// The codec has no configuration: the header of a frame tells what its track is.
+fn is_told_by_frames(codec: Codec) -> bool {
+    matches!(codec, Codec::Mp3 | Codec::Ac3 | Codec::Eac3)
+}
+
 fn told_by_frame(codec: Codec, frame: &[u8]) -> Option<Track> {
     if codec == Codec::Mp3 { mp3::track(frame).ok() } else { ac3::track(frame).ok() }
 }
@@ -398,10 +403,10 @@ fn tell_others(kind: Kind, packet: &Packet, serves: bool, out: &mut VecDeque<Med
     let own = (!serves).then(|| Part { fourcc: packet.fourcc, track: packet.track, body: packet.body.clone() });
     for Part { fourcc, track: number, body } in packet.others.iter().chain(&own) {
         let codecs = if kind == Kind::Video { body::VIDEO } else { body::AUDIO };
-        let track = match (body::named(codecs, *fourcc), packet.kind) {
-            (Some(codec @ (Codec::Mp3 | Codec::Ac3 | Codec::Eac3)), packet::CODED_FRAMES) => told_by_frame(codec, body),
-            (Some(Codec::Mp3 | Codec::Ac3 | Codec::Eac3) | None, _) => None,
-            (Some(codec), packet::SEQUENCE_START) if bounded(body).is_ok() => {
+        let Some(codec) = body::named(codecs, *fourcc) else { continue };
+        let track = match (packet.kind, is_told_by_frames(codec)) {
+            (packet::CODED_FRAMES, true) => told_by_frame(codec, body),
+            (packet::SEQUENCE_START, false) if bounded(body).is_ok() => {
                 configured(codec, Bytes::copy_from_slice(body)).ok()
             }
             _ => None,

@@ -315,24 +315,21 @@ impl Whole {
 
 /// Ours: all that the publisher has, with what its frames tell of those that are served.
 fn tracks(home: &Home) -> Vec<Value> {
-    let Home { prologue, pulses: [picture, sound], .. } = home;
-    let picture = prologue.video.iter().map(|track| {
+    let Home { prologue, pulses, .. } = home;
+    let served = [prologue.video.as_ref(), prologue.sound()].into_iter().zip(pulses).filter_map(|(track, pulse)| {
+        let track = track?;
         let mut json = numbered(track, None);
-        json["fps"] = picture.rate().into();
-        json["kbps"] = picture.kbps().into();
-        json["gop_frames"] = picture.gop().map(|(frames, _)| frames).into();
-        json["gop_ms"] = picture.gop().map(|(_, length)| length.as_ms()).into();
-        json["b_frames"] = picture.reorders().into();
-        json
-    });
-    let sound = prologue.sound().into_iter().map(|track| {
-        let mut json = numbered(track, None);
-        json["fps"] = sound.rate().into();
-        json["kbps"] = sound.kbps().into();
-        json
+        json["fps"] = pulse.rate().into();
+        json["kbps"] = pulse.kbps().into();
+        if track.kind() == Kind::Video {
+            json["gop_frames"] = pulse.gop().map(|(frames, _)| frames).into();
+            json["gop_ms"] = pulse.gop().map(|(_, length)| length.as_ms()).into();
+            json["b_frames"] = pulse.reorders().into();
+        }
+        Some(json)
     });
     let others = prologue.others.iter().map(|other| numbered(&other.track, Some(other.number)));
-    picture.chain(sound).chain(others).collect()
+    served.chain(others).collect()
 }
 
 /// `other`: the publisher's number of one that is not served.

@@ -256,7 +256,7 @@ pub fn refused(why: &Refusal) -> Answer {
     let (status, words) = refusal::words(why);
     let mut answer = text(status, words);
     if status == StatusCode::SERVICE_UNAVAILABLE {
-        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("5"));
+        answer.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static(refusal::RETRY_AFTER));
     }
     answer
 }

@@ -71,8 +71,8 @@ pub async fn page(config: &Config, host: &str, path: &str, query: &str, headers:
     if let Some(opened) = executor().spawn_blocking(open).await {
         return Some(opened.answer(content_type, &headers));
     }
-    let built_in = BUILT_IN.iter().filter(|_| found.is_none_or(|(mount, _)| mount.path == "/"));
-    let (_, bytes) = built_in.into_iter().find(|(built_in, _)| *built_in == name)?;
+    let at_root = found.is_none_or(|(mount, _)| mount.path == "/");
+    let (_, bytes) = BUILT_IN.iter().find(|(built_in, _)| at_root && *built_in == name)?;
     Some(with_type(content_type, Bytes::from_static(bytes)))
 }
 

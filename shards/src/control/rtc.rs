@@ -273,8 +273,7 @@ async fn make(
     }
     // Where its packets will arrive nobody knows yet: a shard with time for it is enough.
     if plays && control.board.are_all_full() {
-        metrics::counter!("shardcast_viewers_refused_total", "protocol" => "rtc").increment(1);
-        return Err(Refusal::Full.into());
+        return Err(refusal::counted("rtc", Refusal::Full).into());
     }
     if request.app.is_empty() || request.stream.is_empty() {
         return Err(Fault::new(StatusCode::BAD_REQUEST, 2051, "StreamNameEmpty", "app and stream are needed"));
@@ -343,10 +342,7 @@ async fn room_at_home(control: &Control, key: &StreamKey) -> Result<(), Refusal>
     });
     match asked.await.unwrap_or_else(no_answer) {
         Verdict::Allowed => Ok(()),
-        Verdict::Refused(why) => {
-            metrics::counter!("shardcast_viewers_refused_total", "protocol" => "rtc").increment(1);
-            Err(why)
-        }
+        Verdict::Refused(why) => Err(refusal::counted("rtc", why)),
     }
 }
 

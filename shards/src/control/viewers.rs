@@ -16,6 +16,7 @@ use crate::{
     ingress::http::host_name,
     meter::Meter,
     query::value,
+    refusal,
     shard::random_id,
 };
 use hyper::StatusCode;
@@ -79,18 +80,17 @@ impl Control {
             return entry;
         }
         let ip = request.told.unwrap_or(request.ip).to_canonical();
-        let count = || metrics::counter!("shardcast_viewers_refused_total", "protocol" => "hls").increment(1);
         if self.board.are_all_full() {
-            count();
+            let full = refusal::counted("hls", Refusal::Full);
             info!("viewer {ip} of {key} refused: all shards are full");
             let elsewhere = &self.config().circuit_breaker.redirect_http;
             let other = |base| redirect(StatusCode::FOUND, &format!("{base}{}", request.path), request.query);
-            return Entry::Refused(elsewhere.as_ref().map_or_else(|| refused(&Refusal::Full), other));
+            return Entry::Refused(elsewhere.as_ref().map_or_else(|| refused(&full), other));
         }
         let Some(counted) = self.viewers.addresses.share(request.ip, VIEWERS) else {
-            count();
+            let full = refusal::counted("hls", Refusal::Full);
             warn!("viewer {ip} of {key} refused: {} play by HLS, too many of them from there", self.viewers.len());
-            return Entry::Refused(refused(&Refusal::Full));
+            return Entry::Refused(refused(&full));
         };
         let id = brought.clone().unwrap_or_else(random_id);
         let asked = Arc::new(Request {

@@ -117,7 +117,7 @@ async fn begin(shard: &Rc<Shard>, connection: &Rc<Connection>, seat: &mut Seat<'
             Some(other) if why == Refusal::Full => {
                 refuse(connection, &format!("302 Found\r\nLocation: {other}{}", head.target), "")
             }
-            _ => refuse_to(&why, "\r\nRetry-After: 5"),
+            _ => refuse_to(&why, &format!("\r\nRetry-After: {}", refusal::RETRY_AFTER)),
         };
     }
     let mut verdict = Verdict::Allowed;

@@ -61,19 +61,19 @@ impl Shard {
                 }
             }
             Mail::Room { key, request, from } => {
-                let verdict = match self.config().vhost(key.vhost()) {
-                    None => Verdict::Refused(Refusal::NoVhost(key.vhost().into())),
-                    Some(_) if !self.has_place(&key) => Verdict::Refused(Refusal::NoPlace),
-                    Some(_) => Verdict::Allowed,
-                };
+                let place = self.place(&self.config(), &key).map(drop);
+                let verdict = place.map_or_else(Verdict::Refused, |()| Verdict::Allowed);
                 self.post(from, Mail::Consulted { request, verdict });
             }
             Mail::Subscribe { key, number, from } => {
                 let config = self.config();
-                let vhost = config.vhost(key.vhost());
-                let Some(vhost) = vhost.filter(|_| self.has_place(&key)) else {
-                    let why = if vhost.is_none() { "knows no such vhost" } else { "has too many streams" };
-                    return self.post(from, Mail::NoPlace { key, number, why });
+                let vhost = match self.place(&config, &key) {
+                    Ok(vhost) => vhost,
+                    Err(why) => {
+                        let is_known = why == Refusal::NoPlace;
+                        let why = if is_known { "has too many streams" } else { "knows no such vhost" };
+                        return self.post(from, Mail::NoPlace { key, number, why });
+                    }
                 };
                 self.with_stream(&key, vhost, |stream| stream.subscribe(from, &self.mesh));
                 self.wake();

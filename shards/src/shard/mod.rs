@@ -26,6 +26,7 @@ use crate::{
         socket::{READ_BUFFER, ReadBuffer},
     },
     record::disk::Disk,
+    refusal,
     requests::Requests,
     stream::{Role, Stream, Wire},
 };
@@ -235,7 +236,7 @@ impl Shard {
         self.room_here(protocol, key, peer)?;
         match self.room_at_home(key).await {
             Verdict::Allowed => Ok(()),
-            Verdict::Refused(why) => Err(refused(protocol, why)),
+            Verdict::Refused(why) => Err(refusal::counted(protocol, why)),
         }
     }
 
@@ -243,11 +244,11 @@ impl Shard {
     pub fn room_here(&self, protocol: &'static str, key: &StreamKey, peer: SocketAddr) -> Result<(), Refusal> {
         if self.board.is_full(self.index()) {
             info!("viewer {peer} refused: shard {} is full, {}", self.index(), self.how_busy());
-            Err(refused(protocol, Refusal::Full))
+            Err(refusal::counted(protocol, Refusal::Full))
         } else if self.has_place(key) {
             Ok(())
         } else {
-            Err(refused(protocol, Refusal::NoPlace))
+            Err(refusal::counted(protocol, Refusal::NoPlace))
         }
     }
 
@@ -413,12 +414,6 @@ impl Shard {
         };
         connections.values().filter_map(client).collect()
     }
-}
-
-/// A viewer by `protocol` is refused: counts it.
-fn refused(protocol: &'static str, why: Refusal) -> Refusal {
-    metrics::counter!("shardcast_viewers_refused_total", "protocol" => protocol).increment(1);
-    why
 }
 
 fn policy(vhost: &Vhost) -> Policy {

@@ -2,7 +2,7 @@
 
 use super::Shard;
 use crate::{
-    config::Vhost,
+    config::{Config, Vhost},
     hls::Hls,
     hooks::{Call, Client, Event, Farewell},
     mesh::{Ask, Mail},
@@ -106,13 +106,18 @@ impl Shard {
         self.consults.ask(CONSULT_TIME, post).await.unwrap_or(Verdict::Refused(Refusal::Rejected(action)))
     }
 
+    /// At home: the vhost of a stream that has a place here.
+    pub(super) fn place<'c>(&self, config: &'c Config, key: &StreamKey) -> Result<&'c Vhost, Refusal> {
+        let vhost = config.vhost(key.vhost()).ok_or_else(|| Refusal::NoVhost(key.vhost().into()))?;
+        if self.has_place(key) { Ok(vhost) } else { Err(Refusal::NoPlace) }
+    }
+
     pub(super) fn publish_here(&self, publication: Publication) {
         let (shard, session) = (publication.shard, publication.session);
         let config = self.config();
-        let verdict = match config.vhost(publication.key.vhost()) {
-            None => Verdict::Refused(Refusal::NoVhost(publication.key.vhost().into())),
-            Some(_) if !self.has_place(&publication.key) => Verdict::Refused(Refusal::NoPlace),
-            Some(vhost) => self.with_stream(&publication.key.clone(), vhost, |stream| {
+        let verdict = match self.place(&config, &publication.key) {
+            Err(why) => Verdict::Refused(why),
+            Ok(vhost) => self.with_stream(&publication.key.clone(), vhost, |stream| {
                 let client = Arc::new(Client::of(&publication));
                 match stream.publish(publication, vhost.rtc, &self.mesh) {
                     Ok(()) => {

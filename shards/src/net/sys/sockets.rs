@@ -18,18 +18,20 @@ pub const SEGMENTS_MAX: usize = 64;
 pub fn send_vectored(fd: BorrowedFd<'_>, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     const FLAGS: libc::c_int = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let slices = slices.get(..SLICES_MAX).unwrap_or(slices);
-    // SAFETY: msghdr is plain data for which all zeros is "no address, no slices, no control".
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    // `IoSlice` has the layout of iovec on Unix; the kernel only reads through this pointer.
-    message.msg_iov = slices.as_ptr().cast_mut().cast();
-    message.msg_iovlen = slices.len() as _;
     loop {
         let sent = match slices {
             // What most sends are; the kernel has less to look up.
             // SAFETY: the kernel only reads the slice, which outlives the call.
             [slice] => unsafe { libc::send(fd.as_raw_fd(), slice.as_ptr().cast(), slice.len(), FLAGS) },
-            // SAFETY: `message` and the slices it points to outlive the call; the kernel only reads them.
-            _ => unsafe { libc::sendmsg(fd.as_raw_fd(), &message, FLAGS) },
+            _ => {
+                // SAFETY: msghdr is plain data for which all zeros is "no address, no slices, no control".
+                let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+                // `IoSlice` has the layout of iovec on Unix; the kernel only reads through this pointer.
+                message.msg_iov = slices.as_ptr().cast_mut().cast();
+                message.msg_iovlen = slices.len() as _;
+                // SAFETY: `message` and the slices it points to outlive the call; the kernel only reads them.
+                unsafe { libc::sendmsg(fd.as_raw_fd(), &message, FLAGS) }
+            }
         };
         match size(sent) {
             Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
