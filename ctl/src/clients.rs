@@ -32,7 +32,7 @@ fn is_slow(client: &Value) -> bool {
     client["lag_ms"].as_i64() >= Some(SLOW_MS) || client["skips"].as_u64() > Some(0)
 }
 
-pub const COLUMNS: [Column; 9] = [
+pub const COLUMNS: [Column; 10] = [
     ("ID", Left(9), |client| text(&client["id"])),
     ("TYPE", Left(18), |client| text(&client["type"])),
     ("IP", Left(15), |client| text(&client["ip"])),
@@ -42,7 +42,14 @@ pub const COLUMNS: [Column; 9] = [
     ("OUT", Right(9), |client| number(&client["kbps"]["send_30s"])),
     ("LAG ms", Right(7), |client| number(&client["lag_ms"])),
     ("SKIPS", Right(5), |client| number(&client["skips"])),
+    ("DROPS", Left(16), |client| drops(&client["drops"])),
 ];
+
+/// What a client did not get: `behind 120, late 3`.
+fn drops(drops: &Value) -> String {
+    let reasons = drops.as_object().into_iter().flatten();
+    reasons.map(|(reason, count)| format!("{reason} {count}")).collect::<Vec<_>>().join(", ")
+}
 
 pub fn kick(server: &Server, id: &str) -> Result<Value, Error> {
     if id.is_empty() || !id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) {
@@ -67,13 +74,17 @@ mod tests {
         json!({
             "id": "a1b2c3d4", "type": "flv-play", "ip": "10.0.0.9", "url": "/live/a", "name": "a", "alive": 3_725.5,
             "kbps": {"recv_30s": 0, "send_30s": 2500}, "lag_ms": null, "skips": 2,
+            "drops": {"behind": 70},
         })
     }
 
     #[test]
     fn a_client_fills_its_line() {
         let columns: Vec<_> = line(&COLUMNS, &client()).split_whitespace().map(str::to_owned).collect();
-        assert_eq!(columns, ["a1b2c3d4", "flv-play", "10.0.0.9", "/live/a", "1:02:05", "0", "2500", "-", "2"]);
+        assert_eq!(
+            columns,
+            ["a1b2c3d4", "flv-play", "10.0.0.9", "/live/a", "1:02:05", "0", "2500", "-", "2", "behind", "70"]
+        );
     }
 
     #[test]

@@ -315,7 +315,7 @@ mod tests {
         let client = |id: &str, url: &str, sent: u64, lag: i64, skips: u64| {
             json!({
                 "id": id, "type": "flv-play", "ip": "10.0.0.9", "url": url, "name": "", "alive": 1,
-                "kbps": {"recv_30s": 0, "send_30s": sent}, "lag_ms": lag, "skips": skips,
+                "kbps": {"recv_30s": 0, "send_30s": sent}, "lag_ms": lag, "skips": skips, "drops": {},
             })
         };
         Look::of(

@@ -2,6 +2,7 @@
 
 use crate::{
     addresses::Counted,
+    drops::Drops,
     feed::{Feed, Notice},
     meter::Meter,
     net::link::Link,
@@ -40,6 +41,7 @@ pub struct Connection {
     pub part: RefCell<Option<Arc<Part>>>,
     /// How often it was so far behind that it skipped frames.
     pub skips: Cell<u64>,
+    pub drops: Cell<Drops>,
     /// Of what was received and sent, every [`METER_STEP`] seconds.
     pub meters: RefCell<[Meter<METER_STEP>; 2]>,
     /// It ends when it has got everything, these bytes at last: its stream is over.
@@ -119,6 +121,7 @@ impl Connection {
             sent: Cell::default(),
             part: RefCell::default(),
             skips: Cell::default(),
+            drops: Cell::default(),
             meters: RefCell::default(),
             ending: Cell::default(),
             finale: Cell::default(),
@@ -142,7 +145,7 @@ impl Connection {
             match tape.map_or(Step::Send, |tape| cursor.step(tape)) {
                 Step::Idle => break,
                 Step::Send => {}
-                Step::Skip { lag } => self.note_skip(lag.as_ms()),
+                Step::Skip { lag, frames } => self.note_skip(lag.as_ms(), frames),
                 Step::Over => {
                     drop(cursor);
                     return match self.socket.flush() {
@@ -274,11 +277,19 @@ impl Connection {
         self.socket.shutdown();
     }
 
-    fn note_skip(&self, lag_ms: i64) {
+    /// What it has not got by now, all in all.
+    pub fn set_drops(&self, drops: Drops) {
+        drops.since(self.drops.replace(drops)).count();
+    }
+
+    fn note_skip(&self, lag_ms: i64, frames: u64) {
         self.skips.set(self.skips.get() + 1);
         metrics::counter!("shardcast_viewer_skips_total").increment(1);
-        self.feed.tell(|| Notice::of("skip", self, self.part.borrow().as_deref()).behind(lag_ms));
-        warn!(cid = %self.id, "viewer {} was {lag_ms} ms behind, skipped to the newest keyframe", self.peer.get());
+        let drops = self.drops.get();
+        self.set_drops(Drops { behind: drops.behind + frames, ..drops });
+        self.feed.tell(|| Notice::of("skip", self, self.part.borrow().as_deref()).behind(lag_ms, frames));
+        let peer = self.peer.get();
+        warn!(cid = %self.id, "viewer {peer} was {lag_ms} ms behind, skipped {frames} frames to the newest keyframe");
     }
 }
 

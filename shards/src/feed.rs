@@ -35,6 +35,8 @@ pub struct Notice {
     #[serde(skip_serializing_if = "Option::is_none")]
     lag_ms: Option<i64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    frames: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     why: Option<String>,
 }
 
@@ -59,8 +61,9 @@ impl Notice {
         }
     }
 
-    pub fn behind(self, lag_ms: i64) -> Self {
-        Self { lag_ms: Some(lag_ms), ..self }
+    /// It skipped so many frames.
+    pub fn behind(self, lag_ms: i64, frames: u64) -> Self {
+        Self { lag_ms: Some(lag_ms), frames: Some(frames), ..self }
     }
 
     pub fn because(self, why: Option<String>) -> Self {

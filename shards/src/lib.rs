@@ -9,6 +9,7 @@ pub mod config;
 pub mod connection;
 pub mod control;
 pub mod current;
+pub mod drops;
 pub mod fanout;
 pub mod feed;
 pub mod files;

@@ -347,6 +347,7 @@ impl Stream {
         let Some(publication) = home.publication.as_ref().filter(|p| p.publisher() == publisher) else {
             return;
         };
+        let brought = batch.len();
         for media in batch {
             let next = match media {
                 Media::Track(track) => {
@@ -397,6 +398,9 @@ impl Stream {
             if let Some(next) = next {
                 self.prologue = Arc::new(next);
             }
+        }
+        if !self.is_attended() {
+            self.ring.forget_unread(2 * brought);
         }
     }
 

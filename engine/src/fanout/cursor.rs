@@ -56,8 +56,8 @@ pub enum Step {
     Idle,
     /// Send what [`Cursor::slices`] gives.
     Send,
-    /// It was `lag` behind and jumped to the newest keyframe (or waits for it); then send as above.
-    Skip { lag: Timestamp },
+    /// It was `lag` behind and jumped over `frames` to the newest keyframe (or waits for it); then send as above.
+    Skip { lag: Timestamp, frames: u64 },
     /// It could not finish its unit before that left the tape; nothing sensible can follow.
     Lost,
     /// It has got as much as it wanted.
@@ -148,10 +148,10 @@ impl Cursor {
                 // It has not even read what it was given at the jumps before.
                 return Step::Lost;
             } else if let Some(target) = tape.entry().filter(|target| *target > position) {
-                skipped = Some(tape.lag(position));
+                skipped = Some((tape.lag(position), tape.seq_at(target) - tape.seq_at(position)));
                 self.enter(tape, position, target);
             } else if position < tape.start() {
-                skipped = Some(tape.lag(position));
+                skipped = Some((tape.lag(position), tape.seq_at(tape.end()) - tape.seq_at(position)));
                 self.place = Place::Waiting(0);
             }
         }
@@ -163,8 +163,8 @@ impl Cursor {
         if let (Place::At(position), true, false) = (&mut self.place, self.blind, self.within) {
             *position = tape.past_deltas(*position);
         }
-        if let Some(lag) = skipped {
-            return Step::Skip { lag };
+        if let Some((lag, frames)) = skipped {
+            return Step::Skip { lag, frames };
         }
         if let (Place::At(position), false) = (self.place, self.within)
             && position >= self.last(tape)

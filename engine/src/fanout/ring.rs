@@ -188,13 +188,23 @@ impl Ring {
         self.bytes
     }
 
+    /// Nobody reads: forgets units that are before all that a newcomer may enter at, `most` at the most. (A GOP that
+    /// went at once would leave its memory to the kernel, to be asked for again.)
+    pub fn forget_unread(&mut self, most: usize) {
+        let entry = self.newest_keyframe.unwrap_or(self.next).min(self.oldest() + most as u64);
+        let edge = self.newest - LIVE_BACK;
+        self.evict_while(|_, front| front.seq < entry && front.frame.dts < edge);
+    }
+
     fn evict(&mut self) {
         let horizon = self.newest - self.policy.retention();
-        while self.units.len() > 1 {
+        self.evict_while(|ring, front| front.frame.dts < horizon || ring.bytes > ring.policy.bytes);
+    }
+
+    /// Forgets units, the oldest first, as long as they are to go, and never the newest.
+    fn evict_while(&mut self, goes: impl Fn(&Self, &Unit) -> bool) {
+        while self.units.len() > 1 && goes(self, &self.units[0]) {
             let front = &self.units[0];
-            if front.frame.dts >= horizon && self.bytes <= self.policy.bytes {
-                break;
-            }
             self.bytes -= front.weight();
             if !Arc::ptr_eq(&front.prologue, &self.units[1].prologue) {
                 self.bytes -= front.prologue.weight();
@@ -253,6 +263,25 @@ pub(super) mod tests {
     fn sound_alone_is_entered_a_second_back() {
         let frames = (0..100).map(|n| frame(Kind::Audio, n * 20, false, 100));
         assert_eq!(ring(policy(), frames).entry(), Some(49));
+    }
+
+    #[test]
+    fn what_nobody_reads_goes_up_to_where_newcomers_enter() {
+        // GOPs of ten pictures, and one that goes on; two units go for each that comes.
+        let (mut ring, prologue) = (Ring::new(policy()), Arc::<Prologue>::default());
+        for n in 0..95 {
+            ring.append(prologue.clone(), frame(Kind::Video, n * 40, n % 10 == 0, 100));
+            ring.forget_unread(2);
+        }
+        // A second back at the least, before a keyframe of 200 ms ago.
+        assert_eq!((ring.entry(), ring.oldest()), (Some(90), 69));
+        for n in 95..130 {
+            ring.append(prologue.clone(), frame(Kind::Video, n * 40, false, 100));
+            ring.forget_unread(2);
+        }
+        assert_eq!((ring.entry(), ring.oldest()), (Some(90), 90));
+        let bytes = ring.units.iter().map(|unit| unit.weight()).sum::<usize>();
+        assert_eq!(ring.bytes(), bytes + prologue.weight());
     }
 
     #[test]

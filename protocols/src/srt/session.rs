@@ -64,6 +64,11 @@ impl Session {
         self.payloads.pop_front()
     }
 
+    /// Packets that the peer asked for again when they were gone, most of them too late to be of use.
+    pub fn late(&self) -> u64 {
+        self.connection.statistics().tx_dropped_data
+    }
+
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }

@@ -153,6 +153,23 @@ fn what_is_lost_is_given_up_or_waited_for() {
 }
 
 #[test]
+fn what_is_asked_for_when_it_is_gone_is_counted() {
+    let now = Instant::now();
+    // §3.2.4 and §3.2.5: our numbers begin at the caller's.
+    let first = 0x6fef_b8d8;
+    let acknowledgement = |next: u32| [0x8002_0000, 1, 0, 9, next, 1_000, 500, 8192].map(u32::to_be_bytes).concat();
+    let wish = |lost: u32| [0x8003_0000, 0, 0, 9, lost].map(u32::to_be_bytes).concat();
+    let mut session = session(now, settings(""));
+    (0..3).for_each(|_| session.send(now, vec![0; 1316].into()));
+    session.tick(now + Duration::from_millis(10));
+    session.input(now, &wish(first));
+    assert_eq!(session.late(), 0);
+    session.input(now, &acknowledgement(first + 2));
+    session.input(now, &wish(first + 1));
+    assert_eq!(session.late(), 1);
+}
+
+#[test]
 fn acknowledgement_with_an_absurd_round_trip_is_dropped() {
     let acknowledgement = |trip: u32, variance: u32| {
         let words = [0x8002_0000, 1, 0, 7, 100, trip, variance, 8192];

@@ -2,6 +2,7 @@
 
 use crate::{
     connection::{Connection, Part},
+    drops::Drops,
     hls::Hls,
     stream::{Publication, Role, Stream},
 };
@@ -71,6 +72,7 @@ pub struct Client {
     /// How far behind its stream a viewer is, where that is known.
     pub lag: Option<Timestamp>,
     pub skips: u64,
+    pub drops: Drops,
 }
 
 impl Client {
@@ -85,6 +87,7 @@ impl Client {
             kbps: connection.meters.borrow().each_ref().map(|meter| meter.kbps()),
             lag,
             skips: connection.skips.get(),
+            drops: Drops { late: connection.socket.late(), ..connection.drops.get() },
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     addresses::{Addresses, Counted},
     config::{Config, Vhost},
     connection::{METER_STEP, Part},
+    drops::Drops,
     feed::Feed,
     hooks::{self, Call, Farewell},
     ingress::http::host_name,
@@ -241,6 +242,7 @@ impl Viewer {
             kbps: [0, self.meter.kbps()],
             lag: None,
             skips: 0,
+            drops: Drops::default(),
         }
     }
 }

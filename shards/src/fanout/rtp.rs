@@ -2,7 +2,7 @@
 //!
 //! Pictures are cut into payloads once; each viewer's session numbers, seals and sends them.
 
-use crate::{config::Rtc, connection::Connection, net::peer::Peer};
+use crate::{config::Rtc, connection::Connection, drops::Drops, net::peer::Peer};
 use bytes::Bytes;
 use shardcast_engine::{
     codec::{Codec, Kind},
@@ -40,6 +40,8 @@ pub struct RtpAudience {
     keep_bframes: bool,
     keep_sei: bool,
     left_out: Option<Odd>,
+    /// What nobody was sent so far.
+    drops: Drops,
     newest: Timestamp,
     asked: Option<Instant>,
     /// Since when nobody watches.
@@ -64,6 +66,8 @@ struct Viewer {
     connection: Rc<Connection>,
     peer: Rc<Peer>,
     place: Place,
+    /// What was left out before it came.
+    before: Drops,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +90,7 @@ impl RtpAudience {
             keep_bframes: rtc.keep_bframe,
             keep_sei: rtc.keep_avc_nalu_sei,
             left_out: None,
+            drops: Drops::default(),
             newest: Timestamp::ZERO,
             asked: None,
             empty_since: None,
@@ -93,7 +98,7 @@ impl RtpAudience {
     }
 
     pub fn join(&mut self, connection: Rc<Connection>, peer: Rc<Peer>) {
-        self.viewers.push(Viewer { connection, peer, place: Place::Outside });
+        self.viewers.push(Viewer { connection, peer, place: Place::Outside, before: self.drops });
         self.empty_since = None;
     }
 
@@ -134,6 +139,7 @@ impl RtpAudience {
         for viewer in &mut self.viewers {
             wish |= viewer.peer.takes_keyframe_wish();
             wish |= viewer.serve(ring, &self.packets, self.newest, now);
+            viewer.connection.set_drops(self.drops.since(viewer.before));
         }
         self.trim(ring);
         let due = self.asked.is_none_or(|asked| now.saturating_duration_since(asked) >= ASK_SPAN);
@@ -180,12 +186,14 @@ impl RtpAudience {
                     self.note(key, Odd::BFrames);
                 }
                 if order == Order::DisposableB && !self.keep_bframes {
+                    self.drops.bframe += 1;
                     metrics::counter!("shardcast_rtc_bframes_dropped_total").increment(1);
                     return Vec::new();
                 }
                 h264::packetize(track, frame, MAX_PAYLOAD_LEN, self.keep_sei)
             }
             codec if frame.kind == Kind::Video => {
+                self.drops.codec += 1;
                 self.note(key, Odd::Codec(codec));
                 Vec::new()
             }

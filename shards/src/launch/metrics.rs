@@ -4,7 +4,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tracing::warn;
 
 /// Those that end in `_total` count, the others go up and down.
-const METRICS: [(&str, &str); 58] = [
+const METRICS: [(&str, &str); 59] = [
     ("shardcast_access_denied_total", "Clients that security or refer kept out."),
     ("shardcast_address_refusals_total", "Connections of addresses that had max_connections_per_ip."),
     ("shardcast_api_denied_total", "API requests without the right credentials."),
@@ -58,6 +58,7 @@ const METRICS: [(&str, &str); 58] = [
     ("shardcast_track_switches_total", "Viewers that went on with other tracks of their stream."),
     ("shardcast_transcoded_frames_total", "Frames of sound transcoded."),
     ("shardcast_transcoders", "Streams whose sound is being transcoded, by what it becomes."),
+    ("shardcast_viewer_drops_total", "What viewers did not get, by the reason: frames, of SRT packets."),
     ("shardcast_viewer_skips_total", "Skips of viewers that were too far behind."),
     ("shardcast_viewers", "Viewers on the shard, those by HLS not among them."),
     ("shardcast_viewers_given_up_total", "Viewers closed because they did not read what they were sent."),

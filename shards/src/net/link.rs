@@ -60,6 +60,14 @@ impl Link {
         }
     }
 
+    /// As [`Outlet::late`]; nothing else has it.
+    pub fn late(&self) -> u64 {
+        match self {
+            Self::Srt(outlet) => outlet.late(),
+            Self::Tcp(_) | Self::Tls(_) | Self::Rtc(_) => 0,
+        }
+    }
+
     /// SRT bounds by itself what is on the way; WebRTC drops it.
     pub fn bound_unsent(&self, bytes: u32) -> io::Result<()> {
         self.socket().map_or(Ok(()), |socket| socket.bound_unsent(bytes))

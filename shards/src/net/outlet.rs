@@ -1,6 +1,7 @@
 //! The socket-like face of one SRT session: what a connection reads from it and sends to it.
 
 use super::inbox::{Full, Inbox};
+use crate::drops::Drops;
 use bytes::{Bytes, BytesMut};
 use shardcast_protocols::srt::Session;
 use socket2::SockRef;
@@ -30,6 +31,7 @@ pub struct Outlet {
     /// We end it, at the latest then.
     parting: Cell<Option<Instant>>,
     failed: Cell<Option<&'static str>>,
+    late: Cell<u64>,
 }
 
 impl Outlet {
@@ -42,11 +44,17 @@ impl Outlet {
             rest: RefCell::default(),
             parting: Cell::default(),
             failed: Cell::default(),
+            late: Cell::default(),
         }
     }
 
     pub fn peer(&self) -> SocketAddr {
         self.peer
+    }
+
+    /// As [`Session::late`].
+    pub fn late(&self) -> u64 {
+        self.late.get()
     }
 
     pub fn input(&self, now: Instant, bytes: &[u8]) {
@@ -161,6 +169,8 @@ impl Outlet {
                 break;
             }
         }
+        let late = session.late();
+        Drops { late: late - self.late.replace(late), ..Drops::default() }.count();
         let news = !self.received.is_empty() || session.is_over() || self.failed.get().is_some();
         drop(session);
         if news {

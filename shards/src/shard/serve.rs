@@ -28,7 +28,8 @@ impl Shard {
         let (mut asks, mut viewers) = (Vec::new(), 0);
         let law = self.law.borrow().window();
         let mut streams = self.streams.borrow_mut();
-        for stream in streams.values_mut().filter(|stream| stream.is_attended()) {
+        let mut attended: Vec<_> = streams.values_mut().filter(|stream| stream.is_attended()).collect();
+        for stream in &mut attended {
             let wanted = stream.pace(law);
             pace = Some(pace.map_or(wanted, |pace| pace.min(wanted)));
             viewers += stream.audiences.iter().flatten().map(|audience| audience.len()).sum::<usize>();
@@ -46,7 +47,7 @@ impl Shard {
                 }
             }
         }
-        self.serve(elapsed, now, streams.values_mut());
+        self.serve(elapsed, now, attended.into_iter());
         self.law.borrow_mut().settle(viewers);
         drop(streams);
         let pace = pace.or(self.reads.are_awaited().then_some(TICK));

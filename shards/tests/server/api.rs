@@ -3,7 +3,7 @@
 use crate::support::{
     PATIENCE, http, media::Media, process::Process, publisher::Publisher, server::Server, until, viewer::Viewer,
 };
-use serde_json::Value;
+use serde_json::{Value, json};
 use std::{path::Path, process::Command};
 
 const SHARDS: usize = 2;
@@ -417,11 +417,14 @@ fn assert_client(server: &Server, client: &Value) {
         names(client),
         words(
             "id vhost stream ip pageUrl swfUrl tcUrl url name type publish alive send_bytes recv_bytes kbps shard \
-             lag_ms skips"
+             lag_ms skips drops"
         )
     );
     assert_eq!(names(&client["kbps"]), ["recv_30s", "send_30s"]);
-    assert_eq!((id(client).len(), &client["ip"], &client["skips"]), (8, &"127.0.0.1".into(), &0.into()));
+    assert_eq!(
+        (id(client).len(), &client["ip"], &client["skips"], &client["drops"]),
+        (8, &"127.0.0.1".into(), &0.into(), &json!({}))
+    );
     let url = client["url"].as_str().expect("a URL");
     assert_eq!(client["name"], url.trim_start_matches("/live/"));
     let stream = server.stream(url.trim_start_matches('/')).expect("its stream");

@@ -293,6 +293,22 @@ fn metrics_are_prometheus_text() {
     server.stop();
 }
 
+#[test]
+fn of_a_stream_that_nobody_watches_little_is_kept() {
+    let server = Server::start(SHARDS);
+    let _publisher = Publisher::looping(&server, "live/ring", Media::Heavy);
+    let viewer = Viewer::open(server.ports.http, "live/ring");
+    until("five seconds", || viewer.newest_ms().filter(|newest| *newest > 5_000));
+    let watched = server.total("shardcast_ring_bytes", "");
+    drop(viewer);
+    until("most of it is gone", || (server.total("shardcast_ring_bytes", "") < watched / 2.0).then_some(()));
+    let newcomer = Viewer::open(server.ports.http, "live/ring");
+    let frames = until("a GOP", || Some(newcomer.frames()).filter(|frames| frames.len() > 50));
+    assert!(frames.iter().find(|frame| frame.kind == flv::VIDEO).is_some_and(Tag::is_keyframe));
+    flv::assert_every_picture(&frames, &Media::Heavy.file());
+    server.stop();
+}
+
 fn since_keyframe(frames: Vec<Tag>) -> Vec<Tag> {
     frames.into_iter().skip_while(|frame| !frame.is_keyframe()).collect()
 }

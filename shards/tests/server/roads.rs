@@ -101,6 +101,8 @@ fn road(from: In, media: Media, shards: usize) {
     stage.server.wait_for_pictures(&stage.stream, (SECONDS + LATE_SECONDS) as usize * FRAMES_PER_SECOND);
     judges.iter().for_each(Judge::stop);
     judges.into_iter().for_each(Judge::finish);
+    let left_out = stage.server.total("shardcast_viewer_drops_total", "reason=\"bframe\"");
+    assert_eq!(left_out > 0.0, media == Media::MarkedReordered, "{left_out} pictures");
     publisher.terminate();
     stage.judge(Out::File).settling(settling).finish();
     stage.server.stop();

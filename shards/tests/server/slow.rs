@@ -1,7 +1,8 @@
 //! Viewers that read too slowly: they skip to keyframes and cost neither memory nor their neighbours anything.
 
 use crate::support::{
-    PATIENCE, flv,
+    PATIENCE,
+    flv::{self, Tag},
     media::Media,
     probe::Decoder,
     publisher::Publisher,
@@ -9,6 +10,7 @@ use crate::support::{
     until,
     viewer::{Laggard, PAUSE_MS, SKIPPING, Viewer},
 };
+use serde_json::json;
 use std::io::Write;
 
 const PAUSES: u32 = 2;
@@ -52,6 +54,14 @@ fn slow_viewers_skip_to_keyframes_at_no_cost_to_others() {
     let skips = server.log().with(&["viewer", &laggard.peer(), "ms behind, skipped"]);
     assert_eq!(skips.len() as u32, PAUSES, "{skips:?}");
     assert!(server.total("shardcast_viewer_skips_total", "") >= f64::from(PAUSES));
+    let seen = laggard.frames();
+    let (first, last) = (seen[0].time_ms, seen[seen.len() - 1].time_ms);
+    let between = |tags: Vec<Tag>| tags.iter().filter(|tag| (first + 1..last).contains(&tag.time_ms)).count();
+    let missed = between(fast.frames()) - between(seen);
+    let clients = server.get("/api/v1/clients/?count=100").json()["clients"].as_array().cloned().unwrap_or_default();
+    let told = clients.iter().find(|client| client["drops"] == json!({ "behind": missed }));
+    assert!(told.is_some_and(|client| client["skips"] == PAUSES), "missed {missed}, told {clients:?}");
+    assert!(server.total("shardcast_viewer_drops_total", "reason=\"behind\"") >= missed as f64);
 
     // Beside it nobody misses a frame.
     flv::assert_every_picture(&fast.frames(), &Media::Heavy.file());

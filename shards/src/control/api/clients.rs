@@ -125,6 +125,8 @@ fn write(to: &mut Vec<u8>, shard: Option<usize>, client: &snapshot::Client, comm
     put(to, ",\"lag_ms\":", client.lag.map(|lag| lag.as_ms()));
     // How often it was so far behind that it skipped frames.
     put(to, ",\"skips\":", client.skips);
+    // Frames that it did not get, by the reason.
+    put(to, ",\"drops\":", client.drops);
     to.push(b'}');
 }
 
