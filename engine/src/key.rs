@@ -11,6 +11,8 @@ struct Parts {
     vhost: String,
     app: String,
     stream: String,
+    /// Of the three, for its home, which each read of a publisher asks for.
+    hash: u64,
 }
 
 /// The vhost of clients that name none.
@@ -18,7 +20,8 @@ pub const DEFAULT_VHOST: &str = "__defaultVhost__";
 
 impl StreamKey {
     pub fn new(vhost: &str, app: &str, stream: &str) -> Self {
-        Self(Arc::new(Parts { vhost: vhost.into(), app: app.into(), stream: stream.into() }))
+        let hash = stable_hash([vhost, app, stream].into_iter().flat_map(|part| part.bytes().chain([b'/'])));
+        Self(Arc::new(Parts { vhost: vhost.into(), app: app.into(), stream: stream.into(), hash }))
     }
 
     pub fn vhost(&self) -> &str {
@@ -35,10 +38,8 @@ impl StreamKey {
 
     /// The shard that owns this stream, of `shards`: the one place where homes are decided.
     pub fn home(&self, shards: usize) -> usize {
-        let parts = [&self.0.vhost, &self.0.app, &self.0.stream];
-        let mut hash = stable_hash(parts.into_iter().flat_map(|part| part.bytes().chain([b'/'])));
         // A multiply-shift onto 0..shards.
-        hash ^= hash >> 32;
+        let hash = self.0.hash ^ self.0.hash >> 32;
         ((u128::from(hash.wrapping_mul(0x9e37_79b9_7f4a_7c15)) * shards as u128) >> 64) as usize
     }
 }
@@ -53,7 +54,7 @@ pub fn stable_hash(bytes: impl IntoIterator<Item = u8>) -> u64 {
 impl fmt::Display for StreamKey {
     /// `/app/stream`, or `vhost/app/stream` for another than the default vhost, as SRS prints it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Parts { vhost, app, stream } = &*self.0;
+        let Parts { vhost, app, stream, .. } = &*self.0;
         let vhost = if vhost == DEFAULT_VHOST { "" } else { vhost };
         write!(f, "{vhost}/{app}/{stream}")
     }

@@ -107,7 +107,7 @@ fn tags(bytes: &[u8], _: &mut Random) {
         let _ = reader.script(bytes, &mut out);
     }
     for kind in [Kind::Video, Kind::Audio] {
-        let _ = flv::enhanced::read(kind, &body);
+        let _ = flv::enhanced::read(kind, body.clone());
     }
 }
 

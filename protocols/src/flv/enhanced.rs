@@ -11,7 +11,7 @@
 //! ```
 //! The size stands only where a tag may have many tracks.
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use shardcast_engine::codec::Kind;
 
 /// One track's part of a tag: of the lowest track, where there are many.
@@ -80,7 +80,7 @@ pub enum EnhancedError {
 }
 
 /// Reads the body of a tag with an enhanced header. `None` where it is a command, which has no more to say.
-pub fn read(kind: Kind, body: &Bytes) -> Result<Option<Packet>, EnhancedError> {
+pub fn read(kind: Kind, body: Bytes) -> Result<Option<Packet>, EnhancedError> {
     let video = kind == Kind::Video;
     let mut rest = Rest { body, at: 0 };
     let first = rest.byte()?;
@@ -134,7 +134,7 @@ pub fn read(kind: Kind, body: &Bytes) -> Result<Option<Packet>, EnhancedError> {
         }
         MANY_TRACKS | MANY_TRACKS_MANY_CODECS => {
             let shared = if layout == MANY_TRACKS { Some(rest.bytes()?) } else { None };
-            let next = |rest: &mut Rest<'_>| -> Result<Part, EnhancedError> {
+            let next = |rest: &mut Rest| -> Result<Part, EnhancedError> {
                 let fourcc = shared.map_or_else(|| rest.bytes(), Ok)?;
                 let [track, s1, s2, s3] = rest.bytes()?;
                 Ok(Part { fourcc, track, body: rest.take(u32::from_be_bytes([0, s1, s2, s3]) as usize)? })
@@ -156,12 +156,12 @@ pub fn read(kind: Kind, body: &Bytes) -> Result<Option<Packet>, EnhancedError> {
 }
 
 /// What of a body is still to be read.
-struct Rest<'b> {
-    body: &'b Bytes,
+struct Rest {
+    body: Bytes,
     at: usize,
 }
 
-impl Rest<'_> {
+impl Rest {
     fn byte(&mut self) -> Result<u8, EnhancedError> {
         self.bytes().map(|[byte]| byte)
     }
@@ -181,9 +181,9 @@ impl Rest<'_> {
         Ok(self.body.slice(self.at - want..self.at))
     }
 
-    fn all(&mut self) -> Bytes {
-        let from = std::mem::replace(&mut self.at, self.body.len());
-        self.body.slice(from..)
+    fn all(mut self) -> Bytes {
+        self.body.advance(self.at);
+        self.body
     }
 
     fn is_empty(&self) -> bool {
@@ -197,7 +197,7 @@ mod tests {
     use crate::codec::hostile::{hex, mutations};
 
     fn video(body: &str) -> Result<Option<Packet>, EnhancedError> {
-        read(Kind::Video, &hex(body).into())
+        read(Kind::Video, hex(body).into())
     }
 
     fn some(read: Result<Option<Packet>, EnhancedError>) -> Packet {
@@ -212,7 +212,7 @@ mod tests {
         let packet = some(video("a1 61763031 aabb"));
         assert_eq!((packet.frame_type, packet.kind, &packet.fourcc), (2, packet::CODED_FRAMES, b"av01"));
         assert_eq!((packet.track, packet.others, &packet.body[..]), (0, vec![], &[0xaa, 0xbb][..]));
-        let packet = some(read(Kind::Audio, &hex("90 664c6143 01").into()));
+        let packet = some(read(Kind::Audio, hex("90 664c6143 01").into()));
         assert_eq!((packet.kind, &packet.fourcc, &packet.body[..]), (packet::SEQUENCE_START, b"fLaC", &[1][..]));
     }
 
@@ -224,7 +224,7 @@ mod tests {
         let packet = some(video("97 00 00 f7 02 000001 03 61763031 aa"));
         assert_eq!((packet.nanoseconds, packet.kind), (1, packet::CODED_FRAMES_X));
         let long = [hex("97 ff 00ff"), vec![9; 256], hex("f1 61763031 aa")].concat();
-        assert_eq!(some(read(Kind::Video, &long.into())).body[..], [0xaa]);
+        assert_eq!(some(read(Kind::Video, long.into())).body[..], [0xaa]);
         assert_eq!(video("97 02 0f4240 01 61763031"), Err(EnhancedError::Offset(1_000_000)));
         assert_eq!(video("97 02 0000"), Err(EnhancedError::Truncated { len: 4, at: 2, want: 3 }));
     }
@@ -241,14 +241,14 @@ mod tests {
         assert_eq!((&packet.fourcc, packet.track, &packet.body[..]), (b"av01", 0, &[0xcc][..]));
         let other = |fourcc: &[u8; 4], track, body: &[u8]| Part { fourcc: *fourcc, track, body: body.to_vec().into() };
         assert_eq!(packet.others, [other(b"av01", 1, &[0xaa, 0xbb]), other(b"av01", 2, &[])]);
-        let packet = some(read(Kind::Audio, &hex(MANY_CODECS).into()));
+        let packet = some(read(Kind::Audio, hex(MANY_CODECS).into()));
         assert_eq!((&packet.fourcc, packet.track), (b"fLaC", 2));
         assert_eq!(packet.others, [other(b"Opus", 3, &[0xaa])]);
         assert_eq!(packet.body[..], [0xbb, 0xcc]);
         let packet = some(video("96 01 61763031 07 aabb"));
         assert_eq!((packet.track, packet.others, &packet.body[..]), (7, vec![], &[0xaa, 0xbb][..]));
         let flood = [hex("96 11 61763031"), [9, 0, 0, 0].repeat(1_000)].concat();
-        assert_eq!(some(read(Kind::Video, &flood.into())).others.len(), MOST_OTHERS);
+        assert_eq!(some(read(Kind::Video, flood.into())).others.len(), MOST_OTHERS);
     }
 
     #[test]
@@ -266,7 +266,7 @@ mod tests {
             mutations(&hex(golden), 50_000, |bytes| {
                 for kind in [Kind::Video, Kind::Audio] {
                     let body = Bytes::copy_from_slice(bytes);
-                    if let Ok(Some(packet)) = read(kind, &body) {
+                    if let Ok(Some(packet)) = read(kind, body.clone()) {
                         assert!(packet.body.len() <= body.len() && packet.nanoseconds <= MAX_NANOSECONDS);
                     }
                 }

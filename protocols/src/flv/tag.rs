@@ -19,7 +19,7 @@ use crate::{
         vvc::{self, VvcError},
     },
 };
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use shardcast_engine::{
     codec::{Codec, Kind},
     frame::{Frame, Media},
@@ -107,10 +107,10 @@ impl TagReader {
             10 => self.aac(dts, body, out),
             // 14 is MP3 at 8 kHz, a rate that the flags of 2 cannot tell.
             2 | 14 => {
-                self.self_told(Codec::Mp3, dts, body.slice(1..), out);
+                self.self_told(Codec::Mp3, dts, after(body, 1), out);
                 Ok(())
             }
-            enhanced::SOUND => match enhanced::read(Kind::Audio, &body)? {
+            enhanced::SOUND => match enhanced::read(Kind::Audio, body)? {
                 Some(packet) => self.enhanced_audio(dts, packet, out),
                 None => Ok(()),
             },
@@ -122,7 +122,7 @@ impl TagReader {
     pub fn video(&mut self, dts: Timestamp, body: Bytes, out: &mut VecDeque<Media>) -> Result<(), TagError> {
         let Some(&first) = body.first() else { return Ok(()) };
         if first & 0x80 != 0 {
-            return match enhanced::read(Kind::Video, &body)? {
+            return match enhanced::read(Kind::Video, body)? {
                 Some(packet) => self.enhanced_video(dts, packet, out),
                 None => Ok(()),
             };
@@ -146,7 +146,7 @@ impl TagReader {
             0 => self.configure(codec, body.slice(5.min(body.len())..), out),
             1 => {
                 let composition = composition(&body, 2)?;
-                self.picture(codec, frame_type, dts, composition, body.slice(5..), out);
+                self.picture(codec, frame_type, dts, composition, after(body, 5), out);
                 Ok(())
             }
             _ => Ok(()),
@@ -201,7 +201,7 @@ impl TagReader {
             // Codecs of NAL units have a composition time.
             packet::CODED_FRAMES if matches!(codec, Codec::H264 | Codec::Hevc | Codec::Vvc) => {
                 let composition = composition(&body, 0)?;
-                self.picture(codec, packet.frame_type, dts, composition, body.slice(3..), out);
+                self.picture(codec, packet.frame_type, dts, composition, after(body, 3), out);
                 Ok(())
             }
             packet::CODED_FRAMES | packet::CODED_FRAMES_X => {
@@ -248,7 +248,7 @@ impl TagReader {
         let &[_, packet_type, ..] = &body[..] else {
             return Err(TagError::Truncated { kind: Kind::Audio, len: body.len(), need: 2 });
         };
-        let payload = body.slice(2..);
+        let payload = after(body, 2);
         if payload.is_empty() {
             return Ok(());
         }
@@ -456,6 +456,12 @@ fn sound_name(id: u8) -> &'static str {
 }
 
 /// CodecID, annex E.4.3.1.
+/// `body` without its first bytes. (A slice would be a second owner, and an allocation for their count.)
+fn after(mut body: Bytes, bytes: usize) -> Bytes {
+    body.advance(bytes);
+    body
+}
+
 fn picture_name(id: u8) -> &'static str {
     match id {
         2 => "Sorenson H.263",

@@ -140,8 +140,8 @@ async fn route(
 ) -> Answer {
     let config = control.config();
     let path = request.uri().path().to_owned();
-    if path.starts_with("/rtc/v1/") {
-        return rtc::answer(control, request, peer).await.unwrap_or_else(not_found);
+    if let Some(name) = rtc::name(&path) {
+        return rtc::answer(control, name, request, peer).await;
     }
     let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let (host, page, ip) = (header(header::HOST), header(header::REFERER), peer.ip());

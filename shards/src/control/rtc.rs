@@ -125,23 +125,26 @@ struct Made {
     token: String,
 }
 
-/// `None` where the path is not of WebRTC.
-pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: SocketAddr) -> Option<Answer> {
-    let path = request.uri().path().strip_prefix("/rtc/v1/")?.trim_end_matches('/').to_owned();
-    let name = ["whip-play", "whip", "whep", "publish", "play"]
-        .into_iter()
-        .find(|name| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')))?;
+/// What a path asks of WebRTC; `None` where it is another's.
+pub fn name(path: &str) -> Option<&'static str> {
+    let path = path.strip_prefix("/rtc/v1/")?;
+    let is = |name: &&str| path.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    ["whip-play", "whip", "whep", "publish", "play"].into_iter().find(is)
+}
+
+/// `name` is what its path asks for.
+pub async fn answer(control: &Control, name: &'static str, request: HttpRequest<Incoming>, peer: SocketAddr) -> Answer {
     let is_json = matches!(name, "publish" | "play");
     let method = request.method().clone();
     let query = request.uri().query().unwrap_or("").to_owned();
     let whole = request.uri().path().to_owned();
     if method == Method::DELETE && !is_json {
-        return Some(delete(control, &query));
+        return delete(control, &query);
     }
     // A GET is told what is missing, as by SRS.
     let takes = method == Method::POST || (method == Method::GET && !is_json);
     if !takes {
-        return Some(not_allowed("POST, DELETE, OPTIONS"));
+        return not_allowed("POST, DELETE, OPTIONS");
     }
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or("").to_owned();
     let told = access::forwarded(|name| request.headers().get(name)?.to_str().ok());
@@ -165,7 +168,7 @@ pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: Soc
         }
         Err(fault) => Err((name.to_owned(), false, fault)),
     };
-    Some(match made {
+    match made {
         Ok((made, wanted)) if is_json => json(&json!({
             "code": 0,
             "server": control.server_id,
@@ -187,7 +190,7 @@ pub async fn answer(control: &Control, request: HttpRequest<Incoming>, peer: Soc
                 text(fault.status, format!("{}: {}: {}\n", fault.code, fault.name, fault.why))
             }
         }
-    })
+    }
 }
 
 async fn body(request: HttpRequest<Incoming>) -> Result<String, Fault> {

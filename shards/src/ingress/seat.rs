@@ -125,7 +125,7 @@ impl<'s> Seat<'s> {
 
     pub async fn bring(&self, batch: Vec<Media>) {
         if let Some((key, publisher)) = self.publishing.as_ref().filter(|_| !batch.is_empty()) {
-            if self.shard.fault.as_deref() == Some(key.stream()) {
+            if self.shard.fault.as_deref().is_some_and(|fault| fault == key.stream()) {
                 panic!("the fault that was asked for");
             }
             // The way may be congested; that is not the publisher's silence.

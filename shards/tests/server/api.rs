@@ -15,6 +15,7 @@ fn every_endpoint_answers_in_srs_s_shape() {
     for (path, member, members) in [
         ("/", "urls", "api rtc"),
         ("/nothing", "urls", "api rtc"),
+        ("/rtc/v1/nack/", "urls", "api rtc"),
         ("/api/", "urls", "v1"),
         ("/api/nothing", "urls", "v1"),
         (
