@@ -9,6 +9,8 @@ use crate::{codec::Kind, frame::Frame, time::Timestamp};
 /// A frame this far behind the newest frame of any track has been cut off by a jump of the source's clock, unless it
 /// goes on from its own track's last: one track may come late.
 const BACKWARD: Timestamp = Timestamp::from_whole_ms(1_000);
+/// A frame so far behind its own track's last as well: less than this is disorder, and the frame shares the last one's time.
+const DISORDER: Timestamp = Timestamp::from_whole_ms(250);
 /// The same for a frame ahead, and for one whose track is late. Slide shows and sparse sound stay well below it.
 const FORWARD: Timestamp = Timestamp::from_whole_ms(10_000);
 /// What lies between two frames that a jump has torn apart.
@@ -47,7 +49,8 @@ impl Timeline {
             let at = frame.dts + *offset;
             let goes_on = self.last[track].is_some_and(|last| (last..last + BACKWARD).contains(&at));
             let late = if goes_on { FORWARD } else { BACKWARD };
-            newest.is_none_or(|newest| at > newest - late && at < newest + FORWARD)
+            let in_order = self.last[track].is_none_or(|last| at >= last - DISORDER);
+            in_order && newest.is_none_or(|newest| at > newest - late && at < newest + FORWARD)
         };
         // The other track may have jumped first; then both share the new offset.
         let known = [self.offset[track], self.offset[1 - track]];
@@ -148,6 +151,20 @@ mod tests {
         place(&mut t, Kind::Video, 140);
         assert_eq!(place(&mut t, Kind::Video, 120), (40, Placed::Held));
         assert_eq!(place(&mut t, Kind::Video, 180), (80, Placed::InOrder));
+    }
+
+    #[test]
+    fn a_step_back_of_less_than_a_second_stops_no_picture() {
+        let mut t = Timeline::default();
+        for ms in [0, 40, 80, 1_000] {
+            place(&mut t, Kind::Video, ms);
+            place(&mut t, Kind::Audio, ms + 5);
+        }
+        assert_eq!(place(&mut t, Kind::Video, 340), (1_015, Placed::Jumped));
+        assert_eq!(place(&mut t, Kind::Audio, 345), (1_020, Placed::InOrder));
+        assert_eq!(place(&mut t, Kind::Video, 380), (1_055, Placed::InOrder));
+        // Less is disorder.
+        assert_eq!(place(&mut t, Kind::Video, 130), (1_055, Placed::Held));
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod format;
 pub mod handshake;
 pub mod media;
 pub mod message;
+mod pace;
 pub mod reply;
 pub mod server;
 pub mod url;

@@ -11,6 +11,7 @@ use super::{
     handshake::{HandshakeError, Seed, ServerHandshake},
     media::MediaReader,
     message::{Control, ControlTooShort, Message, kind},
+    pace::{self, Pace},
     reply::{self, CAN_RECONNECT, Identity},
     url,
 };
@@ -76,6 +77,8 @@ pub enum ServerError {
     Command { at: u64, source: CommandError },
     #[error("at byte {at}: {source}")]
     Media { at: u64, source: TagError },
+    #[error("at byte {at}: more than {} commands at once, or {:?} each", pace::BURST, pace::EACH)]
+    TooManyCommands { at: u64 },
     #[error("at byte {at}: {command} names no stream")]
     NoStream { at: u64, command: &'static str },
     #[error("at byte {at}: {command} has URLs or a name of {len} bytes, at most {URL_BYTES} allowed")]
@@ -101,6 +104,7 @@ pub struct Server {
     /// What came after the question.
     held: BytesMut,
     acks: Acks,
+    pace: Pace,
     /// Bytes parsed.
     parsed: u64,
     deadline: Option<Deadline>,
@@ -259,6 +263,7 @@ impl Server {
             outputs: VecDeque::new(),
             held: BytesMut::new(),
             acks: Acks::default(),
+            pace: Pace::new(now),
             parsed: 0,
             deadline: None,
             request: Arc::default(),
@@ -363,6 +368,9 @@ impl Server {
             Some(Control::StreamEof | Control::Other) => {}
             None if matches!(message.kind, kind::COMMAND | kind::COMMAND_AMF3) => {
                 let command = Command::read(message).map_err(|source| ServerError::Command { at, source })?;
+                if !self.pace.takes(now) {
+                    return Err(ServerError::TooManyCommands { at });
+                }
                 return self.command(now, &command);
             }
             None if self.phase == Phase::Publishing => return self.publish_media(now, message),

@@ -65,7 +65,8 @@ struct Stream {
     payload: BytesMut,
 }
 
-/// Memory that a message's announced length alone may claim.
+/// Memory that a message's announced length alone may claim; half as much with each other message that has begun, so
+/// that those of one connection claim no more than twice this.
 const STEP: usize = 64 << 10;
 
 impl ChunkReader {
@@ -206,6 +207,7 @@ impl ChunkReader {
             (None, None) => return Err(ChunkError::NoEarlierHeader { csid, fmt }),
         };
 
+        let others = self.streams.iter().filter(|stream| stream.begun).count() as u32;
         let index = match known {
             Some(index) => index,
             // librtmp opens the control stream with type 1; 2 and 3 make no sense without a length.
@@ -254,7 +256,7 @@ impl ChunkReader {
                 _ => stream.advance(),
             }
             stream.begun = true;
-            stream.payload = BytesMut::with_capacity(stream.len.min(STEP));
+            stream.payload = BytesMut::with_capacity(stream.len.min(STEP.checked_shr(others).unwrap_or(0)));
         }
         let left = stream.len.saturating_sub(stream.payload.len()).min(self.chunk_size as usize);
         self.open = Some((index, left));
@@ -307,7 +309,7 @@ impl Stream {
 
     fn append(&mut self, bytes: &[u8]) {
         if self.payload.capacity() - self.payload.len() < bytes.len() {
-            let step = self.payload.len().max(STEP).max(bytes.len());
+            let step = self.payload.len().max(bytes.len());
             self.payload.reserve(step.min(self.len.saturating_sub(self.payload.len())));
         }
         self.payload.extend_from_slice(bytes);
@@ -493,6 +495,14 @@ mod tests {
         assert!(reader.streams[0].payload.capacity() <= STEP);
         read_all(&mut reader, &[0; 100_000], 1000).unwrap();
         assert!(reader.streams[0].payload.capacity() < 300_000);
+        // Nor do those of many chunk streams together.
+        let mut reader = ChunkReader::new(Limits::default());
+        for id in 4..64 {
+            read_all(&mut reader, &[id, 0, 0, 1, 1, 0, 0, 8, 1, 0, 0, 0], 12).unwrap();
+            read_all(&mut reader, &[id; 128], 128).unwrap();
+        }
+        let claimed: usize = reader.streams.iter().map(|stream| stream.payload.capacity()).sum();
+        assert!(claimed <= 2 * STEP + 60 * 256, "{claimed}");
     }
 
     #[test]

@@ -505,6 +505,16 @@ fn urls_and_names_have_a_bound() {
 }
 
 #[test]
+fn commands_have_a_pace() {
+    let mut raw = Raw::connected();
+    let ask = |raw: &mut Raw| raw.command("createStream", 2.0, vec![Value::Null]);
+    // It has sent connect.
+    assert!((1..200).all(|_| ask(&mut raw).is_ok()));
+    let error = ask(&mut raw);
+    assert!(matches!(error, Err(ServerError::TooManyCommands { .. })), "{error:?}");
+}
+
+#[test]
 fn broken_media_is_told_to_the_publisher() {
     let mut raw = Raw::publishing();
     let error = raw.message(kind::VIDEO, &[0x17, 0, 0, 0, 0, 1, 2]).unwrap_err();
